@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, Sliding, Snapshot, project_of
 from asof.flows.batch.materialize import materialize
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.online.sqlite.store import SqliteOnlineStore
@@ -105,16 +105,16 @@ def by_hand(folder: Path) -> int:
 def by_asof(folder: Path, view: str, *, times: int = 1) -> int:
     """A first materialize into an empty store (and the same again)."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        parts = applied(folder, Path(name))
+        stores = applied(folder, Path(name))
         for _ in range(times):
-            (done,) = materialize(parts, views=[view])
-        parts.online.close()
+            (done,) = materialize(stores, views=[view])
+        stores.online.close()
         return done.rows
 
 
-def applied(folder: Path, store: Path) -> Parts:
+def applied(folder: Path, store: Path) -> Stores:
     """The embedded parts, with a view of plain fields and one of windows over the same rows."""
-    parts = Parts(
+    stores = Stores(
         "bench", SqliteRegistry(store / "registry.db"), DuckDBOffline(store / "archive"),
         SqliteOnlineStore(store / "online.db"), FileLog(store / "log", clock=lambda: NOW),
         {"file": FileReader(folder)}, lambda: NOW,
@@ -129,5 +129,5 @@ def applied(folder: Path, store: Path) -> Parts:
             Aggregation("f0", "sum", window=Sliding("7d"), name="f0_7d", dtype=Float64),
         ],
     )  # fmt: skip
-    parts.registry.commit(Snapshot(0, "bench", project_of([profile, activity])), expected=0, who="bench", when=NOW)
-    return parts
+    stores.registry.commit(Snapshot(0, "bench", project_of([profile, activity])), expected=0, who="bench", when=NOW)
+    return stores

@@ -153,7 +153,7 @@ def raw_reader(
     store: FeatureStore, views: list[str], *, unpack: Callable[[list[bytes]], Any]
 ) -> Callable[..., list[Any]]:
     """The least that has to be done: statements over the same file with packed keys, and the values to columns."""
-    db = sqlite3.connect(open_store_of(store).parts.online.path, isolation_level=None, cached_statements=256)
+    db = sqlite3.connect(open_store_of(store).stores.online.path, isolation_level=None, cached_statements=256)
     for pragma in ("mmap_size = 2147418112", "cache_size = -16384"):
         db.execute(f"PRAGMA {pragma}")
     numbers = []

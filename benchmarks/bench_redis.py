@@ -18,7 +18,7 @@ from redis.cluster import RedisCluster as Cluster
 from asof import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource
 from asof.definitions import Snapshot, project_of
 from asof.flows.batch.materialize import materialize as run_materialize
-from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stores import Stores, current_generation, table_of
 from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.online.protocol import Lookup, Newest, OnlineTable
@@ -288,7 +288,7 @@ def by_asof(folder: Path, server: Redis) -> int:
     """A first materialize into a project of its own."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         where = Path(name)
-        parts = Parts(
+        stores = Stores(
             "bench", SqliteRegistry(where / "registry.db"), DuckDBOffline(where / "archive"),
             RedisOnlineStore(server.url, key_prefix=f"m{time.monotonic_ns()}:"),
             FileLog(where / "log", clock=lambda: NOW), {"file": FileReader(folder)}, lambda: NOW,
@@ -296,9 +296,9 @@ def by_asof(folder: Path, server: Redis) -> int:
         user, rows = Entity("user", ["user_id"]), FileSource("rows.parquet", timestamp_field="at")
         schema = [Field("user_id", Int64), *(Field(f"f{i}", Float64) for i in range(MATERIALIZED_FEATURES))]
         view = FeatureView("profile", source=rows, entities=user, schema=schema)
-        parts.registry.commit(Snapshot(0, "bench", project_of([view])), expected=0, who="bench", when=NOW)
-        (done,) = run_materialize(parts, views=["profile"])
-        parts.online.close()
+        stores.registry.commit(Snapshot(0, "bench", project_of([view])), expected=0, who="bench", when=NOW)
+        (done,) = run_materialize(stores, views=["profile"])
+        stores.online.close()
         return done.rows
 
 
@@ -309,7 +309,7 @@ def written(
     store: FeatureStore, connection: RedisConnection, batch: list[dict[str, Any]]
 ) -> tuple[list[bytes | None], list[tuple[bytes, bytes]]]:
     """Push rows, and answer what that wrote: messages of the log, then names (for hashes) and values in Redis."""
-    log, topic = open_store_of(store).parts.log, store.get_feature_view("latest_click").source.topic
+    log, topic = open_store_of(store).stores.log, store.get_feature_view("latest_click").source.topic
     ((number, (_, first)),) = (log.bounds(topic) if topic in log.topics() else {0: (0, 0)}).items()
     store.push("clicks", batch)
     view = store.get_feature_view("latest_click")
@@ -335,7 +335,7 @@ def push(folder: Path, server: Redis, options: argparse.Namespace) -> list[bool]
     store.apply([latest])
     settings = settings_of(url=server.url)
     connection = RedisConnection(settings.addresses[0], settings)
-    log = open_store_of(store).parts.log
+    log = open_store_of(store).stores.log
     log.create("raw", partitions=1)
     at = moment(NOW)
     verdicts = []

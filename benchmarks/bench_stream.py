@@ -30,7 +30,7 @@ import numpy as np
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Sliding, project_of
 from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.run import run_stream
 from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline
@@ -52,7 +52,7 @@ def wall_clock() -> int:
     return int(time.time() * 1_000_000)
 
 
-def parts_in(path: Path, clock: Any = lambda: NOW) -> Parts:
+def parts_in(path: Path, clock: Any = lambda: NOW) -> Stores:
     """The parts over a folder; on servers, what belongs to the folder is found by its name."""
     log: Any
     online: Any
@@ -71,7 +71,7 @@ def parts_in(path: Path, clock: Any = lambda: NOW) -> Parts:
         online = RedisOnlineStore(url, key_prefix=f"{path.name}:")
     else:
         online = SqliteOnlineStore(path / "online.db")
-    return Parts(
+    return Stores(
         project="bench", registry=SqliteRegistry(path / "registry.db"),
         offline=DuckDBOffline(path / "archive", threads=1), online=online, log=log, readers={}, clock=clock,
         who="bench",
@@ -83,15 +83,15 @@ def option(name: str) -> str:
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else ""
 
 
-def let_go(parts: Parts) -> None:
+def let_go(stores: Stores) -> None:
     """Remove what stands on servers."""
-    parts.online.drop_project("bench")
-    parts.log.delete("visits")
-    for part in (parts.log, parts.online):
+    stores.online.drop_project("bench")
+    stores.log.delete("visits")
+    for part in (stores.log, stores.online):
         part.close()  # type: ignore[attr-defined]
 
 
-def applied(parts: Parts) -> None:
+def applied(stores: Stores) -> None:
     source = LogSource(
         "visits", schema=[Field(n, Int64) for n in ("user_id", "amount", "at")] + [Field("page", String)],
         timestamp_field="at", timestamp_unit="us",
@@ -102,7 +102,7 @@ def applied(parts: Parts) -> None:
                      Aggregation("", "count", window=windows["1d"], name="photos", where="page = 'photo'")]  # fmt: skip
     user = Entity("user", ["user_id"])
     view = FeatureView("activity", entities=[user], source=source, aggregations=aggregations)
-    apply_plan(parts, make_plan(parts, project_of([source, user, view])))
+    apply_plan(stores, make_plan(stores, project_of([source, user, view])))
 
 
 def keys_of(kind: str, events: int, rng: np.random.Generator) -> np.ndarray:
@@ -119,7 +119,7 @@ def keys_of(kind: str, events: int, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([crowd[rng.integers(0, ACTIVE, POLL)] for crowd in crowds])[:events]
 
 
-def filled(parts: Parts, kind: str, events: int) -> None:
+def filled(stores: Stores, kind: str, events: int) -> None:
     rng = np.random.default_rng(7)
     keys = keys_of(kind, events, rng).tolist()
     times = (NOW - 7 * DAY + np.sort(rng.integers(0, 7 * DAY, events))).tolist()
@@ -130,7 +130,7 @@ def filled(parts: Parts, kind: str, events: int) -> None:
             b'{"user_id":%d,"amount":%d,"at":%d,"page":"%s"}' % (key, key % 97, at, page.encode())
             for key, at, page in zip(keys[part], times[part], pages[part], strict=True)
         ]
-        parts.log.send("visits", values, partition=0, durable=False)
+        stores.log.send("visits", values, partition=0, durable=False)
 
 
 def written_bytes() -> int:
@@ -139,23 +139,23 @@ def written_bytes() -> int:
 
 def throughput(kind: str, events: int, *, profile: bool) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
-        parts = parts_in(Path(folder))
-        applied(parts)
-        filled(parts, kind, events)
+        stores = parts_in(Path(folder))
+        applied(stores)
+        filled(stores, kind, events)
         # The first half grows the rows; the second meets rows of the size that they have for good.
         profiler = cProfile.Profile() if profile else None
         before, cpu, wall = written_bytes(), time.process_time(), time.perf_counter()
         if profiler:
             profiler.enable()
-        run_stream(parts, until_caught_up=True)
+        run_stream(stores, until_caught_up=True)
         if profiler:
             profiler.disable()
             pstats.Stats(profiler).sort_stats("tottime").print_stats(28)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        table = parts.online.tables("bench")[0]
-        page = parts.online.scan(table, limit=5000)
+        table = stores.online.tables("bench")[0]
+        page = stores.online.scan(table, limit=5000)
         sizes = [len(row[1]) for row in page]
-        let_go(parts)
+        let_go(stores)
         archive = sum(each.stat().st_size for each in (Path(folder) / "archive").rglob("*.parquet"))
         return {
             "kind": kind, "events": events, "per_cpu_s": round(events / cpu), "per_wall_s": round(events / wall),
@@ -167,15 +167,15 @@ def throughput(kind: str, events: int, *, profile: bool) -> dict[str, object]:
 def freshness(seconds: float = 20.0, rate: int = 20_000) -> dict[str, object]:
     """How long after its send returned a probe is readable, while others send `rate` events a second, in ms."""
     with tempfile.TemporaryDirectory() as folder:
-        parts = parts_in(Path(folder), wall_clock)
-        applied(parts)
+        stores = parts_in(Path(folder), wall_clock)
+        applied(stores)
         stop = threading.Event()
         servers = [each for name in ("--kafka", "--redis") if option(name) for each in (name, option(name))]
         arguments = [*servers, "--worker", folder, str(seconds + 2)]
         command = [sys.executable, "-m", "benchmarks.bench_stream", *arguments]
         worker = subprocess.Popen(command)
         time.sleep(2)
-        table = parts.online.tables("bench")[0]
+        table = stores.online.tables("bench")[0]
 
         def load() -> None:
             rng = np.random.default_rng(1)
@@ -184,7 +184,7 @@ def freshness(seconds: float = 20.0, rate: int = 20_000) -> dict[str, object]:
                 now = wall_clock()
                 keys = keys_of("mixed", rate // 20, rng).tolist()
                 values = [b'{"user_id":%d,"amount":1,"at":%d,"page":"photo"}' % (key, now) for key in keys]
-                parts.log.send("visits", values, partition=0, durable=False)
+                stores.log.send("visits", values, partition=0, durable=False)
                 time.sleep(max(0.0, 0.05 - (time.perf_counter() - begun)))
 
         loader = threading.Thread(target=load)
@@ -196,16 +196,16 @@ def freshness(seconds: float = 20.0, rate: int = 20_000) -> dict[str, object]:
             probe += 1
             key = key_bytes((probe,))
             value = b'{"user_id":%d,"amount":1,"at":%d,"page":"x"}' % (probe, wall_clock())
-            parts.log.send("visits", [value], durable=False)
+            stores.log.send("visits", [value], durable=False)
             sent = time.perf_counter()
-            while parts.online.read([Lookup(table, [key])])[0][0] is None:
+            while stores.online.read([Lookup(table, [key])])[0][0] is None:
                 time.sleep(0.001)
             waits.append((time.perf_counter() - sent) * 1000)
             time.sleep(0.01)
         stop.set()
         loader.join()
         worker.wait()
-        let_go(parts)
+        let_go(stores)
         p50, p99 = np.percentile(waits[10:], [50, 99])
         return {"kind": "freshness", "events_per_s": rate, "probes": len(waits), "p50_ms": round(p50, 1),
                 "p99_ms": round(p99, 1), "max_ms": round(max(waits[10:]), 1)}  # fmt: skip

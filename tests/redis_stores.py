@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.online.redis.store import RedisOnlineStore
 from asof.testing.clock import MicrosClock
-from tests.parts import embedded_parts
+from tests.embedded_stores import embedded_stores
 from tests.services import Redis
 
 Open = Callable[..., RedisOnlineStore]
@@ -42,7 +42,7 @@ def of_sentinel(services: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def redis_parts(path: Path, clock: MicrosClock, **options: Any) -> Parts:
-    parts = embedded_parts(path, clock=clock)
-    parts.online.close()
-    return parts.replaced(online=RedisOnlineStore(clock=clock, **options))
+def redis_parts(path: Path, clock: MicrosClock, **options: Any) -> Stores:
+    stores = embedded_stores(path, clock=clock)
+    stores.online.close()
+    return stores.replaced(online=RedisOnlineStore(clock=clock, **options))

@@ -13,7 +13,7 @@ from typing import Any
 from asof.config import load_config
 from asof.definitions import FeatureView
 from asof.expressions import parse
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.opening.stores import open_stores
 from asof.testing.clock import MicrosClock
 from asof.testing.evaluator import evaluate
@@ -30,26 +30,26 @@ from asof.errors import AsofError
 from asof.flows.stream.run import run_stream
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-parts = opened_at(Path(sys.argv[1]))
+stores = opened_at(Path(sys.argv[1]))
 def say(error):
     print(error, file=sys.stderr, flush=True)
 try:
-    run_stream(parts, stop=stop, flush_every_s=0.3, patience_s=60, waiting=say)
+    run_stream(stores, stop=stop, flush_every_s=0.3, patience_s=60, waiting=say)
 except AsofError as error:
     say(error)
     sys.exit(error.exit_code)
-parts.close()
+stores.close()
 """
 
 
-def opened_at(folder: Path) -> Parts:
-    """The parts that the folder's feature_store.yaml names, with a clock that stands at the tests' noon."""
+def opened_at(folder: Path) -> Stores:
+    """The stores that the folder's feature_store.yaml names, with a clock that stands at the tests' noon."""
     return open_stores(load_config(folder, environ={}), clock=MicrosClock(), system_clock=MicrosClock(), who="tests")
 
 
-def plain_parts(opened: Parts) -> Parts:
-    """The same parts for `StreamRun`, which puts others in their place; every topic is one of the project's log."""
-    return Parts(
+def plain_stores(opened: Stores) -> Stores:
+    """The same stores for `StreamRun`, which puts others in their place; every topic is one of the project's log."""
+    return Stores(
         opened.project,
         opened.registry,
         opened.offline,
@@ -129,8 +129,8 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def archived_through(run: StreamRun) -> dict[int, int]:
     """Partition → how many offsets are archived."""
-    source = run.parts.registry.load(run.parts.project).project.sources["visits"]
-    offsets = run.parts.offline.offsets(run.parts.archive_of(source), list(range(run.partitions)))  # type: ignore[arg-type]
+    source = run.stores.registry.load(run.stores.project).project.sources["visits"]
+    offsets = run.stores.offline.offsets(run.stores.archive_of(source), list(range(run.partitions)))  # type: ignore[arg-type]
     return {number: offset + 1 for number, offset in offsets.items()}
 
 

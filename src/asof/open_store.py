@@ -17,9 +17,9 @@ from asof.config import StoreConfig
 from asof.defaults import HISTORY_READS
 from asof.definitions import Definition, FeatureService, FeatureView, Project, Snapshot, project_of
 from asof.definitions.project import merged
-from asof.errors import NotFound, nearest
+from asof.errors import NotFound, SourceError, nearest
 from asof.flows.push.pushers import Pushers
-from asof.flows.stores import Parts, Progress, view_named
+from asof.flows.stores import Progress, Stores, view_named
 from asof.opening.clock import clock_of, system_clock_of, user_and_host
 from asof.repository import Repository
 from asof.results import Records, TableResult
@@ -68,28 +68,28 @@ class OpenStore:
         self.clock, self.clock_note = clock_of(config, clock)
         self._system_clock = system_clock_of(system_clock)
         self.repository = Repository(config.path)
-        self.pushers = Pushers(lambda: self.parts, self.snapshot)
-        self._applied = AppliedDefinitions(self.project, lambda: self.parts.registry, self._decide)
+        self.pushers = Pushers(lambda: self.stores, self.snapshot)
+        self._applied = AppliedDefinitions(self.project, lambda: self.stores.registry, self._decide)
         self._looked_at = 0.0
-        self._parts: Parts | None = None
+        self._stores: Stores | None = None
         self._lock = Lock()
         self._history_reads = BoundedSemaphore(HISTORY_READS)
 
     # ---- what is open, and what is applied ----
 
     @property
-    def parts(self) -> Parts:
+    def stores(self) -> Stores:
         """The open stores; each is opened on first use."""
-        if self._parts is None:
+        if self._stores is None:
             from asof.opening.stores import open_stores
 
             with self._lock:
-                if self._parts is None:
-                    self._parts = open_stores(
+                if self._stores is None:
+                    self._stores = open_stores(
                         self.config, clock=self.clock, system_clock=self._system_clock, who=user_and_host(),
                         functions=self.repository.transform_of,
                     )  # fmt: skip
-        return self._parts
+        return self._stores
 
     def snapshot(self) -> Snapshot:
         """What is applied, read again once it has changed."""
@@ -110,8 +110,8 @@ class OpenStore:
         try:
             self.pushers.close()
         finally:
-            if self._parts is not None:
-                self._parts.close()
+            if self._stores is not None:
+                self._stores.close()
 
     # ---- definitions ----
 
@@ -123,9 +123,9 @@ class OpenStore:
         from asof.flows.apply.plan import make_plan
 
         if objects is None:
-            return make_plan(self.parts, self.definitions())
+            return make_plan(self.stores, self.definitions())
         new = self.repository.remember(project_of(objects))
-        return make_plan(self.parts, merged(self.snapshot().project, new))
+        return make_plan(self.stores, merged(self.snapshot().project, new))
 
     def apply(self, plan: Plan | Sequence[Definition] | Definition | None, progress: Progress) -> Plan:
         from asof.flows.apply.apply import apply_plan
@@ -135,7 +135,7 @@ class OpenStore:
         if plan is None or isinstance(plan, Sequence):
             plan = self.plan(plan)
         self.pushers.archive_all()
-        apply_plan(self.parts, plan, progress=progress)
+        apply_plan(self.stores, plan, progress=progress)
         self.refresh()
         return plan
 
@@ -143,7 +143,7 @@ class OpenStore:
         from asof.flows.apply.teardown import teardown
 
         self.pushers.close()
-        left = teardown(self.parts, purge=purge)
+        left = teardown(self.stores, purge=purge)
         self._applied.forget()
         return left
 
@@ -178,7 +178,7 @@ class OpenStore:
         self.pushers.archive_all()
         decided = self._decided(features, full_feature_names)
         read = read_history(
-            self.parts, self.snapshot(), decided.selection, entity_df,
+            self.stores, self.snapshot(), decided.selection, entity_df,
             known_at=known_at if known_at is None or isinstance(known_at, bool) else moment_given(known_at, "known_at"),
             start=moment_given(start_date, "start_date"),
             end=moment_given(end_date, "end_date"),
@@ -218,7 +218,7 @@ class OpenStore:
         def reader() -> OnlineReader:
             from asof.flows.online.read import OnlineReader
 
-            return OnlineReader(self.parts, snapshot, selection, history=history or partial(self._past, snapshot))
+            return OnlineReader(self.stores, snapshot, selection, history=history or partial(self._past, snapshot))
 
         return DecidedRequest(request, selection, reader)
 
@@ -227,9 +227,19 @@ class OpenStore:
         from asof.flows.online.history import history_of
 
         with self._history_reads:
-            return history_of(self.parts, snapshot, before=self.pushers.flush)(read, keys, at, **needs)
+            return history_of(self.stores, snapshot, before=self.pushers.flush)(read, keys, at, **needs)
 
     # ---- writing ----
+
+    def send(self, name: str, messages: Sequence[bytes], *, keys: Sequence[bytes] | None) -> list[tuple[int, int]]:
+        from asof.flows.stores import log_source_named
+
+        source = log_source_named(self.snapshot(), name)
+        if source.type == "push":
+            raise SourceError(
+                f"source {name!r} takes rows, not messages", hint=f"call push({name!r}, rows)", where=source.where
+            )
+        return self.stores.log_of(source).send(source.topic, messages, keys=keys, durable=True)
 
     def write_online(self, feature_view_name: str, df: Rows) -> int:
         from asof.flows.batch.write_rows import write_rows
@@ -237,7 +247,7 @@ class OpenStore:
         view = view_named(self.snapshot(), feature_view_name)
         if view.source.type == "push":
             return self.pushers.of(view.source.name).push(df)
-        return write_rows(self.parts, feature_view_name, df)
+        return write_rows(self.stores, feature_view_name, df)
 
     def materialize(
         self,
@@ -251,7 +261,7 @@ class OpenStore:
         from asof.flows.batch.materialize import materialize
 
         done = materialize(
-            self.parts, views=feature_views, full=full, progress=progress,
+            self.stores, views=feature_views, full=full, progress=progress,
             start=moment_given(start_date, "start_date"),
             end=moment_given(end_date, "end_date"),
         )  # fmt: skip
@@ -260,30 +270,30 @@ class OpenStore:
     def stream_run(self, sources: Sequence[str] | None, **options: Any) -> dict[str, int]:
         from asof.flows.stream.run import run_stream
 
-        return run_stream(self.parts, sources, **options)
+        return run_stream(self.stores, sources, **options)
 
     def backfill(self, source: str, progress: Progress) -> int:
         from asof.flows.batch.backfill import backfill
 
-        return backfill(self.parts, source, progress=progress)
+        return backfill(self.stores, source, progress=progress)
 
     def rebuild(self, views: Sequence[str] | None, progress: Progress) -> dict[str, int]:
         from asof.flows.batch.rebuild import rebuild_views
 
-        done = rebuild_views(self.parts, self.snapshot(), views, progress=progress)
+        done = rebuild_views(self.stores, self.snapshot(), views, progress=progress)
         self.refresh()
         return done
 
     def compact(self) -> dict[str, object]:
         from asof.flows.admin.compact import compact
 
-        return compact(self.parts, self.snapshot())
+        return compact(self.stores, self.snapshot())
 
     def forget(self, entity: str, key: object) -> dict[str, object]:
         from asof.flows.admin.forget import forget
 
         self.pushers.flush()
-        return forget(self.parts, self.snapshot(), entity, key)
+        return forget(self.stores, self.snapshot(), entity, key)
 
     # ---- looking ----
 
@@ -294,7 +304,7 @@ class OpenStore:
 
         name = name if isinstance(name, str) else name.name
         rows = sample(
-            self.parts, self.snapshot(), name, n=n, seed=seed, by=by, online=online,
+            self.stores, self.snapshot(), name, n=n, seed=seed, by=by, online=online,
             functions=self.repository.with_functions,
         )  # fmt: skip
         return TableResult(rows, f"Sample of {name!r}")
@@ -303,68 +313,68 @@ class OpenStore:
         from asof.flows.admin.explain import explain
 
         when = moment_given(at, "at")
-        return explain(self.parts, self.snapshot(), reference, key, at=when, functions=self.repository.with_functions)
+        return explain(self.stores, self.snapshot(), reference, key, at=when, functions=self.repository.with_functions)
 
     def audit(self, names: Sequence[str] | None, *, keys: int, seed: int, progress: Progress) -> AuditReport:
         from asof.flows.admin.audit import audit
 
         self.pushers.flush()
-        return audit(self.parts, self.snapshot(), names, keys=keys, seed=seed, progress=progress)
+        return audit(self.stores, self.snapshot(), names, keys=keys, seed=seed, progress=progress)
 
     def doctor(self) -> Records[Check]:
         from asof.flows.admin.doctor import doctor
 
-        return doctor(self.parts, clock_note=self.clock_note)
+        return doctor(self.stores, clock_note=self.clock_note)
 
     def dead_letters(self, source: str | None, limit: int) -> Records[DeadLetter]:
         from asof.flows.stream.dead_letters import list_letters
 
-        return list_letters(self.parts, source, limit)
+        return list_letters(self.stores, source, limit)
 
     def dead_letter(self, id: str) -> dict[str, object]:
         from asof.flows.stream.dead_letters import show_letter
 
-        return show_letter(self.parts, id)
+        return show_letter(self.stores, id)
 
     def replay_dead_letters(self, source: str, ids: Sequence[str] | None) -> dict[str, object]:
         from asof.flows.stream.dead_letters import replay_letters
 
-        return replay_letters(self.parts, source, ids)
+        return replay_letters(self.stores, source, ids)
 
     def stream_status(self) -> Records[PartitionStatus]:
         from asof.flows.stream.status import stream_status
 
-        return stream_status(self.parts)
+        return stream_status(self.stores)
 
     def history(self, limit: int) -> Records[AppliedVersion]:
         from asof.flows.admin.history import applied_versions
 
-        return applied_versions(self.parts, limit)
+        return applied_versions(self.stores, limit)
 
     def training_sets(self) -> Records[TrainingSet]:
         from asof.flows.offline.training_sets.manifest import list_training_sets
 
-        return list_training_sets(self.parts)
+        return list_training_sets(self.stores)
 
     def training_set(self, name: str) -> dict[str, object]:
         from asof.flows.offline.training_sets.manifest import training_set
 
-        return training_set(self.parts, name)
+        return training_set(self.stores, name)
 
     def read_training_set(self, name: str) -> TableResult:
         from asof.flows.offline.training_sets.manifest import read_training_set
 
-        return TableResult(read_training_set(self.parts, name), f"Training set {name!r}")
+        return TableResult(read_training_set(self.stores, name), f"Training set {name!r}")
 
     def rebuild_training_set(self, name: str) -> dict[str, object]:
         from asof.flows.offline.training_sets.rebuild import rebuild_training_set
 
-        return rebuild_training_set(self.parts, name, functions=self.repository.with_functions)
+        return rebuild_training_set(self.stores, name, functions=self.repository.with_functions)
 
     def served_features(self, service: str) -> TableResult:
         from asof.flows.admin.feature_log import served_features
 
-        return TableResult(served_features(self.parts, service), f"Served features of {service!r}")
+        return TableResult(served_features(self.stores, service), f"Served features of {service!r}")
 
 
 __all__ = ["OpenStore"]

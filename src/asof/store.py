@@ -182,6 +182,18 @@ class FeatureStore:
         """
         return self._open.pushers.of(push_source_name).push(df, batch_id=batch_id)
 
+    def send(
+        self, source: str, messages: Sequence[bytes], *, keys: Sequence[bytes] | None = None
+    ) -> list[tuple[int, int]]:
+        """Send n messages to the topic of a source, as any producer does; they are durable when this returns.
+
+        Args:
+            keys: n keys; events of one key go to one partition. Without keys, all n go to one.
+
+        Returns: each message's partition and offset.
+        """
+        return self._open.send(source, messages, keys=keys)
+
     def write_to_online_store(self, feature_view_name: str, df: Rows) -> int:
         """Write rows of a view: a pushed one's go through its push log, a batch-fed one's to the online store alone."""
         return self._open.write_online(feature_view_name, df)

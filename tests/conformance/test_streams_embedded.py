@@ -1,4 +1,4 @@
-"""The traps of streams on the embedded parts."""
+"""The traps of streams on the embedded stores."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.testing.clock import MicrosClock
 from asof.testing.traps import TrapsSuite
-from tests.parts import close, embedded_parts
+from tests.embedded_stores import close, embedded_stores
 
 pytestmark = pytest.mark.integration
 
 
 class TestEmbedded(TrapsSuite):
     @pytest.fixture
-    def make_parts(self, tmp_path: Path) -> Iterator[Callable[[MicrosClock], Parts]]:
-        made: list[Parts] = []
+    def make_stores(self, tmp_path: Path) -> Iterator[Callable[[MicrosClock], Stores]]:
+        made: list[Stores] = []
 
-        def make(clock: MicrosClock) -> Parts:
-            made.append(embedded_parts(tmp_path, clock=clock))
+        def make(clock: MicrosClock) -> Stores:
+            made.append(embedded_stores(tmp_path, clock=clock))
             return made[-1]
 
         yield make
-        for parts in made:
-            close(parts)
+        for stores in made:
+            close(stores)

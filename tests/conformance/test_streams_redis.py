@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.testing.clock import MicrosClock
 from asof.testing.traps import TrapsSuite
-from tests.parts import close
+from tests.embedded_stores import close
 from tests.redis_stores import redis_parts
 from tests.services import Redis
 
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.integration
 
 class TestTrapsOnRedis(TrapsSuite):
     @pytest.fixture
-    def make_parts(self, tmp_path: Path, redis: Redis, key_prefix: str) -> Iterator[Callable[[MicrosClock], Parts]]:
-        made: list[Parts] = []
+    def make_stores(self, tmp_path: Path, redis: Redis, key_prefix: str) -> Iterator[Callable[[MicrosClock], Stores]]:
+        made: list[Stores] = []
 
-        def make(clock: MicrosClock) -> Parts:
+        def make(clock: MicrosClock) -> Stores:
             made.append(redis_parts(tmp_path, clock, url=redis.url, key_prefix=f"{key_prefix}:"))
             return made[-1]
 
         yield make
-        for parts in made:
-            parts.online.drop_project(parts.project)
-            close(parts)
+        for stores in made:
+            stores.online.drop_project(stores.project)
+            close(stores)

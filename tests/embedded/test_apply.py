@@ -122,7 +122,7 @@ def test_what_left_the_repository_leaves_the_registry_but_not_the_archive(root, 
 
     assert {change.action for change in plan.changes} >= {"delete", "keep archive", "drop generation"}
     assert [view.name for view in store.list_feature_views()] == ["profile"]
-    assert open_store_of(store).parts.offline.names("shop", "events") == ["clicks"]
+    assert open_store_of(store).stores.offline.names("shop", "events") == ["clicks"]
     with pytest.raises(NotFound, match="no feature service 'model' is applied"):
         store.get_feature_service("model")
 
@@ -152,13 +152,13 @@ def test_apply_prepares_the_archives_that_the_plans_steps_are_about_and_no_other
 ):
     store.apply()
     created = set()
-    create = type(open_store_of(store).parts.offline).create
+    create = type(open_store_of(store).stores.offline).create
 
     def noted(self, archive, *args, **options):
         created.add(archive.name)
         return create(self, archive, *args, **options)
 
-    monkeypatch.setattr(type(open_store_of(store).parts.offline), "create", noted)
+    monkeypatch.setattr(type(open_store_of(store).stores.offline), "create", noted)
     write(root, FEATURES + more)
 
     plan = store.apply()
@@ -176,11 +176,11 @@ def test_a_source_that_gets_a_column_has_it_in_its_archive(root, store):
     assert "update" in {step.action for step in store.apply().changes}
     with FeatureStore(root, clock=lambda: NOON) as later:
         later.push("clicks", [{**clicks(2)[0], "page": "a"}])
-    rows = open_store_of(store).parts.offline.rows(
-        open_store_of(store).parts.archive_of(open_store_of(store).snapshot().project.sources["clicks"])
+    rows = open_store_of(store).stores.offline.rows(
+        open_store_of(store).stores.archive_of(open_store_of(store).snapshot().project.sources["clicks"])
     )
     archived = (
-        open_store_of(store).parts.offline.sql("SELECT n, page FROM c ORDER BY n", {"c": rows}).reader().read_all()
+        open_store_of(store).stores.offline.sql("SELECT n, page FROM c ORDER BY n", {"c": rows}).reader().read_all()
     )
     assert archived.to_pylist() == [{"n": 1, "page": None}, {"n": 2, "page": "a"}]
 
@@ -307,7 +307,7 @@ def commit_facts(store, count):
     """As workers do with their progress."""
     for number in range(count):
         change_facts(
-            open_store_of(store).parts,
+            open_store_of(store).stores,
             lambda facts, number=number: facts.with_gap("visits", str(number)),
             note="progress",
         )
@@ -359,7 +359,7 @@ def test_the_years_before_a_stream_are_loaded_once_and_count_beside_it(root, sto
     years = pa.table({"user_id": [7, 7, 8], "n": [100, 1000, 5], "ms": [day - 86_400_000 * 400, day, day - 86_400_000]})
     pq.write_table(years, root / "years.parquet")
     store.apply()
-    open_store_of(store).parts.log.send(
+    open_store_of(store).stores.log.send(
         "clicks",
         [b'{"user_id": 7, "n": 1, "ms": %d}' % day, b'{"user_id": 7, "n": 10000, "ms": %d}' % (day - 86_400_000 * 2)],
         durable=False,

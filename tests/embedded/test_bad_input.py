@@ -167,7 +167,7 @@ def test_a_mistake_in_the_repository_is_named_and_nothing_is_applied(mistake: st
     code, exit_code, expected = IN_THE_REPOSITORY[mistake]
     with FeatureStore(write(tmp_path, code)) as store:
         found, message = refusal(store.apply)
-        assert open_store_of(store).parts.registry.version("shop") == 0
+        assert open_store_of(store).stores.registry.version("shop") == 0
     assert (found, [each for each in expected if each not in message]) == (exit_code, []), message
 
 
@@ -349,12 +349,12 @@ def test_what_is_garbage_in_a_stream_becomes_letters_and_the_rest_is_counted(tmp
     }
     with FeatureStore(write(tmp_path)) as store:
         store.apply()
-        open_store_of(store).parts.log.send(
+        open_store_of(store).stores.log.send(
             "visits", list(itertools.chain.from_iterable((good, each) for each in bad)), durable=True
         )
         store.stream_run(["visits"], until_caught_up=True)
         assert store.get_online_features(["visited:visits_1h"], [{"user_id": 7}]).to_dict()["visits_1h"] == [len(bad)]
-        letters = list_letters(open_store_of(store).parts, "visits", 100).to_dicts()
+        letters = list_letters(open_store_of(store).stores, "visits", 100).to_dicts()
     reasons = {each["offset"]: each["reason"] for each in letters}
     assert len(reasons) == len(bad)
     said = [reasons[offset] for offset in sorted(reasons)]

@@ -17,7 +17,7 @@ from asof.flows.admin.audit import audit
 from asof.flows.admin.doctor import doctor
 from asof.flows.admin.explain import explain
 from asof.flows.admin.sample import sample
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.event_ids import EVENTS
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.status import RECENT_ROWS, stream_status
@@ -27,7 +27,7 @@ from asof.testing.clock import MicrosClock
 from asof.testing.streams import VISITS, StreamRun, visit
 from asof.timing import MINUTE, iso, micros, moment
 from asof.types import Bool, Bytes, Date, Decimal, Int32, Int64, String, Timestamp
-from tests.parts import close, embedded_parts
+from tests.embedded_stores import close, embedded_stores
 
 NOW = micros("2026-01-01T12:00:00+00:00")
 TIMES = pa.timestamp("us", "UTC")
@@ -166,67 +166,67 @@ class ArchivedColumnsSuite:
     """A subclass gives the fixture `offline_store`: an empty `OfflineStore`; None is the embedded one."""
 
     @pytest.fixture
-    def parts(self, tmp_path: Path, offline_store: OfflineStore | None) -> Iterator[Parts]:
-        parts = embedded_parts(tmp_path, clock=MicrosClock())
+    def stores(self, tmp_path: Path, offline_store: OfflineStore | None) -> Iterator[Stores]:
+        stores = embedded_stores(tmp_path, clock=MicrosClock())
         if offline_store is not None:
-            parts = parts.replaced(offline=offline_store)
-        yield parts
-        parts.offline.drop_project(parts.project)
-        close(parts)
+            stores = stores.replaced(offline=offline_store)
+        yield stores
+        stores.offline.drop_project(stores.project)
+        close(stores)
 
     @pytest.mark.parametrize(("dtype", "ids"), IDS, ids=lambda each: getattr(each, "name", ""))
     def test_event_ids_that_the_online_store_lost_come_back_from_the_archive(
-        self, parts: Parts, dtype: DType, ids: list[Any]
+        self, stores: Stores, dtype: DType, ids: list[Any]
     ) -> None:
         source = visits(Field("the id", dtype), event_id="the id")
-        run = StreamRun(parts, parts.clock, definitions=[source, *counted(source, "user_id")])  # type: ignore[arg-type]
+        run = StreamRun(stores, stores.clock, definitions=[source, *counted(source, "user_id")])  # type: ignore[arg-type]
         events = [{**visit(user), "the id": each} for user, each in enumerate([*ids, None], start=1)]
         run.send(*events)
         run.finish()
-        for table in parts.online.tables(parts.project):
+        for table in stores.online.tables(stores.project):
             if table.view.endswith(EVENTS):
-                parts.online.drop(table)
+                stores.online.drop(table)
         run.send(*events, partition=1)
         run.finish()
 
         assert run.served("by_user_id")["ever"] == [1, 1, 2] and not run.letters()
 
-    def test_a_column_that_a_source_declares_later_is_an_event_id_and_a_key_from_then_on(self, parts: Parts) -> None:
+    def test_a_column_that_a_source_declares_later_is_an_event_id_and_a_key_from_then_on(self, stores: Stores) -> None:
         source = visits()
-        run = StreamRun(parts, parts.clock, definitions=[source, *counted(source, "user_id")])  # type: ignore[arg-type]
+        run = StreamRun(stores, stores.clock, definitions=[source, *counted(source, "user_id")])  # type: ignore[arg-type]
         run.send(visit(1), visit(2))
         run.finish()
 
         source = visits(Field("id", String), Field("shop", String), event_id="id", delete_when="shop = 'none'")
         by_shop = counted(source, "user_id", "shop")
         run.apply(source, *counted(source, "user_id"), *by_shop, *counted(source, "shop"))
-        snapshot = parts.registry.load(parts.project)
+        snapshot = stores.registry.load(stores.project)
         # Nothing of the archive has the columns yet.
-        assert audit(parts, snapshot).ok
-        assert explain(parts, snapshot, "by_user_id_shop:ever", {"user_id": 1, "shop": "a"}).value == 0
-        assert sample(parts, snapshot, "by_user_id_shop").num_rows == 0
-        assert sample(parts, snapshot, "by_user_id_shop", by="entities").num_rows == 0
-        assert rebuild(parts, snapshot.project.views["by_shop"], wait_s=0) == 0
-        assert all(check.ok for check in doctor(parts)), doctor(parts)
+        assert audit(stores, snapshot).ok
+        assert explain(stores, snapshot, "by_user_id_shop:ever", {"user_id": 1, "shop": "a"}).value == 0
+        assert sample(stores, snapshot, "by_user_id_shop").num_rows == 0
+        assert sample(stores, snapshot, "by_user_id_shop", by="entities").num_rows == 0
+        assert rebuild(stores, snapshot.project.views["by_shop"], wait_s=0) == 0
+        assert all(check.ok for check in doctor(stores)), doctor(stores)
 
         event = {**visit(1), "id": "x", "shop": "a"}
         run.send(event, event, {**visit(3), "id": "y", "shop": "none"})
         run.finish()
         assert run.served("by_user_id")["ever"] == [2, 1, 0]
-        assert audit(parts, snapshot).ok
-        assert explain(parts, snapshot, "by_user_id_shop:ever", {"user_id": 1, "shop": "a"}).value == 1
-        assert rebuild(parts, snapshot.project.views["by_user_id_shop"], wait_s=0) == 1
+        assert audit(stores, snapshot).ok
+        assert explain(stores, snapshot, "by_user_id_shop:ever", {"user_id": 1, "shop": "a"}).value == 1
+        assert rebuild(stores, snapshot.project.views["by_user_id_shop"], wait_s=0) == 1
 
     def test_the_state_of_a_stream_is_told_of_its_newest_rows_however_many_dead_letters_come_after(
-        self, parts: Parts
+        self, stores: Stores
     ) -> None:
         source = visits()
-        run = StreamRun(parts, parts.clock, definitions=[source, *counted(source, "user_id")])  # type: ignore[arg-type]
+        run = StreamRun(stores, stores.clock, definitions=[source, *counted(source, "user_id")])  # type: ignore[arg-type]
         run.send(visit(1), visit(2))
         run.send(*[b"\xff"] * (RECENT_ROWS + 5))
         run.finish()
 
-        found = {each.partition: each for each in stream_status(parts)}
+        found = {each.partition: each for each in stream_status(stores)}
         assert found[0]["letters"] == RECENT_ROWS + 5 and found[0]["freshness_s"] is not None
         assert found[0]["late_max_s"] == 0.0
         assert found[1]["freshness_s"] is None

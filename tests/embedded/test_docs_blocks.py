@@ -164,7 +164,7 @@ def _broken_messages(home: Path) -> Path:
             b'{"user_id": null, "timestamp": 1603000000}',
             b'{"user_id": 1, "page": "x", "timestamp": 1603086399000}',
         ]  # fmt: skip
-        open_store_of(store).parts.log.send("traffic", messages, keys=[b"1"] * len(messages), durable=True)
+        open_store_of(store).stores.log.send("traffic", messages, keys=[b"1"] * len(messages), durable=True)
         store.stream_run(until_caught_up=True)
     return home / "repo"
 

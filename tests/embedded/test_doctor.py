@@ -1,4 +1,4 @@
-"""The doctor on the embedded parts: one line per part, also where one is broken."""
+"""The doctor on the embedded stores: one line per part, also where one is broken."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from asof.flows.admin.doctor import Check, doctor
 from asof.flows.batch.materialize import materialize
 from asof.flows.facts import change_facts
 from asof.flows.rows.archive import archive_schema
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.testing.clock import NOW
 from asof.timing import HOUR, MINUTE
 from asof.types import Int64, String
-from tests.parts import apply_by_hand, close, copied_parts, embedded_parts, typed
+from tests.embedded_stores import apply_by_hand, close, copied_stores, embedded_stores, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")
@@ -40,33 +40,33 @@ def definitions(window: str = "1d") -> list[Any]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path: Path = tmp_path_factory.mktemp("built")
-    parts = embedded_parts(tmp_path)
+    stores = embedded_stores(tmp_path)
     rows = {"user_id": [7, 8], "country": ["PL", "DE"], "at": pa.array([NOW - HOUR] * 2, TIMES)}
     pq.write_table(pa.table(rows), tmp_path / "users.parquet")
-    snapshot = apply_by_hand(parts, *definitions())
+    snapshot = apply_by_hand(stores, *definitions())
     source = snapshot.project.sources["traffic"]
-    parts.offline.create(parts.archive_of(source), archive_schema(source))
-    rebuild(parts, snapshot.project.views["windows"], wait_s=0)
-    parts.log.create("traffic", 1)
+    stores.offline.create(stores.archive_of(source), archive_schema(source))
+    rebuild(stores, snapshot.project.views["windows"], wait_s=0)
+    stores.log.create("traffic", 1)
     events = [json.dumps({"user_id": i % 3, "at": NOW - i * MINUTE}).encode() for i in range(9)]
-    parts.log.send("traffic", [*events, b"garbage"], partition=0, durable=False)
-    run_stream(parts, until_caught_up=True)
-    materialize(parts)
-    close(parts)
+    stores.log.send("traffic", [*events, b"garbage"], partition=0, durable=False)
+    run_stream(stores, until_caught_up=True)
+    materialize(stores)
+    close(stores)
     return tmp_path
 
 
 @pytest.fixture
-def parts(built: Path, tmp_path: Path) -> Parts:
-    return copied_parts(built, tmp_path)
+def stores(built: Path, tmp_path: Path) -> Stores:
+    return copied_stores(built, tmp_path)
 
 
-def checks_of(parts: Parts, **options: Any) -> dict[str, Check]:
-    return {check.part: check for check in doctor(parts, **options)}
+def checks_of(stores: Stores, **options: Any) -> dict[str, Check]:
+    return {check.part: check for check in doctor(stores, **options)}
 
 
-def test_a_healthy_store_has_a_good_line_for_each_part(parts: Parts) -> None:
-    checks = checks_of(parts, clock_note="a given clock")
+def test_a_healthy_store_has_a_good_line_for_each_part(stores: Stores) -> None:
+    checks = checks_of(stores, clock_note="a given clock")
 
     assert list(checks) == [
         "clock", "registry", "online store", "source traffic", "archive traffic", "dead letters traffic", "source users",
@@ -82,62 +82,62 @@ def test_a_healthy_store_has_a_good_line_for_each_part(parts: Parts) -> None:
     assert "fed as far as the archive; 3 rows" in checks["view windows"].text
 
 
-def test_a_source_that_is_gone_is_a_line(parts: Parts, tmp_path: Path) -> None:
+def test_a_source_that_is_gone_is_a_line(stores: Stores, tmp_path: Path) -> None:
     (tmp_path / "users.parquet").unlink()
 
-    check = checks_of(parts)["source users"]
+    check = checks_of(stores)["source users"]
     assert not check.ok and "there is no file" in check.text and check.hint
 
 
 def test_an_empty_registry_and_a_broken_one_are_lines(tmp_path: Path) -> None:
-    parts = embedded_parts(tmp_path)
-    assert not checks_of(parts)["registry"].ok
+    stores = embedded_stores(tmp_path)
+    assert not checks_of(stores)["registry"].ok
     (tmp_path / "registry.db").write_bytes(b"this is no database" * 100)
-    check = checks_of(embedded_parts(tmp_path))["registry"]
+    check = checks_of(embedded_stores(tmp_path))["registry"]
     assert not check.ok and check.text
 
 
-def test_keys_whose_rows_passed_the_limit_are_named(parts: Parts) -> None:
-    small = parts.replaced(max_row_bytes=10)
-    rebuild(small, parts.registry.load("shop").project.views["windows"], wait_s=0)
+def test_keys_whose_rows_passed_the_limit_are_named(stores: Stores) -> None:
+    small = stores.replaced(max_row_bytes=10)
+    rebuild(small, stores.registry.load("shop").project.views["windows"], wait_s=0)
 
     check = checks_of(small)["view windows"]
     assert not check.ok and "3 keys have rows above 10 bytes and return null: 'user_id=0', 'user_id=1'" in check.text
 
 
-def test_rows_of_an_earlier_definition_and_rows_that_never_were_are_named(parts: Parts) -> None:
-    apply_by_hand(parts, *definitions("2h"))
-    assert "earlier definition" in checks_of(parts)["view windows"].text
-    apply_by_hand(parts, *definitions(), generations={})
+def test_rows_of_an_earlier_definition_and_rows_that_never_were_are_named(stores: Stores) -> None:
+    apply_by_hand(stores, *definitions("2h"))
+    assert "earlier definition" in checks_of(stores)["view windows"].text
+    apply_by_hand(stores, *definitions(), generations={})
 
-    assert checks_of(parts)["view country"].hint == "run `asof materialize`"
+    assert checks_of(stores)["view country"].hint == "run `asof materialize`"
 
 
-def test_accepted_gaps_and_lag_are_told(parts: Parts) -> None:
-    change_facts(parts, lambda facts: facts.with_gap("traffic", "offsets 3 to 5 accepted as lost"), note="a gap")
-    parts.log.send("traffic", [b"{}"], partition=0, durable=False)
+def test_accepted_gaps_and_lag_are_told(stores: Stores) -> None:
+    change_facts(stores, lambda facts: facts.with_gap("traffic", "offsets 3 to 5 accepted as lost"), note="a gap")
+    stores.log.send("traffic", [b"{}"], partition=0, durable=False)
 
-    text = checks_of(parts)["source traffic"].text
+    text = checks_of(stores)["source traffic"].text
     assert "1 not archived" in text and "1 accepted gaps, the last: offsets 3 to 5 accepted as lost" in text
 
 
-def test_online_rows_that_are_gone_are_named_with_what_brings_them_back(parts: Parts) -> None:
-    for table in parts.online.tables(parts.project):
-        parts.online.drop(table)
+def test_online_rows_that_are_gone_are_named_with_what_brings_them_back(stores: Stores) -> None:
+    for table in stores.online.tables(stores.project):
+        stores.online.drop(table)
 
-    found = {check.part: check for check in doctor(parts)}
+    found = {check.part: check for check in doctor(stores)}
 
     assert (found["view windows"].ok, found["view windows"].hint) == (False, "run `asof rebuild windows`")
     assert (found["view country"].ok, found["view country"].hint) == (False, "run `asof materialize country`")
 
 
 def test_an_archive_that_was_left_behind_is_told_until_a_worker_has_filled_the_new_one(
-    parts: Parts, tmp_path: Path
+    stores: Stores, tmp_path: Path
 ) -> None:
-    moved = parts.replaced(offline=embedded_parts(tmp_path / "new").offline)
+    moved = stores.replaced(offline=embedded_stores(tmp_path / "new").offline)
     check = checks_of(moved)["archive traffic"]
     assert not check.ok and "events in the online rows of view 'windows' are missing here" in check.text
     assert "`asof stream run`" in check.hint
 
     run_stream(moved, until_caught_up=True)
-    assert checks_of(moved)["archive traffic"].ok and checks_of(parts)["archive traffic"].ok
+    assert checks_of(moved)["archive traffic"].ok and checks_of(stores)["archive traffic"].ok

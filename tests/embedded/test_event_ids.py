@@ -17,7 +17,7 @@ from asof.testing.clock import NOW, MicrosClock
 from asof.testing.streams import VISITS, StreamRun, live_through, visit
 from asof.timing import DAY, MINUTE, SECOND, iso
 from asof.types import Float64, Int64, String
-from tests.parts import close, embedded_parts
+from tests.embedded_stores import close, embedded_stores
 
 USER = Entity("user", ["user_id"])
 
@@ -67,9 +67,9 @@ class Run(StreamRun):
 
 @pytest.fixture
 def run(tmp_path: Path):
-    parts = embedded_parts(tmp_path, clock=MicrosClock())
-    yield Run(parts, parts.clock, partitions=2, definitions=views(source()))
-    close(parts)
+    stores = embedded_stores(tmp_path, clock=MicrosClock())
+    yield Run(stores, stores.clock, partitions=2, definitions=views(source()))
+    close(stores)
 
 
 def seen(run: Run) -> list[int]:
@@ -110,8 +110,8 @@ def test_ids_that_a_fail_over_of_the_store_lost_are_brought_back_from_the_archiv
     run.send(visit(1), visit(2))
     run.step()
     run.flush()
-    online = run.parts.online
-    (ids,) = [table for table in online.tables(run.parts.project) if table.view.endswith(EVENTS)]
+    online = run.stores.online
+    (ids,) = [table for table in online.tables(run.stores.project) if table.view.endswith(EVENTS)]
     online.delete(ids, [key for key, _, _ in online.scan(ids)])
     monkeypatch.setattr(online, "incarnation", lambda: "the standby")
     run.flush()
@@ -160,9 +160,9 @@ def test_ids_that_the_online_store_lost_come_back_from_the_archive(run: Run):
     run.step()
     run.flush()
     run.kill()
-    for table in run.parts.online.tables(run.parts.project):
+    for table in run.stores.online.tables(run.stores.project):
         if table.view.endswith(EVENTS):
-            run.parts.online.drop(table)
+            run.stores.online.drop(table)
     run.send_again(2)
     run.finish()
 
@@ -170,8 +170,8 @@ def test_ids_that_the_online_store_lost_come_back_from_the_archive(run: Run):
 
 
 def test_a_source_that_names_an_id_later_knows_those_of_its_archive(tmp_path: Path):
-    parts = embedded_parts(tmp_path, clock=MicrosClock())
-    run = Run(parts, parts.clock, partitions=2, definitions=views(source(event_id="")))
+    stores = embedded_stores(tmp_path, clock=MicrosClock())
+    run = Run(stores, stores.clock, partitions=2, definitions=views(source(event_id="")))
     run.send(visit(1), visit(1))
     run.step()
     run.flush()
@@ -185,14 +185,14 @@ def test_a_source_that_names_an_id_later_knows_those_of_its_archive(tmp_path: Pa
     assert run.served("activity", [1])["ever"] in ([2], [4])  # those between apply and flush are of the old definition
     run.finish()
     run.assert_online_is_history()
-    close(parts)
+    close(stores)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), steps=st.integers(20, 80), partitions=st.integers(1, 3))
 def test_whatever_happens_each_event_counts_once(tmp_path_factory, seed: int, steps: int, partitions: int):
-    parts = embedded_parts(tmp_path_factory.mktemp("life"), clock=MicrosClock())
-    run = Run(parts, parts.clock, partitions=partitions, definitions=views(source()))
+    stores = embedded_stores(tmp_path_factory.mktemp("life"), clock=MicrosClock())
+    run = Run(stores, stores.clock, partitions=partitions, definitions=views(source()))
     rng = random.Random(seed)
     live_through(run, rng, steps)
     run.send_again(5)
@@ -200,7 +200,7 @@ def test_whatever_happens_each_event_counts_once(tmp_path_factory, seed: int, st
 
     assert run.ids() == run.expected_ids()
     run.assert_online_is_history()
-    close(parts)
+    close(stores)
 
 
 def test_pushes_are_told_apart_as_well(tmp_path: Path):

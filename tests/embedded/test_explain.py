@@ -27,14 +27,14 @@ from asof.definitions import (
 from asof.errors import RequestError, UnknownFeature
 from asof.flows.admin.explain import Explanation, explain
 from asof.flows.rows.archive import archive_schema
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.selection import Selection
 from asof.testing.clock import NOW
 from asof.timing import DAY, HOUR, MINUTE
 from asof.types import Float64, Int64, String, Timestamp
-from tests.parts import apply_by_hand, embedded_parts, typed
+from tests.embedded_stores import apply_by_hand, embedded_stores, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")
@@ -56,9 +56,9 @@ def with_function(selection: Selection) -> Selection:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     tmp_path: Path = tmp_path_factory.mktemp("explain")
-    parts = embedded_parts(tmp_path)
+    stores = embedded_stores(tmp_path)
     rows = {
         "user_id": [1, 1, 1, 2, 1], "country": ["PL", "DE", "CZ", "FR", "AT"],
         "at": pa.array([NOW - 40 * DAY, NOW - 2 * DAY, NOW - DAY, NOW - DAY, NOW + HOUR], TIMES),
@@ -78,28 +78,28 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     country = FeatureView("country_view", entities=[USER], source=users, schema=fields, ttl="30d")
     twice = [Field("twice", Float64)]
     derived = OnDemandFeatureView("derived", sources=[views], schema=twice, mode="python", udf=doubled)
-    snapshot = apply_by_hand(parts, views, country, derived)
-    parts.offline.create(parts.archive_of(traffic), archive_schema(traffic))
-    rebuild(parts, snapshot.project.views["traffic_view"], wait_s=0)
-    parts.log.create("traffic", 1)
+    snapshot = apply_by_hand(stores, views, country, derived)
+    stores.offline.create(stores.archive_of(traffic), archive_schema(traffic))
+    rebuild(stores, snapshot.project.views["traffic_view"], wait_s=0)
+    stores.log.create("traffic", 1)
     messages = [{"user_id": 1, "page": page, "amount": amount, "at": NOW - ago} for ago, page, amount in EVENTS]
     messages.append({"user_id": 2, "page": "a", "amount": 1, "at": NOW - HOUR})
-    parts.log.send("traffic", [json.dumps(each).encode() for each in messages], partition=0, durable=False)
-    run_stream(parts, until_caught_up=True)
-    return parts
+    stores.log.send("traffic", [json.dumps(each).encode() for each in messages], partition=0, durable=False)
+    run_stream(stores, until_caught_up=True)
+    return stores
 
 
-def explained(parts: Parts, reference: str, key: Any = None, **options: Any) -> Explanation:
-    snapshot = parts.registry.load(parts.project)
-    return explain(parts, snapshot, reference, key or {"user_id": 1}, functions=with_function, **options)
+def explained(stores: Stores, reference: str, key: Any = None, **options: Any) -> Explanation:
+    snapshot = stores.registry.load(stores.project)
+    return explain(stores, snapshot, reference, key or {"user_id": 1}, functions=with_function, **options)
 
 
 def reasons(found: Explanation) -> Counter[str]:
     return Counter(found.rows["why"].to_pylist())
 
 
-def test_the_row_of_a_latest_value_is_chosen_among_its_neighbours(parts: Parts) -> None:
-    found = explained(parts, "country_view:country", at=NOW)
+def test_the_row_of_a_latest_value_is_chosen_among_its_neighbours(stores: Stores) -> None:
+    found = explained(stores, "country_view:country", at=NOW)
 
     assert found.value == "CZ"
     rows = {row["country"]: row["why"] for row in found.rows.to_pylist()}
@@ -107,24 +107,24 @@ def test_the_row_of_a_latest_value_is_chosen_among_its_neighbours(parts: Parts) 
     assert found.text.splitlines()[0] == "country_view:country of user_id=1 as of 2026-01-01T12:00:00Z is 'CZ'."
 
 
-def test_rows_that_were_not_known_are_said_to_be(parts: Parts) -> None:
-    found = explained(parts, "country_view:country", at=NOW - 2 * HOUR, known_at=True)
+def test_rows_that_were_not_known_are_said_to_be(stores: Stores) -> None:
+    found = explained(stores, "country_view:country", at=NOW - 2 * HOUR, known_at=True)
 
     assert found.value == "DE"
     assert {row["country"]: row["why"] for row in found.rows.to_pylist()}["CZ"] == "not known by t"
     assert "not known by 2025-12-29" in str(
-        explained(parts, "country_view:country", known_at=NOW - 3 * DAY).rows["why"]
+        explained(stores, "country_view:country", known_at=NOW - 3 * DAY).rows["why"]
     )
 
 
-def test_without_a_row_in_time_there_is_none_chosen(parts: Parts) -> None:
-    found = explained(parts, "country_view:country", at=NOW + 90 * DAY)
+def test_without_a_row_in_time_there_is_none_chosen(stores: Stores) -> None:
+    found = explained(stores, "country_view:country", at=NOW + 90 * DAY)
 
     assert found.value is None and reasons(found) == {"outside ttl": 4}
 
 
-def test_the_events_of_a_window_and_why_the_others_are_not_in_it(parts: Parts) -> None:
-    found = explained(parts, "traffic_view:a_1h")
+def test_the_events_of_a_window_and_why_the_others_are_not_in_it(stores: Stores) -> None:
+    found = explained(stores, "traffic_view:a_1h")
 
     assert found.value == 2
     assert reasons(found) == {"later than t": 1, "counts": 2, "where is false": 1, "before the window": 3}
@@ -133,8 +133,8 @@ def test_the_events_of_a_window_and_why_the_others_are_not_in_it(parts: Parts) -
     assert "Of 7 events of this key" in found.text
 
 
-def test_the_events_of_the_open_session(parts: Parts) -> None:
-    found = explained(parts, "traffic_view:session_sum")
+def test_the_events_of_the_open_session(stores: Stores) -> None:
+    found = explained(stores, "traffic_view:session_sum")
 
     # The chain 50, 20 and 10 minutes ago; the event before is 80 minutes older. One of the three has no amount.
     assert found.value == 24
@@ -143,15 +143,15 @@ def test_the_events_of_the_open_session(parts: Parts) -> None:
     assert found.rows["amount * 2"].to_pylist()[1:3] == [14, 10]
 
 
-def test_a_closed_session_is_said_to_be_closed(parts: Parts) -> None:
-    found = explained(parts, "traffic_view:session_sum", at=NOW + 5 * HOUR)
+def test_a_closed_session_is_said_to_be_closed(stores: Stores) -> None:
+    found = explained(stores, "traffic_view:session_sum", at=NOW + 5 * HOUR)
 
     assert found.value is None and set(reasons(found)) == {"other session"}
     assert "no session is open: the last event, at 2026-01-01T12:02:00Z" in found.text
 
 
-def test_what_is_online_now_is_shown_with_what_the_row_has_seen(parts: Parts) -> None:
-    found = explained(parts, "traffic_view:ever")
+def test_what_is_online_now_is_shown_with_what_the_row_has_seen(stores: Stores) -> None:
+    found = explained(stores, "traffic_view:ever")
 
     assert found.online == {
         "value": 6,
@@ -160,18 +160,18 @@ def test_what_is_online_now_is_shown_with_what_the_row_has_seen(parts: Parts) ->
         "offsets": {0: 6},
     }
     assert "Online now: 6 (PRESENT); the row has seen partition 0 up to offset 6." in found.text
-    assert explained(parts, "traffic_view:ever", at=NOW).online is None
+    assert explained(stores, "traffic_view:ever", at=NOW).online is None
 
 
-def test_an_unknown_key_has_no_events(parts: Parts) -> None:
-    found = explained(parts, "traffic_view:ever", {"user_id": 99})
+def test_an_unknown_key_has_no_events(stores: Stores) -> None:
+    found = explained(stores, "traffic_view:ever", {"user_id": 99})
 
     assert found.value == 0 and found.rows.num_rows == 0
     assert "History has no row for this key." in found.text and "there is no row for this key" in found.text
 
 
-def test_an_on_demand_feature_is_explained_by_its_inputs(parts: Parts) -> None:
-    found = explained(parts, "derived:twice")
+def test_an_on_demand_feature_is_explained_by_its_inputs(stores: Stores) -> None:
+    found = explained(stores, "derived:twice")
 
     assert found.value == 5.0
     rows = {row["input"]: row for row in found.rows.to_pylist()}
@@ -180,15 +180,15 @@ def test_an_on_demand_feature_is_explained_by_its_inputs(parts: Parts) -> None:
     assert reasons(next(each for each in found.inputs if each.reference == "traffic_view:a_1h"))["counts"] == 2
 
 
-def test_what_cannot_be_explained_is_said(parts: Parts) -> None:
+def test_what_cannot_be_explained_is_said(stores: Stores) -> None:
     with pytest.raises(UnknownFeature, match="did you mean 'traffic_view:ever'"):
-        explained(parts, "traffic_view:evr")
+        explained(stores, "traffic_view:evr")
     with pytest.raises(RequestError, match="names 3 features"):
-        explained(parts, "traffic_view")
+        explained(stores, "traffic_view")
     with pytest.raises(RequestError, match="'one' is not Int64"):
-        explained(parts, "traffic_view:ever", {"user_id": "one"})
+        explained(stores, "traffic_view:ever", {"user_id": "one"})
     with pytest.raises(RequestError, match="join key 'user_id' is missing or null"):
-        explained(parts, "traffic_view:ever", {"user": 1})
+        explained(stores, "traffic_view:ever", {"user": 1})
 
 
 def test_what_is_explained_makes_up_the_value(tmp_path: Path) -> None:
@@ -222,14 +222,14 @@ def test_what_is_explained_makes_up_the_value(tmp_path: Path) -> None:
         )
     )
     last = FeatureView("last", entities=[USER], source=source, schema=fields, ttl="4m")
-    parts = embedded_parts(tmp_path)
-    apply_by_hand(parts, view, last)
+    stores = embedded_stores(tmp_path)
+    apply_by_hand(stores, view, last)
     for _ in range(12):
         at = rng.choice(moments) + rng.choice((0, 0, 2, 5, -1)) * MINUTE
         known_at = rng.choice((None, True, NOW))
         for i in range(len(windows)):
-            found = explained(parts, f"v:n{i}", at=at, known_at=known_at)
+            found = explained(stores, f"v:n{i}", at=at, known_at=known_at)
             assert reasons(found)["counts"] == found.value
-        found = explained(parts, "last:amount", at=at, known_at=known_at)
+        found = explained(stores, "last:amount", at=at, known_at=known_at)
         chosen = [row["amount"] for row in found.rows.to_pylist() if row["why"] == "chosen"]
         assert chosen == [found.value] or (found.value is None and not chosen)

@@ -18,7 +18,7 @@ from asof.defaults import HISTORY_READS
 from asof.errors import IncompleteRow, StorageError
 from asof.flows.online import history as history_module
 from asof.flows.push.pusher import Pusher
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream import ingest as ingest_module
 from asof.server.app import App
 from asof.server.process.service import Service
@@ -81,9 +81,9 @@ class Shop:
         self.store = FeatureStore(folder, clock=lambda: NOW)
         self.store.apply()
         self.other = FeatureStore(folder, clock=lambda: NOW)
-        parts: Parts = open_store_of(self.other).parts
-        self.offline = NoArchive(parts.offline)
-        self.pusher = Pusher(parts.replaced(offline=self.offline), "clicks")  # type: ignore[arg-type]
+        stores: Stores = open_store_of(self.other).stores
+        self.offline = NoArchive(stores.offline)
+        self.pusher = Pusher(stores.replaced(offline=self.offline), "clicks")  # type: ignore[arg-type]
         for each in BEFORE:
             self.pusher.push(clicks(each))
         self.pusher.push(clicks(5, user=2))

@@ -13,14 +13,14 @@ from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource,
 from asof.errors import NotFound
 from asof.flows.facts import change_facts
 from asof.flows.rows.archive import archive_schema
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.dead_letters import letter_id, list_letters, replay_letters, show_letter
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.testing.clock import NOW, MicrosClock
 from asof.timing import HOUR
 from asof.types import Int64
-from tests.parts import apply_by_hand, close, copied_parts, embedded_parts, read_online
+from tests.embedded_stores import apply_by_hand, close, copied_stores, embedded_stores, read_online
 
 AMOUNT = Field("amount", Int64)
 
@@ -36,17 +36,17 @@ def definitions(*more: Field) -> list[Any]:
     return [source, view]
 
 
-def applied(parts: Parts, *more: Field) -> Snapshot:
-    snapshot = apply_by_hand(parts, *definitions(*more))
+def applied(stores: Stores, *more: Field) -> Snapshot:
+    snapshot = apply_by_hand(stores, *definitions(*more))
     source = snapshot.project.sources["orders"]
-    parts.offline.create(parts.archive_of(source), archive_schema(source))
-    rebuild(parts, snapshot.project.views["user_orders"], wait_s=0)
+    stores.offline.create(stores.archive_of(source), archive_schema(source))
+    rebuild(stores, snapshot.project.views["user_orders"], wait_s=0)
     return snapshot
 
 
-def send(parts: Parts, *values: Any) -> None:
-    parts.log.create("orders", 1)
-    parts.log.send(
+def send(stores: Stores, *values: Any) -> None:
+    stores.log.create("orders", 1)
+    stores.log.send(
         "orders", [each if isinstance(each, bytes) else json.dumps(each).encode() for each in values],
         partition=0, durable=False,
     )  # fmt: skip
@@ -55,104 +55,104 @@ def send(parts: Parts, *values: Any) -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path: Path = tmp_path_factory.mktemp("built")
-    parts = embedded_parts(tmp_path)
-    applied(parts, AMOUNT)
+    stores = embedded_stores(tmp_path)
+    applied(stores, AMOUNT)
     send(
-        parts, {"user_id": 1, "amount": 5, "at": NOW}, {"user_id": 1, "amount": "five", "at": NOW - HOUR},
+        stores, {"user_id": 1, "amount": 5, "at": NOW}, {"user_id": 1, "amount": "five", "at": NOW - HOUR},
         b"\xffgarbage", {"user_id": 2, "amount": 1, "at": NOW + HOUR},
     )  # fmt: skip
-    run_stream(parts, until_caught_up=True)
-    close(parts)
+    run_stream(stores, until_caught_up=True)
+    close(stores)
     return tmp_path
 
 
 @pytest.fixture
-def parts(built: Path, tmp_path: Path) -> Parts:
-    return copied_parts(built, tmp_path)
+def stores(built: Path, tmp_path: Path) -> Stores:
+    return copied_stores(built, tmp_path)
 
 
-def test_letters_are_listed_with_their_place_and_reason(parts: Parts) -> None:
-    letters = list_letters(parts).to_dicts()
+def test_letters_are_listed_with_their_place_and_reason(stores: Stores) -> None:
+    letters = list_letters(stores).to_dicts()
 
     assert sorted(each["id"] for each in letters) == ["orders/0/1", "orders/0/2", "orders/0/3"]
     by_offset = {each["offset"]: each for each in letters}
     assert "'five' is not" in by_offset[1]["reason"] and by_offset[2]["size"] == len(b"\xffgarbage")
     assert "1h after the clock" in by_offset[3]["reason"]
     assert not any(each["replayed"] for each in letters)
-    assert len(list_letters(parts, "orders", 1)) == 1
+    assert len(list_letters(stores, "orders", 1)) == 1
 
 
-def test_a_letter_is_shown_with_its_raw_bytes(parts: Parts) -> None:
-    letter = show_letter(parts, letter_id("orders", (0, 2)))
+def test_a_letter_is_shown_with_its_raw_bytes(stores: Stores) -> None:
+    letter = show_letter(stores, letter_id("orders", (0, 2)))
 
     assert letter["value"] == b"\xffgarbage" and letter["text"] == "\\xffgarbage"
     assert "JSON" in letter["reason"] and letter["refused_now"]
 
 
-def test_an_unknown_letter_is_not_found(parts: Parts) -> None:
+def test_an_unknown_letter_is_not_found(stores: Stores) -> None:
     for unknown in ("orders/0/0", "orders/0/99"):
         with pytest.raises(NotFound, match="no dead letter"):
-            show_letter(parts, unknown)
+            show_letter(stores, unknown)
     with pytest.raises(NotFound, match="is not a dead letter's ID"):
-        show_letter(parts, "orders")
+        show_letter(stores, "orders")
     with pytest.raises(NotFound, match="did you mean 'orders'"):
-        show_letter(parts, "order/0/1")
+        show_letter(stores, "order/0/1")
 
 
-def test_letters_that_still_do_not_fit_stay_with_their_reasons(parts: Parts) -> None:
-    done = replay_letters(parts, "orders")
+def test_letters_that_still_do_not_fit_stay_with_their_reasons(stores: Stores) -> None:
+    done = replay_letters(stores, "orders")
 
     assert done["sent"] == 0 and done["already"] == 0
     assert set(done["still_unfit"]) == {"orders/0/1", "orders/0/2", "orders/0/3"}
 
 
-def test_a_letter_that_fits_by_now_is_accepted_once(parts: Parts) -> None:
-    clock = parts.clock
+def test_a_letter_that_fits_by_now_is_accepted_once(stores: Stores) -> None:
+    clock = stores.clock
     assert isinstance(clock, MicrosClock)
     clock.move(2 * HOUR)
 
-    assert replay_letters(parts, "orders", ["orders/0/3"]) == {"sent": 1, "already": 0, "still_unfit": {}}
-    assert replay_letters(parts, "orders")["already"] == 1
-    run_stream(parts, until_caught_up=True)
-    replay_letters(parts, "orders")
-    run_stream(parts, until_caught_up=True)
+    assert replay_letters(stores, "orders", ["orders/0/3"]) == {"sent": 1, "already": 0, "still_unfit": {}}
+    assert replay_letters(stores, "orders")["already"] == 1
+    run_stream(stores, until_caught_up=True)
+    replay_letters(stores, "orders")
+    run_stream(stores, until_caught_up=True)
 
-    assert read_online(parts, "user_orders", {"user_id": [1, 2]})["orders"] == [1, 1]
-    assert [each["replayed"] for each in list_letters(parts).to_dicts() if each["id"] == "orders/0/3"] == [True]
+    assert read_online(stores, "user_orders", {"user_id": [1, 2]})["orders"] == [1, 1]
+    assert [each["replayed"] for each in list_letters(stores).to_dicts() if each["id"] == "orders/0/3"] == [True]
 
 
-def test_after_the_schema_was_mended_letters_count_at_their_own_time(parts: Parts) -> None:
-    applied(parts)
+def test_after_the_schema_was_mended_letters_count_at_their_own_time(stores: Stores) -> None:
+    applied(stores)
 
-    done = replay_letters(parts, "orders", ["orders/0/1"])
-    run_stream(parts, until_caught_up=True)
+    done = replay_letters(stores, "orders", ["orders/0/1"])
+    run_stream(stores, until_caught_up=True)
 
     assert done == {"sent": 1, "already": 0, "still_unfit": {}}
-    before = read_online(parts, "user_orders", {"user_id": [1]}, at=NOW - HOUR)["orders"]
-    assert before == [1] and read_online(parts, "user_orders", {"user_id": [1]})["orders"] == [2]
+    before = read_online(stores, "user_orders", {"user_id": [1]}, at=NOW - HOUR)["orders"]
+    assert before == [1] and read_online(stores, "user_orders", {"user_id": [1]})["orders"] == [2]
 
 
-def test_a_replay_whose_process_died_is_taken_over(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_whose_process_died_is_taken_over(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asof.flows.stream.dead_letters.TURN_S", 0.1)
-    change_facts(parts, lambda facts: facts.with_replay("orders", "dead"), note="a replay that died")
+    change_facts(stores, lambda facts: facts.with_replay("orders", "dead"), note="a replay that died")
 
-    assert replay_letters(parts, "orders")["sent"] == 0
-    assert parts.registry.load("shop").facts.replaying == {}
+    assert replay_letters(stores, "orders")["sent"] == 0
+    assert stores.registry.load("shop").facts.replaying == {}
 
 
-def test_two_replays_at_once_send_each_letter_once(parts: Parts, tmp_path: Path) -> None:
+def test_two_replays_at_once_send_each_letter_once(stores: Stores, tmp_path: Path) -> None:
     later = MicrosClock(NOW + 2 * HOUR)
-    stores = [embedded_parts(tmp_path, clock=later) for _ in range(3)]
+    stores = [embedded_stores(tmp_path, clock=later) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(lambda each: replay_letters(each, "orders"), stores))
 
     assert sum(each["sent"] for each in done) == 1 and sum(each["already"] for each in done) == 2
-    assert parts.log.bounds("orders.replay") == {0: (0, 1)}
+    assert stores.log.bounds("orders.replay") == {0: (0, 1)}
 
 
-def test_letters_of_another_source_are_refused(parts: Parts) -> None:
+def test_letters_of_another_source_are_refused(stores: Stores) -> None:
     other = LogSource("clicks", schema=[Field("at", Int64)], timestamp_field="at", timestamp_unit="us")
-    apply_by_hand(parts, *definitions(AMOUNT), other)
+    apply_by_hand(stores, *definitions(AMOUNT), other)
 
     with pytest.raises(NotFound, match="is not of source 'clicks'"):
-        replay_letters(parts, "clicks", ["orders/0/1"])
+        replay_letters(stores, "clicks", ["orders/0/1"])

@@ -33,7 +33,7 @@ from asof.flows.batch.materialize import materialize
 from asof.flows.batch.write_rows import write_rows
 from asof.flows.batch.write_view import pack_versions
 from asof.flows.generations.switch import announce
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.online.protocol import OnlineTable, Unchanged, pack_version
 from asof.sources.protocol import Batches, ScanRequest
 from asof.testing.clock import NOW, MicrosClock
@@ -41,8 +41,8 @@ from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND
 from asof.types import Float64, Int64, String, Timestamp
 from asof.values.packing import key_bytes
+from tests.embedded_stores import apply_by_hand, embedded_stores, read_online, reader_of
 from tests.oracle import arrival_by_columns, features_as_of, same
-from tests.parts import apply_by_hand, embedded_parts, read_online, reader_of
 
 USER = Entity("user", join_keys=["user_id"])
 SHOP = Entity("shop")
@@ -58,8 +58,8 @@ def clock() -> MicrosClock:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, clock: MicrosClock) -> Parts:
-    return embedded_parts(tmp_path, clock=clock)
+def stores(tmp_path: Path, clock: MicrosClock) -> Stores:
+    return embedded_stores(tmp_path, clock=clock)
 
 
 def row(user: int | None, time: int | None, amount: int | None = 0, **others: Any) -> dict[str, Any]:
@@ -109,14 +109,14 @@ def evaluated(text: str, row: Any) -> Any:
     return evaluate(parse(text), row)
 
 
-def assert_online_is_history(parts: Parts, view: str, rows: list[dict[str, Any]], keys: Any = None) -> None:
+def assert_online_is_history(stores: Stores, view: str, rows: list[dict[str, Any]], keys: Any = None) -> None:
     """Every key answers online what the oracle says as of the clock."""
-    definition = parts.registry.load(parts.project).project.views[view]
+    definition = stores.registry.load(stores.project).project.views[view]
     keys = keys or {key: KEYS[key] for key in definition.join_keys}
-    found = read_online(parts, view, keys or [{}])
+    found = read_online(stores, view, keys or [{}])
     for place in range(len(found[definition.feature_names[0]])):
         key = [keys[name][place] for name in definition.join_keys]
-        expected = features_as_of(rows, definition, key, parts.clock(), evaluate=evaluated)
+        expected = features_as_of(rows, definition, key, stores.clock(), evaluate=evaluated)
         for name, value in expected.items():
             assert same(value, found[name][place]), (view, key, name, value, found[name][place])
 
@@ -141,12 +141,12 @@ def random_rows(rng: random.Random, count: int) -> list[dict[str, Any]]:
     ("seed", "options"), [(0, {}), (1, {"created_timestamp_column": "written"})], ids=["arrival", "created"]
 )
 def test_online_rows_answer_as_history_over_random_rows_and_runs(
-    parts: Parts, tmp_path: Path, clock: MicrosClock, seed: int, options: dict[str, str]
+    stores: Stores, tmp_path: Path, clock: MicrosClock, seed: int, options: dict[str, str]
 ) -> None:
     rng = random.Random(seed)
     rows_source = source(**options)
     # Latest rows by a composite key, windows by one column and with a delay.
-    apply_by_hand(parts, latest(rows_source, entities=[USER, SHOP], ttl="7d"), windows(rows_source, delay="10m"))
+    apply_by_hand(stores, latest(rows_source, entities=[USER, SHOP], ttl="7d"), windows(rows_source, delay="10m"))
     rows: list[dict[str, Any]] = []
     for run in range(3):
         fresh = random_rows(rng, 60)
@@ -157,137 +157,137 @@ def test_online_rows_answer_as_history_over_random_rows_and_runs(
         if not options:
             rows = [{**each, "created": None} for each in rows]
         clock.move(rng.choice((SECOND, HOUR)))
-        materialize(parts)
-        assert_online_is_history(parts, "profile", rows)
-        assert_online_is_history(parts, "activity", rows)
+        materialize(stores)
+        assert_online_is_history(stores, "profile", rows)
+        assert_online_is_history(stores, "activity", rows)
 
 
 def test_an_incremental_run_finds_late_rows_without_a_created_time(
-    parts: Parts, tmp_path: Path, clock: MicrosClock
+    stores: Stores, tmp_path: Path, clock: MicrosClock
 ) -> None:
-    apply_by_hand(parts, latest(source()), windows(source()))
+    apply_by_hand(stores, latest(source()), windows(source()))
     rows = write(tmp_path, [row(1, -HOUR, 1)])
-    materialize(parts)
+    materialize(stores)
     clock.move(HOUR)
     rows += write(tmp_path, [row(2, -3 * DAY, 2), row(1, -2 * HOUR, 3)], "rows/1.parquet")
 
-    materialize(parts)
+    materialize(stores)
 
-    assert read_online(parts, "profile", {"user_id": [1, 2]})["amount"] == [1, 2]
-    assert_online_is_history(parts, "activity", rows)
+    assert read_online(stores, "profile", {"user_id": [1, 2]})["amount"] == [1, 2]
+    assert_online_is_history(stores, "activity", rows)
 
 
 def test_an_incremental_run_selects_by_created_time_and_looks_back_by_the_lag(
-    parts: Parts, tmp_path: Path, clock: MicrosClock
+    stores: Stores, tmp_path: Path, clock: MicrosClock
 ) -> None:
-    apply_by_hand(parts, latest(source(created_timestamp_column="written", lag="10m")))
+    apply_by_hand(stores, latest(source(created_timestamp_column="written", lag="10m")))
     write(tmp_path, [row(1, -DAY), row(2, -DAY), row(3, -DAY, created=NOW - 5 * MINUTE)])
-    assert materialize(parts)[0].rows == 3
+    assert materialize(stores)[0].rows == 3
     clock.move(MINUTE)
     # Written down before the last run, and seen only now; and one that is older than its key's row.
     write(tmp_path, [row(2, -HOUR, 5, created=NOW - 9 * MINUTE), row(1, -2 * DAY, 9, created=NOW)], "rows/1.parquet")
 
-    done = materialize(parts)
+    done = materialize(stores)
 
     # Key 1 is touched by an older row, which does not replace its newer one.
     assert done[0].rows == 2
-    assert read_online(parts, "profile", {"user_id": [1, 2, 3]})["amount"] == [0, 5, 0]
+    assert read_online(stores, "profile", {"user_id": [1, 2, 3]})["amount"] == [0, 5, 0]
 
 
 def test_an_incremental_run_by_event_time_looks_back_by_the_lookback(
-    parts: Parts, tmp_path: Path, clock: MicrosClock
+    stores: Stores, tmp_path: Path, clock: MicrosClock
 ) -> None:
-    apply_by_hand(parts, latest(source(), lookback="1h"))
+    apply_by_hand(stores, latest(source(), lookback="1h"))
     write(tmp_path, [row(1, -DAY)])
-    materialize(parts)
+    materialize(stores)
     clock.move(MINUTE)
     write(tmp_path, [row(2, -HOUR, 5), row(3, -2 * HOUR, 6)], "rows/1.parquet")
 
-    assert materialize(parts)[0].rows == 1
-    assert read_online(parts, "profile", {"user_id": [2, 3]})["amount"] == [5, None]
+    assert materialize(stores)[0].rows == 1
+    assert read_online(stores, "profile", {"user_id": [2, 3]})["amount"] == [5, None]
 
 
-def test_a_row_of_the_future_is_written_when_it_is_due(parts: Parts, tmp_path: Path, clock: MicrosClock) -> None:
+def test_a_row_of_the_future_is_written_when_it_is_due(stores: Stores, tmp_path: Path, clock: MicrosClock) -> None:
     apply_by_hand(
-        parts, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written"))
+        stores, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written"))
     )
     rows = write(tmp_path, [row(1, -HOUR, 1, created=NOW - HOUR), row(1, MINUTE, 2, created=NOW - HOUR)])
 
-    materialize(parts, end=NOW + DAY)
+    materialize(stores, end=NOW + DAY)
 
-    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]
-    assert_online_is_history(parts, "activity", rows)
+    assert read_online(stores, "profile", {"user_id": [1]})["amount"] == [1]
+    assert_online_is_history(stores, "activity", rows)
     clock.move(MINUTE)
-    materialize(parts)
-    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [2]
-    assert_online_is_history(parts, "activity", rows)
+    materialize(stores)
+    assert read_online(stores, "profile", {"user_id": [1]})["amount"] == [2]
+    assert_online_is_history(stores, "activity", rows)
 
 
-def test_a_row_at_the_clock_counts_and_one_within_the_delay_does_not(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source(), delay="1h"))
+def test_a_row_at_the_clock_counts_and_one_within_the_delay_does_not(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source(), delay="1h"))
     write(tmp_path, [row(1, -HOUR, 1), row(1, -HOUR + 1, 2)])
 
-    materialize(parts)
+    materialize(stores)
 
-    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]
+    assert read_online(stores, "profile", {"user_id": [1]})["amount"] == [1]
 
 
-def test_an_interval_is_half_open_and_leaves_no_gap_behind(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source(), lookback="1us"))
+def test_an_interval_is_half_open_and_leaves_no_gap_behind(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source(), lookback="1us"))
     write(tmp_path, [row(1, -3 * HOUR), row(2, -2 * HOUR), row(3, -HOUR), row(4, -MINUTE)])
 
-    done = materialize(parts, start=NOW - 2 * HOUR, end=NOW - HOUR)
+    done = materialize(stores, start=NOW - 2 * HOUR, end=NOW - HOUR)
 
-    found = read_online(parts, "profile", {"user_id": [1, 2, 3, 4]})["amount"]
+    found = read_online(stores, "profile", {"user_id": [1, 2, 3, 4]})["amount"]
     assert (done[0].rows, found) == (1, [None, 0, None, None])
     # The next plain run does not begin at the interval's end: what came before it was never looked at.
-    materialize(parts)
-    assert read_online(parts, "profile", {"user_id": [1, 2, 3, 4]})["amount"] == [0, 0, 0, 0]
+    materialize(stores)
+    assert read_online(stores, "profile", {"user_id": [1, 2, 3, 4]})["amount"] == [0, 0, 0, 0]
 
 
-def test_a_plain_run_with_an_end_goes_on_from_there(parts: Parts, tmp_path: Path, clock: MicrosClock) -> None:
-    apply_by_hand(parts, latest(source(created_timestamp_column="written")))
+def test_a_plain_run_with_an_end_goes_on_from_there(stores: Stores, tmp_path: Path, clock: MicrosClock) -> None:
+    apply_by_hand(stores, latest(source(created_timestamp_column="written")))
     write(tmp_path, [row(1, -3 * HOUR), row(2, -HOUR)])
 
-    assert materialize(parts, end=NOW - 2 * HOUR)[0].rows == 1
+    assert materialize(stores, end=NOW - 2 * HOUR)[0].rows == 1
     clock.move(1)
-    assert materialize(parts)[0].rows == 1
-    assert read_online(parts, "profile", {"user_id": [1, 2]})["amount"] == [0, 0]
+    assert materialize(stores)[0].rows == 1
+    assert read_online(stores, "profile", {"user_id": [1, 2]})["amount"] == [0, 0]
 
 
-def test_running_twice_changes_no_window(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, windows(source()))
+def test_running_twice_changes_no_window(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, windows(source()))
     rows = write(tmp_path, [row(1, -MINUTE, 5), row(1, -2 * MINUTE, 6), row(2, -MINUTE, 7)])
-    materialize(parts)
-    once = read_online(parts, "activity", {"user_id": [1, 2]})
+    materialize(stores)
+    once = read_online(stores, "activity", {"user_id": [1, 2]})
 
-    materialize(parts)
-    materialize(parts, start=NOW - DAY)
+    materialize(stores)
+    materialize(stores, start=NOW - DAY)
 
-    assert read_online(parts, "activity", {"user_id": [1, 2]}) == once
-    assert_online_is_history(parts, "activity", rows)
+    assert read_online(stores, "activity", {"user_id": [1, 2]}) == once
+    assert_online_is_history(stores, "activity", rows)
 
 
-def test_of_two_rows_of_one_key_and_time_the_later_in_file_and_row_wins(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source()), windows(source()))
+def test_of_two_rows_of_one_key_and_time_the_later_in_file_and_row_wins(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source()), windows(source()))
     rows = write(tmp_path, [row(1, -5, 1, page="a"), row(1, -5, 2, page="b")], "rows/1.parquet")
     rows += write(tmp_path, [row(1, -5, 3, page="c")] * 5, "rows/0.parquet")
 
-    materialize(parts)
+    materialize(stores)
 
-    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [2]
-    assert_online_is_history(parts, "activity", rows)
+    assert read_online(stores, "profile", {"user_id": [1]})["amount"] == [2]
+    assert_online_is_history(stores, "activity", rows)
 
 
-def test_a_correction_in_a_later_file_replaces_the_row_of_the_same_time(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source(), lookback="1d"))
+def test_a_correction_in_a_later_file_replaces_the_row_of_the_same_time(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source(), lookback="1d"))
     write(tmp_path, [row(1, -5, 1)])
-    materialize(parts)
+    materialize(stores)
     write(tmp_path, [row(1, -5, 2)], "rows/1.parquet")
 
-    materialize(parts)
+    materialize(stores)
 
-    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [2]
+    assert read_online(stores, "profile", {"user_id": [1]})["amount"] == [2]
 
 
 def test_without_an_arrival_the_greatest_row_by_column_order_wins(tmp_path: Path, clock: MicrosClock) -> None:
@@ -301,137 +301,139 @@ def test_without_an_arrival_the_greatest_row_by_column_order_wins(tmp_path: Path
             table = table_of(rows)
             return Batches(table.schema, lambda need: table.select(list(need.columns)).to_reader())
 
-    parts = embedded_parts(tmp_path, clock=clock, readers={"file": TableReader()})
+    stores = embedded_stores(tmp_path, clock=clock, readers={"file": TableReader()})
     rows = [row(1, -5, each % 7, page="xyz"[each % 3]) for each in range(20)] + [row(1, -5, None, page="zz")]
     rows = arrival_by_columns(rows, ["shop", "amount", "price", "page"])
-    apply_by_hand(parts, latest(source()), windows(source()))
+    apply_by_hand(stores, latest(source()), windows(source()))
 
-    materialize(parts)
+    materialize(stores)
 
-    assert_online_is_history(parts, "profile", rows, {"user_id": [1]})
+    assert_online_is_history(stores, "profile", rows, {"user_id": [1]})
     # A window's order is by the columns that its view reads, in the source's order.
-    assert_online_is_history(parts, "activity", arrival_by_columns(rows, ["user_id", "amount", "price", "page"]))
+    assert_online_is_history(stores, "activity", arrival_by_columns(rows, ["user_id", "amount", "price", "page"]))
 
 
-def test_null_keys_and_null_times_are_passed_over(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source()), windows(source()))
+def test_null_keys_and_null_times_are_passed_over(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source()), windows(source()))
     write(tmp_path, [row(None, -5), row(1, None), row(2, -5)])
 
-    assert [each.rows for each in materialize(parts)] == [1, 1]
-    assert reader_of(parts, "profile").read({"user_id": [1]}, at=NOW)[0].statuses["amount"] == ["NOT_FOUND"]
+    assert [each.rows for each in materialize(stores)] == [1, 1]
+    assert reader_of(stores, "profile").read({"user_id": [1]}, at=NOW)[0].statuses["amount"] == ["NOT_FOUND"]
 
 
-def test_infinities_and_nan_are_values_and_fail_no_batch(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source()), windows(source()))
+def test_infinities_and_nan_are_values_and_fail_no_batch(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source()), windows(source()))
     write(tmp_path, [row(1, -5, price=math.inf), row(2, -5, price=math.nan), row(3, -5, price=-math.inf)])
 
-    materialize(parts)
+    materialize(stores)
 
-    found = read_online(parts, "profile", {"user_id": [1, 2, 3]})["price"]
+    found = read_online(stores, "profile", {"user_id": [1, 2, 3]})["price"]
     assert (found[0], math.isnan(found[1]), found[2]) == (math.inf, True, -math.inf)
-    assert read_online(parts, "activity", {"user_id": [1]})["price_max"] == [math.inf]
+    assert read_online(stores, "activity", {"user_id": [1]})["price_max"] == [math.inf]
 
 
-def test_a_row_of_nulls_is_written_and_told_from_a_missing_key(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source()))
+def test_a_row_of_nulls_is_written_and_told_from_a_missing_key(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source()))
     write(tmp_path, [row(1, -5, None, shop=None, price=None, page=None), row(1, -6, 3)])
 
-    materialize(parts)
+    materialize(stores)
 
-    response, complete = reader_of(parts, "profile").read({"user_id": [1, 9]}, at=NOW)
+    response, complete = reader_of(stores, "profile").read({"user_id": [1, 9]}, at=NOW)
     assert response.statuses["amount"] == ["NULL_VALUE", "NOT_FOUND"]
     assert not complete
 
 
-def test_a_view_without_entities_has_one_row(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source(), entities=None), windows(source(), entities=None))
+def test_a_view_without_entities_has_one_row(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source(), entities=None), windows(source(), entities=None))
     rows = write(tmp_path, [row(1, -MINUTE, 5), row(2, -SECOND, 7)])
 
-    assert [each.rows for each in materialize(parts)] == [1, 1]
-    assert_online_is_history(parts, "profile", rows)
-    assert_online_is_history(parts, "activity", rows)
+    assert [each.rows for each in materialize(stores)] == [1, 1]
+    assert_online_is_history(stores, "profile", rows)
+    assert_online_is_history(stores, "activity", rows)
 
 
-def test_rows_older_than_ttl_are_told_from_missing_ones_and_expire_after_a_grace(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source(), ttl="1d"))
+def test_rows_older_than_ttl_are_told_from_missing_ones_and_expire_after_a_grace(
+    stores: Stores, tmp_path: Path
+) -> None:
+    apply_by_hand(stores, latest(source(), ttl="1d"))
     write(tmp_path, [row(1, -2 * DAY), row(2, -DAY)])
 
-    materialize(parts)
+    materialize(stores)
 
-    response, _ = reader_of(parts, "profile").read({"user_id": [1, 2, 3]}, at=NOW)
+    response, _ = reader_of(stores, "profile").read({"user_id": [1, 2, 3]}, at=NOW)
     assert response.statuses["amount"] == ["OUTSIDE_MAX_AGE", "PRESENT", "NOT_FOUND"]
-    assert parts.online.delete_expired("shop", NOW + 6 * DAY - 1) == 0
-    assert parts.online.delete_expired("shop", NOW + 6 * DAY) == 1
+    assert stores.online.delete_expired("shop", NOW + 6 * DAY - 1) == 0
+    assert stores.online.delete_expired("shop", NOW + 6 * DAY) == 1
 
 
 def test_full_removes_keys_that_vanished_and_readers_see_no_hole(
-    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apply_by_hand(parts, latest(source()), windows(source()))
+    apply_by_hand(stores, latest(source()), windows(source()))
     write(tmp_path, [row(1, -5, 1), row(2, -5, 2)])
-    materialize(parts)
+    materialize(stores)
     write(tmp_path, [row(2, -5, 2)])
     seen = []
 
     def watching(what: str, done: int, total: int | None) -> None:
-        seen.append(read_online(parts, "profile", {"user_id": [2]})["amount"])
+        seen.append(read_online(stores, "profile", {"user_id": [2]})["amount"])
 
-    assert [each.rows for each in materialize(parts, full=True, progress=watching)] == [1, 1]
+    assert [each.rows for each in materialize(stores, full=True, progress=watching)] == [1, 1]
 
     assert seen and all(each == [2] for each in seen)
-    assert read_online(parts, "profile", {"user_id": [1, 2]})["amount"] == [None, 2]
-    assert read_online(parts, "activity", {"user_id": [1, 2]})["n_1h"] == [0, 1]
-    assert len(parts.online.tables("shop")) == 2
+    assert read_online(stores, "profile", {"user_id": [1, 2]})["amount"] == [None, 2]
+    assert read_online(stores, "activity", {"user_id": [1, 2]})["n_1h"] == [0, 1]
+    assert len(stores.online.tables("shop")) == 2
 
 
-def test_rows_that_a_killed_full_run_left_are_dropped_by_the_next(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source()))
+def test_rows_that_a_killed_full_run_left_are_dropped_by_the_next(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source()))
     write(tmp_path, [row(1, -5, 1)])
-    materialize(parts)
-    view = parts.registry.load("shop").project.views["profile"]
-    parts.online.prepare(OnlineTable("shop", "profile", announce(parts, view)))
+    materialize(stores)
+    view = stores.registry.load("shop").project.views["profile"]
+    stores.online.prepare(OnlineTable("shop", "profile", announce(stores, view)))
 
-    materialize(parts)
-    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]
-    materialize(parts, full=True)
+    materialize(stores)
+    assert read_online(stores, "profile", {"user_id": [1]})["amount"] == [1]
+    materialize(stores, full=True)
 
-    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]
-    assert len(parts.online.tables("shop")) == 1
+    assert read_online(stores, "profile", {"user_id": [1]})["amount"] == [1]
+    assert len(stores.online.tables("shop")) == 1
 
 
-def test_a_lost_online_store_is_filled_again(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source(), lookback="1us"), windows(source(), lookback="1us"))
+def test_a_lost_online_store_is_filled_again(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source(), lookback="1us"), windows(source(), lookback="1us"))
     rows = write(tmp_path, [row(1, -HOUR, 1), row(2, -DAY, 2)])
-    materialize(parts)
-    parts.online.drop_project("shop")
+    materialize(stores)
+    stores.online.drop_project("shop")
 
-    assert [each.rows for each in materialize(parts)] == [2, 2]
-    assert read_online(parts, "profile", {"user_id": [1, 2]})["amount"] == [1, 2]
-    assert_online_is_history(parts, "activity", rows)
+    assert [each.rows for each in materialize(stores)] == [2, 2]
+    assert read_online(stores, "profile", {"user_id": [1, 2]})["amount"] == [1, 2]
+    assert_online_is_history(stores, "activity", rows)
 
 
-def test_a_full_run_that_was_overtaken_changes_nothing(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source()))
+def test_a_full_run_that_was_overtaken_changes_nothing(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source()))
     write(tmp_path, [row(1, -5, 1)])
-    materialize(parts)
+    materialize(stores)
 
     def overtaking(what: str, done: int, total: int | None) -> None:
-        facts = parts.registry.load("shop").facts
+        facts = stores.registry.load("shop").facts
         if "overtaken" not in facts.others:
-            apply_by_hand(parts, latest(source()), overtaken=True)
-            materialize(parts, full=True)
+            apply_by_hand(stores, latest(source()), overtaken=True)
+            materialize(stores, full=True)
 
     with pytest.raises(RegistryConflict, match="another build of it started"):
-        materialize(parts, full=True, progress=overtaking)
-    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]
-    assert len(parts.online.tables("shop")) == 1
+        materialize(stores, full=True, progress=overtaking)
+    assert read_online(stores, "profile", {"user_id": [1]})["amount"] == [1]
+    assert len(stores.online.tables("shop")) == 1
 
 
-def test_a_run_that_is_interrupted_is_taken_up_by_the_next(parts: Parts, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_run_that_is_interrupted_is_taken_up_by_the_next(stores: Stores, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(batch_rows, "ROWS_AT_ONCE", 50)
     monkeypatch.setattr(batch_rows, "EVENTS_AT_ONCE", 50)
     apply_by_hand(
-        parts, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written"))
+        stores, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written"))
     )
     users = range(150)
     rows = write(tmp_path, [row(user, -MINUTE, user) for user in users])
@@ -441,34 +443,34 @@ def test_a_run_that_is_interrupted_is_taken_up_by_the_next(parts: Parts, tmp_pat
 
     for options in ({"views": ["profile"]}, {"views": ["activity"]}, {"full": True}):
         with pytest.raises(KeyboardInterrupt):
-            materialize(parts, **options, progress=impatient)
-    assert not parts.registry.load("shop").facts.materialized
+            materialize(stores, **options, progress=impatient)
+    assert not stores.registry.load("shop").facts.materialized
 
-    assert [each.rows for each in materialize(parts)] == [150, 150]
-    assert read_online(parts, "profile", {"user_id": list(users)})["amount"] == list(users)
-    assert_online_is_history(parts, "activity", rows)
+    assert [each.rows for each in materialize(stores)] == [150, 150]
+    assert read_online(stores, "profile", {"user_id": list(users)})["amount"] == list(users)
+    assert_online_is_history(stores, "activity", rows)
 
 
-def test_windows_are_computed_in_pieces_of_whole_keys(parts: Parts, tmp_path: Path, monkeypatch: Any) -> None:
+def test_windows_are_computed_in_pieces_of_whole_keys(stores: Stores, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(batch_rows, "EVENTS_AT_ONCE", 8)
     monkeypatch.setattr(batch_rows, "KEYS_AT_ONCE", 2)
-    apply_by_hand(parts, windows(source(), entities=[USER, SHOP]))
+    apply_by_hand(stores, windows(source(), entities=[USER, SHOP]))
     rng = random.Random(5)
     # One key has more rows than a piece takes.
     rows = write(tmp_path, [*random_rows(rng, 60), *(row(2, -each * SECOND, each, shop="b") for each in range(40))])
 
-    materialize(parts)
+    materialize(stores)
 
-    assert_online_is_history(parts, "activity", rows)
+    assert_online_is_history(stores, "activity", rows)
 
 
 def test_a_row_that_changed_meanwhile_is_read_again_from_the_source(
-    parts: Parts, tmp_path: Path, monkeypatch: Any
+    stores: Stores, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    apply_by_hand(parts, windows(source()))
+    apply_by_hand(stores, windows(source()))
     rows = write(tmp_path, [row(user, -MINUTE, 1) for user in (1, 2, 3)])
-    materialize(parts)
-    read = parts.online.read
+    materialize(stores)
+    read = stores.online.read
     ran = []
 
     def overtaken(lookups: Any) -> Any:
@@ -476,15 +478,15 @@ def test_a_row_that_changed_meanwhile_is_read_again_from_the_source(
         if not ran:
             ran.append(lookups)
             rows.extend(write(tmp_path, [row(1, -SECOND, 8)], "rows/1.parquet"))
-            materialize(parts)
+            materialize(stores)
             rows.extend(write(tmp_path, [row(1, -1, 9)], "rows/2.parquet"))
         return found
 
-    monkeypatch.setattr(parts.online, "read", overtaken)
-    materialize(parts)
+    monkeypatch.setattr(stores.online, "read", overtaken)
+    materialize(stores)
 
     assert ran
-    assert_online_is_history(parts, "activity", rows)
+    assert_online_is_history(stores, "activity", rows)
 
 
 PAST = {"interval": {"start": NOW - 2 * DAY, "end": NOW - 20 * HOUR}, "end": {"end": NOW - 20 * HOUR}}
@@ -501,38 +503,38 @@ BEFORE: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("past", PAST)
 def test_a_run_over_the_past_takes_late_rows_in_and_no_window_goes_back(
-    parts: Parts, tmp_path: Path, clock: MicrosClock, past: str, before: str, options: dict[str, str]
+    stores: Stores, tmp_path: Path, clock: MicrosClock, past: str, before: str, options: dict[str, str]
 ) -> None:
-    apply_by_hand(parts, windows(source(**options)))
+    apply_by_hand(stores, windows(source(**options)))
     rows = write(tmp_path, [row(user, -each * HOUR, each) for user in (1, 2) for each in (21, 20, 3, 2, 1, 0)])
     rows += write(tmp_path, [row(3, -30 * HOUR), row(4, -SECOND)], "rows/1.parquet")
     for each in BEFORE[before]:
-        materialize(parts, **each)
+        materialize(stores, **each)
     # User 3 is new to some of these runs.
     users = {"user_id": [1, 2, 4]}
-    once = read_online(parts, "activity", users)
-    materialize(parts, **PAST[past])  # type: ignore[arg-type]
+    once = read_online(stores, "activity", users)
+    materialize(stores, **PAST[past])  # type: ignore[arg-type]
 
-    assert read_online(parts, "activity", users) == once
+    assert read_online(stores, "activity", users) == once
     # One row is late, and one is of a moment that no run has looked at; a plain run will.
     late = row(1, -21 * HOUR, 100, created=clock())
     rows += write(tmp_path, [late, row(2, -30 * HOUR, 7, created=clock())], "rows/2.parquet")
     clock.move(MINUTE)
     write(tmp_path, [row(1, 1, 1000, created=clock())], "rows/3.parquet")
-    materialize(parts, **PAST[past])  # type: ignore[arg-type]
+    materialize(stores, **PAST[past])  # type: ignore[arg-type]
 
-    found = read_online(parts, "activity", users)
+    found = read_online(stores, "activity", users)
     assert found["amount_1d"] == [once["amount_1d"][0] + 100, *once["amount_1d"][1:]]
     assert found["n_1h"] == once["n_1h"] == [2, 2, 1]
     rows += [{**row(1, 1, 1000, created=clock()), "arrival": ("rows/3.parquet", 0)}]
-    materialize(parts)
-    assert_online_is_history(parts, "activity", rows)
+    materialize(stores)
+    assert_online_is_history(stores, "activity", rows)
 
 
 def test_a_run_over_the_past_does_not_undo_what_was_never_recorded(
-    parts: Parts, tmp_path: Path, monkeypatch: Any
+    stores: Stores, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    apply_by_hand(parts, windows(source()))
+    apply_by_hand(stores, windows(source()))
     rows = write(tmp_path, [row(user, -each * HOUR, each) for user in (1, 2) for each in (21, 3, 0)])
     rows += write(tmp_path, [row(2, -30 * MINUTE)], "rows/1.parquet")
 
@@ -540,30 +542,30 @@ def test_a_run_over_the_past_does_not_undo_what_was_never_recorded(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        materialize(parts, progress=impatient)
-    assert not parts.registry.load("shop").facts.materialized
-    materialize(parts, start=NOW - DAY, end=NOW - 20 * HOUR)
-    assert_online_is_history(parts, "activity", rows)
+        materialize(stores, progress=impatient)
+    assert not stores.registry.load("shop").facts.materialized
+    materialize(stores, start=NOW - DAY, end=NOW - 20 * HOUR)
+    assert_online_is_history(stores, "activity", rows)
 
     # As an older version recorded it.
-    snapshot = parts.registry.load("shop")
+    snapshot = stores.registry.load("shop")
     recorded = snapshot.facts.materialized["activity"].content()
     run = {name: value for name, value in recorded.items() if name != "as_of"}
     run |= {"until": NOW + 1, "created_until": NOW}
-    apply_by_hand(parts, windows(source()), materialized={"activity": run})
+    apply_by_hand(stores, windows(source()), materialized={"activity": run})
     rows += write(tmp_path, [row(1, -21 * HOUR, 100), row(1, -2 * HOUR, 50)], "rows/2.parquet")
-    materialize(parts, start=NOW - DAY, end=NOW - 20 * HOUR)
-    assert_online_is_history(parts, "activity", rows)
+    materialize(stores, start=NOW - DAY, end=NOW - 20 * HOUR)
+    assert_online_is_history(stores, "activity", rows)
 
 
 @pytest.mark.parametrize("past", PAST)
 def test_a_run_over_the_past_that_another_run_overtakes_does_not_undo_it(
-    parts: Parts, tmp_path: Path, clock: MicrosClock, monkeypatch: Any, past: str
+    stores: Stores, tmp_path: Path, clock: MicrosClock, monkeypatch: Any, past: str
 ) -> None:
-    apply_by_hand(parts, windows(source()))
+    apply_by_hand(stores, windows(source()))
     rows = write(tmp_path, [row(1, -21 * HOUR, 1), row(2, -21 * HOUR, 1)])
-    materialize(parts)
-    read = parts.online.read
+    materialize(stores)
+    read = stores.online.read
     ran = []
 
     def overtaken(lookups: Any) -> Any:
@@ -572,31 +574,31 @@ def test_a_run_over_the_past_that_another_run_overtakes_does_not_undo_it(
             ran.append(lookups)
             clock.move(HOUR)
             rows.extend(write(tmp_path, [row(1, HOUR, 8), row(1, 30 * MINUTE, 4)], "rows/1.parquet"))
-            materialize(parts)
+            materialize(stores)
         return found
 
-    monkeypatch.setattr(parts.online, "read", overtaken)
-    materialize(parts, **PAST[past])  # type: ignore[arg-type]
+    monkeypatch.setattr(stores.online, "read", overtaken)
+    materialize(stores, **PAST[past])  # type: ignore[arg-type]
 
     assert ran
-    assert_online_is_history(parts, "activity", rows)
+    assert_online_is_history(stores, "activity", rows)
 
 
-def test_rows_that_cannot_be_read_are_replaced(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, windows(source()))
+def test_rows_that_cannot_be_read_are_replaced(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, windows(source()))
     rows = write(tmp_path, [row(user, -MINUTE, user) for user in (1, 2, 3)])
-    materialize(parts)
-    (table,) = parts.online.tables("shop")
-    key, _, token = parts.online.scan(table)[0]
-    parts.online.write(table, [key], [b"no row of ours"], condition=Unchanged([token]))  # type: ignore[list-item]
+    materialize(stores)
+    (table,) = stores.online.tables("shop")
+    key, _, token = stores.online.scan(table)[0]
+    stores.online.write(table, [key], [b"no row of ours"], condition=Unchanged([token]))  # type: ignore[list-item]
 
-    materialize(parts)
+    materialize(stores)
 
-    assert_online_is_history(parts, "activity", rows)
+    assert_online_is_history(stores, "activity", rows)
 
 
-def test_a_row_beyond_the_size_limit_answers_null_and_is_counted(parts: Parts, tmp_path: Path) -> None:
-    small = parts.replaced(max_row_bytes=2000)
+def test_a_row_beyond_the_size_limit_answers_null_and_is_counted(stores: Stores, tmp_path: Path) -> None:
+    small = stores.replaced(max_row_bytes=2000)
     apply_by_hand(small, windows(source()))
     write(tmp_path, [*(row(1, -each * HOUR, each) for each in range(20)), row(2, -5)])
 
@@ -607,68 +609,70 @@ def test_a_row_beyond_the_size_limit_answers_null_and_is_counted(parts: Parts, t
 
 
 def test_an_applied_view_needs_no_declared_types_and_a_changed_one_answers_at_once(
-    parts: Parts, tmp_path: Path
+    stores: Stores, tmp_path: Path
 ) -> None:
     def applied(name: str) -> None:
         made = [Aggregation("amount", name, where="page = 'x'", name=name)]
         project = project_of([FeatureView("sums", source=source(), entities=USER, aggregations=made)])
-        apply_plan(parts, make_plan(parts, project))
+        apply_plan(stores, make_plan(stores, project))
 
     write(tmp_path, [row(1, -5, 4), row(1, -6, 5), row(1, -7, 6, page="y")])
     applied("sum")
-    assert read_online(parts, "sums", {"user_id": [1]})["sum"] == [None]
-    materialize(parts)
-    assert read_online(parts, "sums", {"user_id": [1]})["sum"] == [9]
+    assert read_online(stores, "sums", {"user_id": [1]})["sum"] == [None]
+    materialize(stores)
+    assert read_online(stores, "sums", {"user_id": [1]})["sum"] == [9]
 
     applied("max")
 
-    assert read_online(parts, "sums", {"user_id": [1]})["max"] == [5]
-    assert len(parts.online.tables("shop")) == 1
+    assert read_online(stores, "sums", {"user_id": [1]})["max"] == [5]
+    assert len(stores.online.tables("shop")) == 1
 
 
-def test_progress_is_kept_per_generation(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source(), lookback="1us"))
+def test_progress_is_kept_per_generation(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source(), lookback="1us"))
     write(tmp_path, [row(1, -HOUR)])
-    materialize(parts)
-    known = parts.registry.load("shop").facts.materialized["profile"].content()
+    materialize(stores)
+    known = stores.registry.load("shop").facts.materialized["profile"].content()
 
-    apply_by_hand(parts, latest(source(), lookback="1us"), materialized={"profile": {**known, "generation": "older-1"}})
+    apply_by_hand(
+        stores, latest(source(), lookback="1us"), materialized={"profile": {**known, "generation": "older-1"}}
+    )
 
-    assert materialize(parts)[0].rows == 1, "what was done for other rows does not count"
+    assert materialize(stores)[0].rows == 1, "what was done for other rows does not count"
 
 
-def test_only_views_that_a_batch_source_feeds_are_materialized(parts: Parts, tmp_path: Path) -> None:
+def test_only_views_that_a_batch_source_feeds_are_materialized(stores: Stores, tmp_path: Path) -> None:
     schema = [Field("user_id", Int64), Field("at", Timestamp), Field("amount", Int64)]
     log = FeatureView(
         "seen", source=LogSource("clicks", schema=schema, timestamp_field="at"), entities=USER, schema=schema
     )
     apply_by_hand(
-        parts, log, latest(source()), FeatureView("off", source=source(), entities=USER, schema=COLUMNS, online=False)
+        stores, log, latest(source()), FeatureView("off", source=source(), entities=USER, schema=COLUMNS, online=False)
     )
     write(tmp_path, [row(1, -5)])
 
-    assert [each.view for each in materialize(parts)] == ["profile"]
+    assert [each.view for each in materialize(stores)] == ["profile"]
     with pytest.raises(RequestError, match="'seen' reads the log of source 'clicks'.*\n.*asof stream run"):
-        materialize(parts, views=["seen"])
+        materialize(stores, views=["seen"])
     with pytest.raises(RequestError, match="'off' is not online"):
-        materialize(parts, views=["off"])
+        materialize(stores, views=["off"])
     with pytest.raises(NotFound, match="no feature view 'profil' is applied\n.*did you mean 'profile'"):
-        materialize(parts, views=["profil"])
+        materialize(stores, views=["profil"])
     with pytest.raises(RequestError, match="is not after start"):
-        materialize(parts, start=NOW, end=NOW)
+        materialize(stores, start=NOW, end=NOW)
     with pytest.raises(RequestError, match="full=True reads all event times, so it takes no start"):
-        materialize(parts, start=NOW, full=True)
+        materialize(stores, start=NOW, full=True)
 
 
-def test_a_missing_file_and_a_key_of_another_type_are_named(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source()))
+def test_a_missing_file_and_a_key_of_another_type_are_named(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source()))
     with pytest.raises(SourceError, match="source 'rows': there is no file"):
-        materialize(parts)
+        materialize(stores)
     write(tmp_path, [])
     rows = table_of([row(1, -5)]).set_column(0, "user_id", pa.array([1.5]))
     pq.write_table(rows, tmp_path / "rows/0.parquet")
     with pytest.raises(SourceError, match="join key 'user_id' of source 'rows' does not fit Int64: 1.5 is not a whole"):
-        materialize(parts)
+        materialize(stores)
 
 
 def test_versions_packed_in_bulk_are_those_packed_one_by_one() -> None:
@@ -682,31 +686,31 @@ def test_versions_packed_in_bulk_are_those_packed_one_by_one() -> None:
 # write_to_online_store
 
 
-def test_rows_written_by_hand_land_unless_a_newer_row_is_stored(parts: Parts, tmp_path: Path) -> None:
-    apply_by_hand(parts, latest(source(created_timestamp_column="written")))
+def test_rows_written_by_hand_land_unless_a_newer_row_is_stored(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source(created_timestamp_column="written")))
     write(tmp_path, [row(1, -HOUR, 1), row(2, -HOUR, 1)])
-    materialize(parts)
+    materialize(stores)
     news = [row(1, -HOUR, 5), row(2, -2 * HOUR, 6), row(3, -SECOND, None), row(3, -SECOND, 7)]
     table = table_of(news)
 
-    assert write_rows(parts, "profile", table) == 3
-    assert read_online(parts, "profile", {"user_id": [1, 2, 3]})["amount"] == [5, 1, 7]
+    assert write_rows(stores, "profile", table) == 3
+    assert read_online(stores, "profile", {"user_id": [1, 2, 3]})["amount"] == [5, 1, 7]
     # The created time may be left out; dicts with text times do as well.
     plain = {"user_id": 2, "shop": "a", "amount": 9, "price": 1.0, "page": None, "at": "2026-01-01T11:59:59Z"}
-    assert write_rows(parts, "profile", [plain]) == 1
-    assert read_online(parts, "profile", {"user_id": [2]})["amount"] == [9]
-    assert write_rows(parts, "profile", table.slice(0, 0)) == 0
+    assert write_rows(stores, "profile", [plain]) == 1
+    assert read_online(stores, "profile", {"user_id": [2]})["amount"] == [9]
+    assert write_rows(stores, "profile", table.slice(0, 0)) == 0
 
 
-def test_rows_that_do_not_fit_are_refused_whole_and_named(parts: Parts) -> None:
-    apply_by_hand(parts, latest(source()))
+def test_rows_that_do_not_fit_are_refused_whole_and_named(stores: Stores) -> None:
+    apply_by_hand(stores, latest(source()))
     rows = {
         "user_id": [1, None, 3], "shop": ["a", 12, None], "amount": [3.7, 2**63, 1], "prize": [1.0, 2.0, 3.0],
         "page": [None, "x", "y"], "at": ["2026-01-01T00:00:00Z"] * 3,
     }  # fmt: skip
 
     with pytest.raises(RowsRefused) as refused:
-        write_rows(parts, "profile", rows)
+        write_rows(stores, "profile", rows)
 
     text = str(refused.value)
     for problem in (
@@ -714,29 +718,29 @@ def test_rows_that_do_not_fit_are_refused_whole_and_named(parts: Parts) -> None:
         "column 'shop', row 1: 12 is not text", "column 'amount', row 0: 3.7", "column 'amount', row 1: 9223372036854775808",
     ):  # fmt: skip
         assert problem in text
-    assert read_online(parts, "profile", {"user_id": [3]})["page"] == [None]
+    assert read_online(stores, "profile", {"user_id": [3]})["page"] == [None]
 
 
-def test_rows_of_the_future_are_refused(parts: Parts) -> None:
-    apply_by_hand(parts, latest(source()))
+def test_rows_of_the_future_are_refused(stores: Stores) -> None:
+    apply_by_hand(stores, latest(source()))
     with pytest.raises(RowsRefused, match="column 'at', row 1: 2026-01-01T12:00:00.000001Z is later than the clock"):
-        write_rows(parts, "profile", table_of([row(1, 0), row(1, 1)]).drop_columns(["written"]))
+        write_rows(stores, "profile", table_of([row(1, 0), row(1, 1)]).drop_columns(["written"]))
 
 
-def test_rows_of_logs_and_of_windows_are_not_written_by_hand(parts: Parts) -> None:
+def test_rows_of_logs_and_of_windows_are_not_written_by_hand(stores: Stores) -> None:
     schema = [Field("user_id", Int64), Field("at", Timestamp), Field("amount", Int64)]
     pushed = FeatureView(
         "pushed", source=PushSource("orders", schema=schema, timestamp_field="at"), entities=USER, schema=schema
     )
-    apply_by_hand(parts, pushed, windows(source()))
+    apply_by_hand(stores, pushed, windows(source()))
 
     with pytest.raises(RequestError, match="reads the log of source 'orders'.*\n.*push rows to 'orders'"):
-        write_rows(parts, "pushed", [])
+        write_rows(stores, "pushed", [])
     with pytest.raises(RequestError, match="'activity' aggregates source 'rows'"):
-        write_rows(parts, "activity", [])
+        write_rows(stores, "activity", [])
 
 
-def test_keys_of_every_kind_are_read_back(parts: Parts, tmp_path: Path) -> None:
+def test_keys_of_every_kind_are_read_back(stores: Stores, tmp_path: Path) -> None:
     day = Entity("day", join_keys=["at_day"])
     fields = [Field("at_day", Timestamp), Field("amount", Int64)]
     moments = pa.array([NOW - DAY, NOW - 2 * DAY], pa.timestamp("us"))
@@ -744,11 +748,11 @@ def test_keys_of_every_kind_are_read_back(parts: Parts, tmp_path: Path) -> None:
         pa.table({"at_day": moments, "amount": [1, 2], "at": pa.array([NOW - 5] * 2, TIMES)}), tmp_path / "days.parquet"
     )
     view = FeatureView("days", source=FileSource("days.parquet", timestamp_field="at"), entities=day, schema=fields)
-    apply_by_hand(parts, view)
+    apply_by_hand(stores, view)
 
-    materialize(parts)
+    materialize(stores)
 
-    assert {key for key, *_ in parts.online.scan(parts.online.tables("shop")[0])} == {
+    assert {key for key, *_ in stores.online.scan(stores.online.tables("shop")[0])} == {
         key_bytes((NOW - DAY,)), key_bytes((NOW - 2 * DAY,))
     }  # fmt: skip
-    assert read_online(parts, "days", {"at_day": ["2025-12-31T12:00:00Z"]})["amount"] == [1]
+    assert read_online(stores, "days", {"at_day": ["2025-12-31T12:00:00Z"]})["amount"] == [1]

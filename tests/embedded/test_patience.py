@@ -13,7 +13,7 @@ from asof.errors import AsofError, StorageError
 from asof.flows.stream.run import run_stream
 from asof.testing.clock import MicrosClock
 from asof.testing.streams import StreamRun, visit
-from tests.parts import close, embedded_parts
+from tests.embedded_stores import close, embedded_stores
 
 
 class Away:
@@ -44,12 +44,12 @@ class Away:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StreamRun]:
     monkeypatch.setattr("asof.flows.stream.run.WAIT_S", 0.01)
-    parts = embedded_parts(tmp_path, clock=MicrosClock())
-    run = StreamRun(parts, parts.clock)  # type: ignore[arg-type]
+    stores = embedded_stores(tmp_path, clock=MicrosClock())
+    run = StreamRun(stores, stores.clock)  # type: ignore[arg-type]
     for number in range(40):
         run.send(visit(1 + number % 3, -number * 1_000_000), partition=number % 2)
     yield run
-    close(parts)
+    close(stores)
 
 
 def go_away_once_begun(run: StreamRun, store: Away, calls: int) -> Callable[[str, int, int | None], None]:
@@ -73,11 +73,11 @@ def go_away_once_begun(run: StreamRun, store: Away, calls: int) -> Callable[[str
     ],
 )  # fmt: skip
 def test_a_store_that_goes_away_is_waited_for(run: StreamRun, part: str, verbs: tuple[str, ...]) -> None:
-    away = Away(getattr(run.parts, part), *verbs)
+    away = Away(getattr(run.stores, part), *verbs)
     told: list[AsofError] = []
 
     counts = run_stream(
-        run.parts.replaced(**{part: away}), until_caught_up=True, flush_every_s=0.05, patience_s=20,
+        run.stores.replaced(**{part: away}), until_caught_up=True, flush_every_s=0.05, patience_s=20,
         waiting=told.append, progress=go_away_once_begun(run, away, 3),
     )  # fmt: skip
 
@@ -90,29 +90,29 @@ def test_a_store_that_goes_away_is_waited_for(run: StreamRun, part: str, verbs: 
 
 
 def test_a_store_that_never_answered_is_not_waited_for(run: StreamRun) -> None:
-    away = Away(run.parts.online, "progress", away=1000)
+    away = Away(run.stores.online, "progress", away=1000)
 
     with pytest.raises(StorageError, match="does not answer"):
-        run_stream(run.parts.replaced(online=away), patience_s=20)
+        run_stream(run.stores.replaced(online=away), patience_s=20)
 
     assert away.refused == 1
 
 
 def test_an_error_that_does_not_pass_by_itself_is_not_waited_for(run: StreamRun) -> None:
-    away = Away(run.parts.offline, "append", may_pass=False)
+    away = Away(run.stores.offline, "append", may_pass=False)
 
     with pytest.raises(StorageError, match="does not answer"):
         run_stream(
-            run.parts.replaced(offline=away), until_caught_up=True, flush_every_s=0.05, patience_s=20,
+            run.stores.replaced(offline=away), until_caught_up=True, flush_every_s=0.05, patience_s=20,
             progress=go_away_once_begun(run, away, 3),
         )  # fmt: skip
 
 
 def test_patience_ends_and_nothing_is_lost(run: StreamRun) -> None:
-    away = Away(run.parts.offline, "append", away=1000)
+    away = Away(run.stores.offline, "append", away=1000)
 
     with pytest.raises(StorageError, match="does not answer"):
-        run_stream(run.parts.replaced(offline=away), flush_every_s=0.01, patience_s=0.2)
+        run_stream(run.stores.replaced(offline=away), flush_every_s=0.01, patience_s=0.2)
 
     assert away.refused > 2
     run.finish()
@@ -121,11 +121,11 @@ def test_patience_ends_and_nothing_is_lost(run: StreamRun) -> None:
 
 
 def test_a_worker_that_waits_can_be_stopped(run: StreamRun) -> None:
-    away = Away(run.parts.offline, "append", away=1000)
+    away = Away(run.stores.offline, "append", away=1000)
     stop = Event()
 
     with pytest.raises(StorageError, match="does not answer"):
         run_stream(
-            run.parts.replaced(offline=away), flush_every_s=0.01, patience_s=3600, stop=stop,
+            run.stores.replaced(offline=away), flush_every_s=0.01, patience_s=3600, stop=stop,
             waiting=lambda error: stop.set(),
         )  # fmt: skip

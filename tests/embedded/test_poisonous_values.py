@@ -84,7 +84,7 @@ POISONS = {
 
 
 def test_each_poison_is_a_letter_the_stream_goes_on_and_every_look_at_it_says_the_same(store: FeatureStore) -> None:
-    log = open_store_of(store).parts.log
+    log = open_store_of(store).stores.log
     values = [each for poison in POISONS.values() for each in (poison, visit())]
     headers = [(("origin", b"[0,4]" if place % 4 else b"web\xff"[: 3 + place % 2]),) for place in range(len(values))]
     times = [2**62 if place % 2 else -(2**62) for place in range(len(values))]
@@ -111,7 +111,7 @@ def test_a_letter_that_fits_by_now_is_replayed_with_its_own_header_of_any_name(
     store: FeatureStore, clock: list[datetime]
 ) -> None:
     early = visit(user_id=5, at="2026-01-02T01:00:00Z")
-    open_store_of(store).parts.log.send("visits", [early], headers=[(("origin", b"web"),)], partition=0, durable=True)
+    open_store_of(store).stores.log.send("visits", [early], headers=[(("origin", b"web"),)], partition=0, durable=True)
     assert store.stream_run(until_caught_up=True)["dead letters"] == 1
     clock[0] = datetime(2026, 1, 2, 2, tzinfo=UTC)
 

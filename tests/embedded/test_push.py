@@ -15,7 +15,7 @@ from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.push.pusher import Pusher
 from asof.flows.rows.pushed import pushed_rows
-from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stores import Stores, current_generation, table_of
 from asof.flows.stream.ingest import Ingest
 from asof.log.file.log import FileLog
 from asof.log.protocol import Log, Messages, OwnershipLost
@@ -23,7 +23,7 @@ from asof.testing.clock import MicrosClock
 from asof.timing import HOUR, MINUTE, SECOND, moment
 from asof.types import Bool, Date, Decimal, Float32, Float64, Int64, String, Timestamp
 from asof.values.packing import unpack_row, versions_of
-from tests.parts import close, copied_parts, embedded_parts, read_online
+from tests.embedded_stores import close, copied_stores, embedded_stores, read_online
 
 USER = Entity("user", join_keys=["user_id"])
 PLACE = Entity("place", join_keys=["user_id", "city"])
@@ -66,26 +66,26 @@ def definitions(source_name: str, **options: Any) -> list[Any]:
     return [source, *views, windows]
 
 
-def apply_twins(parts: Parts) -> None:
+def apply_twins(stores: Stores) -> None:
     """The same definitions twice: one source for each way."""
     made = [each for name in (SHORT, LONG) for each in definitions(name)]
-    apply_plan(parts, make_plan(parts, project_of([USER, PLACE, *made])))
+    apply_plan(stores, make_plan(stores, project_of([USER, PLACE, *made])))
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("built")
-    parts = embedded_parts(path, clock=MicrosClock())
-    apply_twins(parts)
-    close(parts)
+    stores = embedded_stores(path, clock=MicrosClock())
+    apply_twins(stores)
+    close(stores)
     return path
 
 
 @pytest.fixture
-def parts(built: Path, tmp_path: Path) -> Iterator[Parts]:
-    parts = copied_parts(built, tmp_path)
-    yield parts
-    close(parts)
+def stores(built: Path, tmp_path: Path) -> Iterator[Stores]:
+    stores = copied_stores(built, tmp_path)
+    yield stores
+    close(stores)
 
 
 def random_rows(rng: random.Random, now: int, count: int) -> list[dict[str, Any]]:
@@ -115,21 +115,21 @@ def plain_rows(rng: random.Random, now: int, count: int) -> list[dict[str, Any]]
     ]  # fmt: skip
 
 
-def online_rows(parts: Parts, source: str) -> dict[str, list[tuple[bytes, Any]]]:
+def online_rows(stores: Stores, source: str) -> dict[str, list[tuple[bytes, Any]]]:
     """View, without its source's name → its rows as they are stored."""
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     found = {}
     for view in snapshot.project.views_of(source):
-        rows = parts.online.scan(table_of(parts.project, view, str(current_generation(snapshot, view))))
+        rows = stores.online.scan(table_of(stores.project, view, str(current_generation(snapshot, view))))
         found[view.name.removeprefix(source)] = [(row[0], row[1]) for row in rows]
     return found
 
 
-def history(parts: Parts, source: str) -> dict[str, list[Any]]:
-    rows = parts.offline.rows(parts.archive_of(parts.registry.load(parts.project).project.sources[source]))
+def history(stores: Stores, source: str) -> dict[str, list[Any]]:
+    rows = stores.offline.rows(stores.archive_of(stores.registry.load(stores.project).project.sources[source]))
     assert rows is not None
     query = 'SELECT * EXCLUDE ingested_at FROM t ORDER BY "partition", "offset"'
-    return parts.offline.sql(query, {"t": rows}).reader().read_all().to_pydict()
+    return stores.offline.sql(query, {"t": rows}).reader().read_all().to_pydict()
 
 
 class UnreadLog:
@@ -148,11 +148,11 @@ class UnreadLog:
 
 
 def push_both(
-    parts: Parts, rng: random.Random, clock: MicrosClock, monkeypatch: pytest.MonkeyPatch, steps: int
+    stores: Stores, rng: random.Random, clock: MicrosClock, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     """The same pushes to both sources, one of which must never read its log and one of which always does."""
-    log = UnreadLog(parts.log)
-    short, long = Pusher(parts.replaced(log=log), SHORT), Pusher(parts, LONG)
+    log = UnreadLog(stores.log)
+    short, long = Pusher(stores.replaced(log=log), SHORT), Pusher(stores, LONG)
     # Each has changed the registry by beginning; the first push reads it again.
     for pusher in (short, long):
         pusher.push(plain_rows(random.Random(0), clock(), 1))
@@ -166,28 +166,30 @@ def push_both(
         if rng.random() < 0.2:
             short.flush()
             long.flush()
-        assert online_rows(parts, SHORT) == online_rows(parts, LONG), f"after push {step}"
+        assert online_rows(stores, SHORT) == online_rows(stores, LONG), f"after push {step}"
     short.close()
     long.close()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_short_way_writes_what_the_long_way_does(parts: Parts, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    push_both(parts, random.Random(seed), parts.clock, monkeypatch, 20)  # type: ignore[arg-type]
+def test_the_short_way_writes_what_the_long_way_does(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    push_both(stores, random.Random(seed), stores.clock, monkeypatch, 20)  # type: ignore[arg-type]
 
-    assert sum(map(len, online_rows(parts, SHORT).values())) > 10
+    assert sum(map(len, online_rows(stores, SHORT).values())) > 10
     # As text, in which NaN is NaN.
-    assert repr(history(parts, SHORT)) == repr(history(parts, LONG))
+    assert repr(history(stores, SHORT)) == repr(history(stores, LONG))
 
 
 @pytest.mark.parametrize("late", [timedelta(days=30), timedelta(days=11), timedelta(days=365 * 60)])
 @pytest.mark.parametrize("way", [SHORT, LONG])
 def test_a_late_push_leaves_a_row_as_long_as_the_later_one_that_it_keeps(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch, way: str, late: timedelta
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, way: str, late: timedelta
 ) -> None:
-    clock: MicrosClock = parts.clock  # type: ignore[assignment]
-    log = UnreadLog(parts.log)
-    pusher = Pusher(parts.replaced(log=log), way)
+    clock: MicrosClock = stores.clock  # type: ignore[assignment]
+    log = UnreadLog(stores.log)
+    pusher = Pusher(stores.replaced(log=log), way)
     (row,) = plain_rows(random.Random(1), clock(), 1)
     pusher.push([{**row, "uid": row["uid"] + 1}])
     if way == LONG:
@@ -198,13 +200,13 @@ def test_a_late_push_leaves_a_row_as_long_as_the_later_one_that_it_keeps(
     for at in (moment(soon), moment(clock()) - late):
         pusher.push([{**row, "at": at, "n": at.year}])
     pusher.close()
-    parts.online.delete_expired(parts.project, clock())
+    stores.online.delete_expired(stores.project, clock())
     clock.move(30 * MINUTE)
 
-    assert read_online(parts, f"{way}_newest", {"user_id": [row["uid"]]})["n"] == [moment(soon).year]
+    assert read_online(stores, f"{way}_newest", {"user_id": [row["uid"]]})["n"] == [moment(soon).year]
 
 
-def unread(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> list[Messages]:
+def unread(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> list[Messages]:
     """What is taken out of the log by the long way from here on."""
     taken: list[Messages] = []
     take: Callable[..., None] = Ingest.take
@@ -217,20 +219,20 @@ def unread(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> list[Messages]:
     return taken
 
 
-def test_rows_that_came_in_between_are_applied_first(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    pusher = Pusher(parts, SHORT)
-    (row,) = plain_rows(random.Random(1), parts.clock(), 1)
+def test_rows_that_came_in_between_are_applied_first(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    pusher = Pusher(stores, SHORT)
+    (row,) = plain_rows(random.Random(1), stores.clock(), 1)
     pusher.push([row])
-    taken = unread(parts, monkeypatch)
+    taken = unread(stores, monkeypatch)
     # As a push leaves it that failed between the log and the online store.
-    parts.log.send(pusher.topic, messages_of(pusher, [{**row, "n": 5}]), partition=pusher.partition, durable=True)
+    stores.log.send(pusher.topic, messages_of(pusher, [{**row, "n": 5}]), partition=pusher.partition, durable=True)
     pusher.push([{**row, "uid": row["uid"] + 1}])
     assert [len(each) for each in taken] == [2]
     pusher.push([row])
     assert len(taken) == 1
     pusher.close()
 
-    assert history(parts, SHORT)["offset"] == [0, 1, 2, 3]
+    assert history(stores, SHORT)["offset"] == [0, 1, 2, 3]
 
 
 class Fenced:
@@ -251,10 +253,10 @@ class Fenced:
         return self.log.send(topic, values, partition=partition, **options)
 
 
-def test_a_push_that_goes_to_another_partition_has_its_place_there(parts: Parts, tmp_path: Path) -> None:
-    log = Fenced(parts.log, FileLog(tmp_path / "log", clock=parts.clock))
-    pusher = Pusher(parts.replaced(log=log), SHORT)  # type: ignore[arg-type]
-    rows = plain_rows(random.Random(1), parts.clock(), 3)
+def test_a_push_that_goes_to_another_partition_has_its_place_there(stores: Stores, tmp_path: Path) -> None:
+    log = Fenced(stores.log, FileLog(tmp_path / "log", clock=stores.clock))
+    pusher = Pusher(stores.replaced(log=log), SHORT)  # type: ignore[arg-type]
+    rows = plain_rows(random.Random(1), stores.clock(), 3)
     pusher.push(rows[:1])
     log.is_fenced = True
     for row in rows[1:]:
@@ -262,44 +264,44 @@ def test_a_push_that_goes_to_another_partition_has_its_place_there(parts: Parts,
     pusher.close()
     log.other.close()
 
-    found = history(parts, SHORT)
+    found = history(stores, SHORT)
     assert list(zip(found["partition"], found["offset"], strict=True)) == [(0, 0), (1, 0), (1, 1)]
-    width = len(parts.registry.load(parts.project).project.views[f"{SHORT}_newest"].features)
-    places = [each.place for _, row in online_rows(parts, SHORT)["_newest"] for each in versions_of(row, width)]
+    width = len(stores.registry.load(stores.project).project.views[f"{SHORT}_newest"].features)
+    places = [each.place for _, row in online_rows(stores, SHORT)["_newest"] for each in versions_of(row, width)]
     assert sorted(places) == [(0, 0), (1, 0), (1, 1)]
 
 
 def messages_of(pusher: Pusher, rows: list[dict[str, Any]]) -> list[bytes]:
-    return pushed_rows(pusher.ingest.source, rows, required=["at"], clock=pusher.parts.clock()).messages()
+    return pushed_rows(pusher.ingest.source, rows, required=["at"], clock=pusher.stores.clock()).messages()
 
 
 def test_a_definition_that_changed_is_taken_up_before_the_next_row(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pusher = Pusher(parts, SHORT)
-    rows = plain_rows(random.Random(1), parts.clock(), 3)
+    pusher = Pusher(stores, SHORT)
+    rows = plain_rows(random.Random(1), stores.clock(), 3)
     pusher.push(rows[:1])
     made = [each for name in (SHORT, LONG) for each in definitions(name, delete_when="n = 1")]
-    apply_plan(parts, make_plan(parts, project_of([USER, PLACE, *made])))
-    taken = unread(parts, monkeypatch)
+    apply_plan(stores, make_plan(stores, project_of([USER, PLACE, *made])))
+    taken = unread(stores, monkeypatch)
     pusher.push(rows[1:2])
     pusher.push(rows[2:])
     pusher.close()
 
     assert [len(each) for each in taken] == [1]
-    packed = [unpack_row(value)[1] for _, value in online_rows(parts, SHORT)["_newest"]]
+    packed = [unpack_row(value)[1] for _, value in online_rows(stores, SHORT)["_newest"]]
     # The second row says that its key is no more, and the third one was given to views by the new definition, too.
     assert packed.count(None) == 1 and len(packed) == 3
 
 
 def test_events_that_have_ids_are_looked_for_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = embedded_parts(tmp_path, clock=MicrosClock())
-    apply_plan(parts, make_plan(parts, project_of([USER, PLACE, *definitions(SHORT, event_id="n")])))
-    pusher = Pusher(parts, SHORT)
-    rows = plain_rows(random.Random(1), parts.clock(), 2)
+    stores = embedded_stores(tmp_path, clock=MicrosClock())
+    apply_plan(stores, make_plan(stores, project_of([USER, PLACE, *definitions(SHORT, event_id="n")])))
+    pusher = Pusher(stores, SHORT)
+    rows = plain_rows(random.Random(1), stores.clock(), 2)
     for row in (*rows, rows[0]):
         pusher.push([row])
     pusher.close()
 
     assert pusher.ingest.counts["duplicates dropped"] == 1
-    close(parts)
+    close(stores)

@@ -19,7 +19,7 @@ from asof.flows.apply.plan import make_plan
 from asof.flows.batch.rebuild import rebuild_views
 from asof.flows.push.pusher import Pusher
 from asof.flows.rows.pushed import pushed_rows
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.testing.clock import MicrosClock
 from asof.timing import moment
 from asof.types import (
@@ -37,7 +37,7 @@ from asof.types import (
     String,
     Timestamp,
 )
-from tests.parts import close, embedded_parts, read_online
+from tests.embedded_stores import close, embedded_stores, read_online
 
 VALUES: list[tuple[DType, list[Any]]] = [
     (Bool, [True, False]), (Int32, [-(2**31), 2**31 - 1]), (Int64, [-(2**63), 2**63 - 1]),
@@ -70,15 +70,15 @@ VIEW = FeatureView("newest", entities=[USER], source=SOURCE, schema=[Field("user
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
-    parts = embedded_parts(tmp_path, clock=MicrosClock())
-    apply_plan(parts, make_plan(parts, project_of([USER, SOURCE, VIEW])))
-    yield parts
-    close(parts)
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    stores = embedded_stores(tmp_path, clock=MicrosClock())
+    apply_plan(stores, make_plan(stores, project_of([USER, SOURCE, VIEW])))
+    yield stores
+    close(stores)
 
 
-def given(parts: Parts) -> list[dict[str, Any]]:
-    return [{"user_id": user, "at": moment(parts.clock()), **row} for user, row in enumerate(ROWS)]
+def given(stores: Stores) -> list[dict[str, Any]]:
+    return [{"user_id": user, "at": moment(stores.clock()), **row} for user, row in enumerate(ROWS)]
 
 
 def expected() -> dict[str, str]:
@@ -86,71 +86,71 @@ def expected() -> dict[str, str]:
     return {name: repr([row[name] for row in ROWS]) for name in COLUMNS}
 
 
-def served(parts: Parts) -> dict[str, str]:
-    found = read_online(parts, "newest", {"user_id": list(range(4))})
+def served(stores: Stores) -> dict[str, str]:
+    found = read_online(stores, "newest", {"user_id": list(range(4))})
     return {name: repr(found[name]) for name in COLUMNS}
 
 
-def archived(parts: Parts) -> dict[str, str]:
-    rows = parts.offline.rows(parts.archive_of(SOURCE))
+def archived(stores: Stores) -> dict[str, str]:
+    rows = stores.offline.rows(stores.archive_of(SOURCE))
     assert rows is not None
-    table = parts.offline.sql("SELECT * FROM t ORDER BY user_id", {"t": rows}).reader().read_all()
+    table = stores.offline.sql("SELECT * FROM t ORDER BY user_id", {"t": rows}).reader().read_all()
     return {name: repr(table[name].to_pylist()).replace("<UTC>", "UTC") for name in COLUMNS}
 
 
-def letters(parts: Parts) -> list[Any]:
-    rows = parts.offline.rows(parts.letters_of(SOURCE))
-    return [] if rows is None else parts.offline.sql("SELECT * FROM t", {"t": rows}).reader().read_all().to_pylist()
+def letters(stores: Stores) -> list[Any]:
+    rows = stores.offline.rows(stores.letters_of(SOURCE))
+    return [] if rows is None else stores.offline.sql("SELECT * FROM t", {"t": rows}).reader().read_all().to_pylist()
 
 
-def test_who_pushed_archives_and_serves_what_was_pushed(parts: Parts) -> None:
-    pusher = Pusher(parts, "rows")
-    pusher.push(given(parts))
-    assert served(parts) == expected()
+def test_who_pushed_archives_and_serves_what_was_pushed(stores: Stores) -> None:
+    pusher = Pusher(stores, "rows")
+    pusher.push(given(stores))
+    assert served(stores) == expected()
     pusher.close()
 
-    assert archived(parts) == normalized(parts)
+    assert archived(stores) == normalized(stores)
 
 
-def normalized(parts: Parts) -> dict[str, str]:
+def normalized(stores: Stores) -> dict[str, str]:
     """What was pushed, as the table that it was made of has it."""
-    table = pushed_rows(SOURCE, given(parts), required=["at"], clock=parts.clock()).table
+    table = pushed_rows(SOURCE, given(stores), required=["at"], clock=stores.clock()).table
     return {name: repr(table[name].to_pylist()).replace("<UTC>", "UTC") for name in COLUMNS}
 
 
-def test_who_takes_a_dead_process_over_finds_what_it_pushed(parts: Parts) -> None:
-    pushed = Pusher(parts, "rows")
-    pushed.push(given(parts))
+def test_who_takes_a_dead_process_over_finds_what_it_pushed(stores: Stores) -> None:
+    pushed = Pusher(stores, "rows")
+    pushed.push(given(stores))
     # It dies here, before it archives: what it pushed is in the log alone.
     pushed.ingest.close()
-    taking = Pusher(parts, "rows")
+    taking = Pusher(stores, "rows")
     taking.close()
 
-    assert letters(parts) == [] and archived(parts) == normalized(parts) and served(parts) == expected()
+    assert letters(stores) == [] and archived(stores) == normalized(stores) and served(stores) == expected()
 
 
-def test_a_retry_applies_what_its_first_try_wrote_to_the_log(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    pusher = Pusher(parts, "rows")
-    rows = given(parts)
+def test_a_retry_applies_what_its_first_try_wrote_to_the_log(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    pusher = Pusher(stores, "rows")
+    rows = given(stores)
 
     def away(*_: Any, **__: Any) -> Any:
         raise StorageError("the online store is away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(parts.online, "write", away)
+        patched.setattr(stores.online, "write", away)
         with pytest.raises(PushNotApplied):
             pusher.push(rows, batch_id="a")
     assert pusher.push(rows, batch_id="a") == 0
-    assert served(parts) == expected()
+    assert served(stores) == expected()
     pusher.close()
 
-    assert letters(parts) == [] and archived(parts) == normalized(parts)
+    assert letters(stores) == [] and archived(stores) == normalized(stores)
 
 
-def test_a_generation_that_is_built_anew_holds_what_was_pushed(parts: Parts) -> None:
-    pusher = Pusher(parts, "rows")
-    pusher.push(given(parts))
+def test_a_generation_that_is_built_anew_holds_what_was_pushed(stores: Stores) -> None:
+    pusher = Pusher(stores, "rows")
+    pusher.push(given(stores))
     pusher.close()
-    rebuild_views(parts, parts.registry.load(parts.project), ["newest"])
+    rebuild_views(stores, stores.registry.load(stores.project), ["newest"])
 
-    assert served(parts) == expected()
+    assert served(stores) == expected()

@@ -15,13 +15,13 @@ from asof.definitions import Aggregation, Entity, FeatureService, FeatureView, F
 from asof.errors import NotFound, RequestError
 from asof.flows.admin.sample import sample
 from asof.flows.rows.archive import archive_schema
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.testing.clock import NOW
 from asof.timing import MINUTE, micros
 from asof.types import Int64, String
-from tests.parts import apply_by_hand, embedded_parts, typed
+from tests.embedded_stores import apply_by_hand, embedded_stores, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")
@@ -29,9 +29,9 @@ USERS, EVENTS = 60, 200
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     tmp_path: Path = tmp_path_factory.mktemp("sample")
-    parts = embedded_parts(tmp_path)
+    stores = embedded_stores(tmp_path)
     rows = {
         "user_id": [*range(USERS), None], "country": [f"c{i}" for i in range(USERS + 1)],
         "at": pa.array([NOW - (100 - i) * MINUTE for i in range(USERS + 1)], TIMES),
@@ -48,33 +48,33 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     ever = Aggregation(function="count", name="events")
     total = typed(FeatureView("all_traffic", source=traffic, aggregations=[ever]))
     both = FeatureService("model", [views, country])
-    snapshot = apply_by_hand(parts, views, country, total, both)
-    parts.offline.create(parts.archive_of(traffic), archive_schema(traffic))
+    snapshot = apply_by_hand(stores, views, country, total, both)
+    stores.offline.create(stores.archive_of(traffic), archive_schema(traffic))
     for name in ("user_traffic", "all_traffic"):
-        rebuild(parts, snapshot.project.views[name], wait_s=0)
-    parts.log.create("traffic", 2)
+        rebuild(stores, snapshot.project.views[name], wait_s=0)
+    stores.log.create("traffic", 2)
     events = [{"user_id": i % (USERS // 2), "at": NOW - i * MINUTE} for i in range(EVENTS)]
     keys = [str(each["user_id"]).encode() for each in events]
-    parts.log.send("traffic", [json.dumps(each).encode() for each in events], keys=keys, durable=False)
-    run_stream(parts, until_caught_up=True)
-    return parts
+    stores.log.send("traffic", [json.dumps(each).encode() for each in events], keys=keys, durable=False)
+    run_stream(stores, until_caught_up=True)
+    return stores
 
 
-def draw(parts: Parts, name: str, **options: Any) -> pa.Table:
-    return sample(parts, parts.registry.load(parts.project), name, **options)
+def draw(stores: Stores, name: str, **options: Any) -> pa.Table:
+    return sample(stores, stores.registry.load(stores.project), name, **options)
 
 
-def test_rows_of_a_latest_value_view_are_its_sources_rows(parts: Parts) -> None:
-    rows = draw(parts, "user_country", n=5, seed=3).to_pylist()
+def test_rows_of_a_latest_value_view_are_its_sources_rows(stores: Stores) -> None:
+    rows = draw(stores, "user_country", n=5, seed=3).to_pylist()
 
     assert len(rows) == 5 and list(rows[0]) == ["user_id", "event_timestamp", "country"]
     assert all(row["country"] == f"c{row['user_id']}" for row in rows)
-    assert rows == draw(parts, "user_country", n=5, seed=3).to_pylist()
-    assert rows != draw(parts, "user_country", n=5, seed=4).to_pylist()
+    assert rows == draw(stores, "user_country", n=5, seed=3).to_pylist()
+    assert rows != draw(stores, "user_country", n=5, seed=4).to_pylist()
 
 
-def test_rows_of_an_aggregated_view_are_events_with_the_values_as_of_then(parts: Parts) -> None:
-    rows = draw(parts, "user_traffic", n=8).to_pylist()
+def test_rows_of_an_aggregated_view_are_events_with_the_values_as_of_then(stores: Stores) -> None:
+    rows = draw(stores, "user_traffic", n=8).to_pylist()
 
     assert len(rows) == 8
     for row in rows:
@@ -83,10 +83,10 @@ def test_rows_of_an_aggregated_view_are_events_with_the_values_as_of_then(parts:
         assert row["views_1d"] == len(range(number, EVENTS, USERS // 2))
 
 
-def test_one_seed_takes_the_same_entities_out_of_every_view_offline_and_online(parts: Parts) -> None:
-    of_traffic = draw(parts, "user_traffic", n=7, seed=5, by="entities")
-    online = draw(parts, "user_traffic", n=7, seed=5, by="entities", online=True)
-    of_country = draw(parts, "user_country", n=60, seed=5, by="entities")["user_id"].to_pylist()
+def test_one_seed_takes_the_same_entities_out_of_every_view_offline_and_online(stores: Stores) -> None:
+    of_traffic = draw(stores, "user_traffic", n=7, seed=5, by="entities")
+    online = draw(stores, "user_traffic", n=7, seed=5, by="entities", online=True)
+    of_country = draw(stores, "user_country", n=60, seed=5, by="entities")["user_id"].to_pylist()
 
     assert of_traffic["user_id"].to_pylist() == online["user_id"].to_pylist()
     assert of_traffic["views_1d"].to_pylist() == online["views_1d"].to_pylist()
@@ -94,37 +94,37 @@ def test_one_seed_takes_the_same_entities_out_of_every_view_offline_and_online(p
     assert [user for user in of_country if user < USERS // 2][:7] == of_traffic["user_id"].to_pylist()
 
 
-def test_entities_of_a_service_are_answered_as_of_the_clock(parts: Parts) -> None:
-    rows = draw(parts, "model", n=USERS, by="entities").to_pylist()
+def test_entities_of_a_service_are_answered_as_of_the_clock(stores: Stores) -> None:
+    rows = draw(stores, "model", n=USERS, by="entities").to_pylist()
 
     assert sorted(row["user_id"] for row in rows) == list(range(USERS))
     assert all((row["views_1d"] > 0) == (row["user_id"] < USERS // 2) for row in rows)
-    assert len(draw(parts, "model", n=4).to_pylist()) == 4
+    assert len(draw(stores, "model", n=4).to_pylist()) == 4
 
 
-def test_every_row_is_as_likely_as_any_other(parts: Parts) -> None:
+def test_every_row_is_as_likely_as_any_other(stores: Stores) -> None:
     drawn = Counter(
-        user for seed in range(60) for user in draw(parts, "user_country", n=6, seed=seed)["user_id"].to_pylist()
+        user for seed in range(60) for user in draw(stores, "user_country", n=6, seed=seed)["user_id"].to_pylist()
     )
 
     # 360 draws out of 60 users: 6 each on average; a sample of the first or the last rows would not reach the others.
     assert len(drawn) > USERS * 0.9 and max(drawn.values()) < 20
 
 
-def test_a_source_gives_its_own_rows(parts: Parts) -> None:
-    assert draw(parts, "users", n=100).num_rows == USERS + 1
-    assert draw(parts, "traffic", n=3).num_rows == 3
+def test_a_source_gives_its_own_rows(stores: Stores) -> None:
+    assert draw(stores, "users", n=100).num_rows == USERS + 1
+    assert draw(stores, "traffic", n=3).num_rows == 3
 
 
-def test_a_view_without_entities_has_one_row_online(parts: Parts) -> None:
-    assert draw(parts, "all_traffic", n=5, online=True)["events"].to_pylist() == [EVENTS]
-    assert draw(parts, "all_traffic", n=5, by="entities")["events"].to_pylist() == [EVENTS]
+def test_a_view_without_entities_has_one_row_online(stores: Stores) -> None:
+    assert draw(stores, "all_traffic", n=5, online=True)["events"].to_pylist() == [EVENTS]
+    assert draw(stores, "all_traffic", n=5, by="entities")["events"].to_pylist() == [EVENTS]
 
 
-def test_what_cannot_be_sampled_is_said(parts: Parts) -> None:
+def test_what_cannot_be_sampled_is_said(stores: Stores) -> None:
     with pytest.raises(NotFound, match="did you mean 'user_traffic'"):
-        draw(parts, "user_trafic")
+        draw(stores, "user_trafic")
     with pytest.raises(RequestError, match="expected 'rows' or 'entities'"):
-        draw(parts, "model", by="keys")
+        draw(stores, "model", by="keys")
     with pytest.raises(RequestError, match="has rows, but no entities"):
-        draw(parts, "users", by="entities")
+        draw(stores, "users", by="entities")

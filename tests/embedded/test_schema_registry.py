@@ -211,7 +211,7 @@ def test_a_worker_reads_framed_messages(running, tmp_path, monkeypatch, registry
     monkeypatch.setenv("SCHEMAS_HOST", server.url.removeprefix("http://"))
     with store_with(tmp_path, registry=registry, connections=CONNECTIONS) as store:
         messages = framed(7, written(CLICK, GOOD, {**GOOD, "user_id": 8, "page": None}))
-        open_store_of(store).parts.log.send("clicks", messages, durable=True)
+        open_store_of(store).stores.log.send("clicks", messages, durable=True)
 
         store.stream_run(until_caught_up=True)
 
@@ -227,7 +227,7 @@ def test_a_worker_stops_while_the_registry_is_down_and_blames_no_message(running
     server.failures = 1_000_000
     monkeypatch.setenv("SCHEMAS_URL", server.url)
     with store_with(tmp_path, registry="True", connections=CONNECTIONS) as store:
-        open_store_of(store).parts.log.send("clicks", framed(7, written(CLICK, GOOD)), durable=True)
+        open_store_of(store).stores.log.send("clicks", framed(7, written(CLICK, GOOD)), durable=True)
 
         with pytest.raises(SourceError, match="responds 503"):
             store.stream_run(until_caught_up=True)
@@ -240,7 +240,7 @@ def test_a_worker_stops_while_the_registry_is_down_and_blames_no_message(running
 
 def test_a_registry_that_nobody_names_is_asked_for(tmp_path):
     with store_with(tmp_path, registry="True") as store:
-        open_store_of(store).parts.log.send("clicks", [b"\0\0\0\0\7x"], durable=True)
+        open_store_of(store).stores.log.send("clicks", [b"\0\0\0\0\7x"], durable=True)
 
         with pytest.raises(ConfigError, match="names no schema registry") as refused:
             store.stream_run(until_caught_up=True)

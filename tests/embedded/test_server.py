@@ -859,7 +859,7 @@ def test_no_values_of_an_answer_are_kept(built):
 
 def test_while_a_store_is_away_reads_are_told_to_come_back_and_answered_after(built, monkeypatch):
     async def ask(made: Any) -> Any:
-        store = open_store_of(made.service.store).parts.online
+        store = open_store_of(made.service.store).stores.online
         with monkeypatch.context() as patch:
             patch.setattr(store, "read", lambda lookups: (_ for _ in ()).throw(StorageError("it is away", hint="wait")))
             refused = await made.post("/get-online-features", json=AGE)
@@ -879,7 +879,7 @@ def test_while_the_registry_is_away_what_was_applied_is_served(built, monkeypatc
         def away(project: str) -> int:
             raise RegistryError("it is away")
 
-        monkeypatch.setattr(open_store_of(made.service.store).parts.registry, "version", away)
+        monkeypatch.setattr(open_store_of(made.service.store).stores.registry, "version", away)
         await asyncio.sleep(0.2)
         nobody = {**AGE, "entities": {"user_id": [30_000]}}
         return (
@@ -897,7 +897,7 @@ def test_while_the_registry_is_away_what_was_applied_is_served(built, monkeypatc
 
 def test_an_answer_that_takes_too_long_is_given_up(built, monkeypatch):
     async def ask(made: Any) -> Any:
-        store = open_store_of(made.service.store).parts.online
+        store = open_store_of(made.service.store).stores.online
         made.service.reading.is_local = False
         read = store.read
         monkeypatch.setattr(store, "read", lambda lookups: time.sleep(1.5) or read(lookups))
@@ -911,7 +911,7 @@ def test_an_answer_that_takes_too_long_is_given_up(built, monkeypatch):
 
 def test_rows_that_the_log_keeps_and_the_store_does_not_take_are_accepted_and_applied_later(folder, monkeypatch):
     async def ask(made: Any) -> Any:
-        store = open_store_of(made.service.store).parts.online
+        store = open_store_of(made.service.store).stores.online
         await made.post("/push", json={"push_source_name": "clicks", "df": {**PUSHED, "user_id": [5, 5]}})
         with monkeypatch.context() as patch:
             patch.setattr(store, "write", lambda *args, **options: (_ for _ in ()).throw(StorageError("it is away")))
@@ -933,7 +933,7 @@ def test_rows_that_the_log_keeps_and_the_store_does_not_take_are_accepted_and_ap
 
 def test_a_defect_is_told_without_its_details(built, monkeypatch):
     async def ask(made: Any) -> Any:
-        store = open_store_of(made.service.store).parts.online
+        store = open_store_of(made.service.store).stores.online
         monkeypatch.setattr(store, "read", lambda lookups: 1 / 0)
         return await made.post("/get-online-features", json=AGE)
 

@@ -66,7 +66,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def both(store: FeatureStore, features: list[str], entities: dict[str, list[Any]]) -> tuple[bytes | None, bytes]:
     """What the short way answers, and what the general one does."""
-    reader = open_store_of(store).open_reader(open_store_of(store).parts.registry.load("shop"), tuple(features), True)
+    reader = open_store_of(store).open_reader(open_store_of(store).stores.registry.load("shop"), tuple(features), True)
     encoder = Encoder(reader.selection)
     one_row = OneRow.of(reader, encoder.metadata)
     assert one_row is not None
@@ -76,13 +76,13 @@ def both(store: FeatureStore, features: list[str], entities: dict[str, list[Any]
         return None, general
     lookups = reader.ask(entities).lookups
     assert [(each.table, each.keys) for each in lookups] == [(t, [key]) for t, key in zip(one_row.tables, keys)]
-    answer = one_row.answer(entities, packed(store, lookups), at=open_store_of(store).parts.clock())
+    answer = one_row.answer(entities, packed(store, lookups), at=open_store_of(store).stores.clock())
     return (None if answer is None else answer[0]), general
 
 
 def packed(store: FeatureStore, lookups: list[Lookup]) -> list[bytes | None]:
     """The one row that each lookup asks for."""
-    return [None if row is None else row[0] for (row,) in open_store_of(store).parts.online.read(lookups)]
+    return [None if row is None else row[0] for (row,) in open_store_of(store).stores.online.read(lookups)]
 
 
 ONE, PAIR = ([f"{view}:{name}" for name in NAMES] for view in ("one", "pair"))
@@ -116,7 +116,7 @@ def test_what_is_expired_missing_pending_or_more_is_left_to_the_general_way(stor
 
 
 def test_keys_of_other_types_are_left_to_the_general_way(store):
-    reader = open_store_of(store).open_reader(open_store_of(store).parts.registry.load("shop"), tuple(PAIR), True)
+    reader = open_store_of(store).open_reader(open_store_of(store).stores.registry.load("shop"), tuple(PAIR), True)
     one_row = OneRow.of(reader, None)
     assert one_row is not None
 
@@ -127,7 +127,7 @@ def test_keys_of_other_types_are_left_to_the_general_way(store):
 
 
 def test_answers_after_one_with_nulls_are_whole_again(store):
-    reader = open_store_of(store).open_reader(open_store_of(store).parts.registry.load("shop"), tuple(ONE), True)
+    reader = open_store_of(store).open_reader(open_store_of(store).stores.registry.load("shop"), tuple(ONE), True)
     encoder = Encoder(reader.selection)
     one_row = OneRow.of(reader, encoder.metadata)
     assert one_row is not None
@@ -135,12 +135,12 @@ def test_answers_after_one_with_nulls_are_whole_again(store):
     for user in (2, 1, 4, 1):
         entities = {"user_id": [user]}
         rows = packed(store, reader.ask(entities).lookups)
-        answered = one_row.answer(entities, rows, at=open_store_of(store).parts.clock())
+        answered = one_row.answer(entities, rows, at=open_store_of(store).stores.clock())
         assert answered[0] == encoder.feast(reader.read(entities)[0])
 
 
 @pytest.mark.parametrize("feature", ["counted:n", "stuffed:word"])
 def test_windows_and_defaults_have_no_short_way(store, feature):
-    reader = open_store_of(store).open_reader(open_store_of(store).parts.registry.load("shop"), (feature,), True)
+    reader = open_store_of(store).open_reader(open_store_of(store).stores.registry.load("shop"), (feature,), True)
 
     assert OneRow.of(reader, None) is None

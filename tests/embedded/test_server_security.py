@@ -222,7 +222,7 @@ def test_of_services_and_push_sources_callers_learn_the_names_of_those_that_are_
 def test_whoever_may_not_write_all_that_a_view_s_source_feeds_changes_nothing(
     server: Server, view: str, other: str, source: str
 ) -> None:
-    log = open_store_of(server.service.store).parts.log
+    log = open_store_of(server.service.store).stores.log
     before = log.bounds(f"push.{source}")
     answer = server.ask("POST", "/write-to-online-store", {"feature_view_name": view, "df": ROW}, role="fraud_write")
 

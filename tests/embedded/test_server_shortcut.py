@@ -57,7 +57,7 @@ class Reader:
         self.failure: Exception | None = None
 
     async def read(self, lookups: Any) -> Any:
-        return open_store_of(self.store).parts.online.read(lookups)
+        return open_store_of(self.store).stores.online.read(lookups)
 
     def asker(self, tables: Sequence[Any]) -> Any:
         def ask(keys: Sequence[bytes], reply: Any) -> bool:
@@ -65,7 +65,7 @@ class Reader:
                 return False
             self.asked += 1
             rows = [
-                open_store_of(self.store).parts.online.read([(table, [key])])[0][0]
+                open_store_of(self.store).stores.online.read([(table, [key])])[0][0]
                 for table, key in zip(tables, keys, strict=True)
             ]
 

@@ -37,7 +37,7 @@ from asof.errors import EntityFrameError, RegistryError, RequestError, StorageEr
 from asof.flows.generations.writer import GenerationWriter
 from asof.flows.online.read import OnlineReader, plain_default
 from asof.flows.rows.batch import RowBatch
-from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stores import Stores, current_generation, table_of
 from asof.online.protocol import Newest, pack_version
 from asof.selection import FeatureOut, select
 from asof.store import open_store_of
@@ -48,8 +48,8 @@ from asof.types import Decimal as DecimalType
 from asof.values.fit import fit_values
 from asof.values.from_arrow import python_values
 from asof.values.packing import FORMAT, key_bytes, pack_rows, plain_values
+from tests.embedded_stores import apply_by_hand, close, embedded_stores, typed
 from tests.oracle import features_as_of, same
-from tests.parts import apply_by_hand, close, embedded_parts, typed
 
 USER = Entity("user", join_keys=["user_id"])
 SHOP = Entity("shop")
@@ -75,21 +75,21 @@ NEWEST = FeatureView(
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    parts = embedded_parts(tmp_path_factory.mktemp("serving"))
-    yield parts
-    close(parts)
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    stores = embedded_stores(tmp_path_factory.mktemp("serving"))
+    yield stores
+    close(stores)
 
 
-def applied(parts: Parts, *definitions: Any) -> Snapshot:
+def applied(stores: Stores, *definitions: Any) -> Snapshot:
     """Definitions, each view with an empty generation that readers use."""
     views = [each for each in definitions if isinstance(each, FeatureView)]
     generations = {each.name: {"current": "g-1", "count": 1} for each in views}
-    snapshot = apply_by_hand(parts, *definitions, generations=generations)
+    snapshot = apply_by_hand(stores, *definitions, generations=generations)
     for each in snapshot.project.views.values():
-        table = table_of(parts.project, each, "g-1")
-        parts.online.drop(table)
-        parts.online.prepare(table)
+        table = table_of(stores.project, each, "g-1")
+        stores.online.drop(table)
+        stores.online.prepare(table)
     return snapshot
 
 
@@ -97,29 +97,29 @@ def no_history(read: Any, keys: Any, at: Micros) -> Any:
     raise AssertionError(f"{read.view.name} was looked up in history for {keys} as of {at}")
 
 
-def reader(parts: Parts, features: Any, *, history: Any = no_history, **options: Any) -> OnlineReader:
-    snapshot = parts.registry.load(parts.project)
-    return OnlineReader(parts, snapshot, select(snapshot, features, **options), history=history)
+def reader(stores: Stores, features: Any, *, history: Any = no_history, **options: Any) -> OnlineReader:
+    snapshot = stores.registry.load(stores.project)
+    return OnlineReader(stores, snapshot, select(snapshot, features, **options), history=history)
 
 
-def put(parts: Parts, view: str, key: tuple[Any, ...], time: Micros, *values: Any) -> None:
+def put(stores: Stores, view: str, key: tuple[Any, ...], time: Micros, *values: Any) -> None:
     """One row of a batch-fed view, as materialize writes it; values are plain."""
-    definition = parts.registry.load(parts.project).project.views[view]
-    table = table_of(parts.project, definition, "g-1")
+    definition = stores.registry.load(stores.project).project.views[view]
+    table = table_of(stores.project, definition, "g-1")
     packed = pack_rows([time], [[value] for value in values])
-    parts.online.write(table, [key_bytes(key)], packed, condition=Newest([pack_version(time)]))
+    stores.online.write(table, [key_bytes(key)], packed, condition=Newest([pack_version(time)]))
 
 
-def feed(parts: Parts, view: str, rows: list[dict[str, Any]], *, clock: Micros = NOW) -> None:
+def feed(stores: Stores, view: str, rows: list[dict[str, Any]], *, clock: Micros = NOW) -> None:
     """Events of a log, folded into a view's rows as the worker does."""
-    definition = parts.registry.load(parts.project).project.views[view]
+    definition = stores.registry.load(stores.project).project.views[view]
     table = pa.table(
         {field.name: pa.array([row[field.name] for row in rows], field.dtype.arrow()) for field in EVENTS.schema}
     )
     times = np.array([row["at"] for row in rows], dtype=np.int64)
     offsets = np.array([row["offset"] for row in rows], dtype=np.int64)
     batch = RowBatch(table, times, times, np.zeros(len(rows), dtype=np.int32), offsets)
-    GenerationWriter(parts, definition, "g-1").apply(batch, clock=clock)
+    GenerationWriter(stores, definition, "g-1").apply(batch, clock=clock)
 
 
 def event(
@@ -128,8 +128,10 @@ def event(
     return {"offset": offset, "at": time, "user_id": user, "page": page, "amount": amount}
 
 
-def status_of(parts: Parts, feature: str, key: int, *, at: Micros = NOW, history: Any = no_history) -> tuple[Any, str]:
-    answer, _ = reader(parts, [feature], history=history).read([{"user_id": key}], at=at)
+def status_of(
+    stores: Stores, feature: str, key: int, *, at: Micros = NOW, history: Any = no_history
+) -> tuple[Any, str]:
+    answer, _ = reader(stores, [feature], history=history).read([{"user_id": key}], at=at)
     ((name, values),) = [(name, values) for name, values in answer.to_dict().items() if name != "user_id"]
     return values[0], answer.statuses[name][0]
 
@@ -137,11 +139,11 @@ def status_of(parts: Parts, feature: str, key: int, *, at: Micros = NOW, history
 # ---- statuses ----
 
 
-def test_a_missing_key_is_not_reported_as_present(parts: Parts) -> None:
-    applied(parts, PROFILE)
-    put(parts, "profile", (1,), NOW, 30, "Łódź", None)
+def test_a_missing_key_is_not_reported_as_present(stores: Stores) -> None:
+    applied(stores, PROFILE)
+    put(stores, "profile", (1,), NOW, 30, "Łódź", None)
 
-    answer, complete = reader(parts, "profile").read([{"user_id": 1}, {"user_id": 2}], at=NOW)
+    answer, complete = reader(stores, "profile").read([{"user_id": 1}, {"user_id": 2}], at=NOW)
 
     assert answer.to_dict() == {"user_id": [1, 2], "age": [30, None], "city": ["Łódź", "?"], "seen": [None, None]}
     assert answer.statuses == {
@@ -151,11 +153,11 @@ def test_a_missing_key_is_not_reported_as_present(parts: Parts) -> None:
     assert not complete
 
 
-def test_an_all_null_row_is_not_skipped(parts: Parts) -> None:
-    applied(parts, PROFILE)
-    put(parts, "profile", (1,), NOW, None, None, None)
+def test_an_all_null_row_is_not_skipped(stores: Stores) -> None:
+    applied(stores, PROFILE)
+    put(stores, "profile", (1,), NOW, None, None, None)
 
-    answer, complete = reader(parts, "profile").read([{"user_id": 1}], at=NOW)
+    answer, complete = reader(stores, "profile").read([{"user_id": 1}], at=NOW)
 
     assert answer.statuses == {name: ["NULL_VALUE"] for name in ("age", "city", "seen")}
     assert answer.to_dict()["city"] == ["?"]
@@ -165,32 +167,32 @@ def test_an_all_null_row_is_not_skipped(parts: Parts) -> None:
 
 @pytest.mark.parametrize(("age", "expected"), [(DAY, (7, "PRESENT")), (DAY + 1, (None, "OUTSIDE_MAX_AGE"))])
 def test_a_row_exactly_as_old_as_the_ttl_is_known_and_an_older_one_is_not(
-    parts: Parts, age: Micros, expected: tuple[Any, str]
+    stores: Stores, age: Micros, expected: tuple[Any, str]
 ) -> None:
-    applied(parts, PROFILE)
-    put(parts, "profile", (1,), NOW - age, 7, "x", None)
-    assert status_of(parts, "profile:age", 1) == expected
+    applied(stores, PROFILE)
+    put(stores, "profile", (1,), NOW - age, 7, "x", None)
+    assert status_of(stores, "profile:age", 1) == expected
 
 
-def test_a_row_beyond_its_ttl_answers_the_default_and_says_how_old_it_is(parts: Parts) -> None:
-    applied(parts, PROFILE)
-    put(parts, "profile", (1,), NOW - 2 * DAY, 7, "x", None)
-    answer, _ = reader(parts, "profile").read([{"user_id": 1}], at=NOW)
+def test_a_row_beyond_its_ttl_answers_the_default_and_says_how_old_it_is(stores: Stores) -> None:
+    applied(stores, PROFILE)
+    put(stores, "profile", (1,), NOW - 2 * DAY, 7, "x", None)
+    answer, _ = reader(stores, "profile").read([{"user_id": 1}], at=NOW)
     assert (answer.to_dict()["city"], answer.statuses["city"]) == (["?"], ["OUTSIDE_MAX_AGE"])
     assert answer.event_times["city"] == [moment(NOW - 2 * DAY)]
 
 
-def test_a_delay_moves_the_moment_and_the_ttl_with_it(parts: Parts) -> None:
-    applied(parts, FeatureView("late", source=ROWS, entities=[USER], schema=PROFILE.schema, ttl="1d", delay="1h"))
+def test_a_delay_moves_the_moment_and_the_ttl_with_it(stores: Stores) -> None:
+    applied(stores, FeatureView("late", source=ROWS, entities=[USER], schema=PROFILE.schema, ttl="1d", delay="1h"))
     for key, time in ((1, NOW - HOUR), (2, NOW - HOUR - DAY), (3, NOW - HOUR - DAY - 1)):
-        put(parts, "late", (key,), time, 1, "x", None)
-    statuses = [status_of(parts, "late:age", key)[1] for key in (1, 2, 3)]
+        put(stores, "late", (key,), time, 1, "x", None)
+    statuses = [status_of(stores, "late:age", key)[1] for key in (1, 2, 3)]
     assert statuses == ["PRESENT", "PRESENT", "OUTSIDE_MAX_AGE"]
 
 
-def test_windows_answer_for_a_key_that_was_never_seen(parts: Parts) -> None:
-    applied(parts, ACTIVITY)
-    answer, complete = reader(parts, "activity").read([{"user_id": 404}], at=NOW)
+def test_windows_answer_for_a_key_that_was_never_seen(stores: Stores) -> None:
+    applied(stores, ACTIVITY)
+    answer, complete = reader(stores, "activity").read([{"user_id": 404}], at=NOW)
     found = answer.to_dict()
     assert {name: found[name][0] for name in answer.statuses} == {
         "n_1h": 0, "total": None, "session": 0, "pages": None, "page": None,
@@ -200,12 +202,12 @@ def test_windows_answer_for_a_key_that_was_never_seen(parts: Parts) -> None:
     assert not complete
 
 
-def test_many_rows_and_few_rows_of_windows_answer_alike(parts: Parts) -> None:
-    applied(parts, ACTIVITY)
-    feed(parts, "activity", [event(i, NOW - i * MINUTE, user=i % 50, page="abc"[i % 3]) for i in range(200)])
+def test_many_rows_and_few_rows_of_windows_answer_alike(stores: Stores) -> None:
+    applied(stores, ACTIVITY)
+    feed(stores, "activity", [event(i, NOW - i * MINUTE, user=i % 50, page="abc"[i % 3]) for i in range(200)])
     keys = list(range(100))
-    many, _ = reader(parts, "activity").read({"user_id": keys}, at=NOW)
-    few = [reader(parts, "activity").read({"user_id": [key]}, at=NOW)[0] for key in keys]
+    many, _ = reader(stores, "activity").read({"user_id": keys}, at=NOW)
+    few = [reader(stores, "activity").read({"user_id": [key]}, at=NOW)[0] for key in keys]
     for name, values in many.to_dict().items():
         assert values == [each.to_dict()[name][0] for each in few]
     for name, times in many.event_times.items():
@@ -214,12 +216,12 @@ def test_many_rows_and_few_rows_of_windows_answer_alike(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("keys", [3, 100, 400])
-def test_views_with_the_same_windows_are_answered_together_as_each_by_itself(parts: Parts, keys: int) -> None:
+def test_views_with_the_same_windows_are_answered_together_as_each_by_itself(stores: Stores, keys: int) -> None:
     twin = FeatureView("twin", source=EVENTS, entities=[USER], aggregations=ACTIVITY.aggregations)
     slow = FeatureView("slow", source=EVENTS, entities=[USER], aggregations=ACTIVITY.aggregations, delay="1h")
-    applied(parts, ACTIVITY, twin, slow)
+    applied(stores, ACTIVITY, twin, slow)
     for view, minutes in (("activity", 1), ("twin", 7), ("slow", 3)):
-        feed(parts, view, [event(i, NOW - i * minutes * MINUTE, user=i % 50, page="abc"[i % 3]) for i in range(90)])
+        feed(stores, view, [event(i, NOW - i * minutes * MINUTE, user=i % 50, page="abc"[i % 3]) for i in range(90)])
 
     def history(read: Any, keys: Any, at: Micros) -> Any:
         wanted = keys["user_id"]
@@ -228,11 +230,11 @@ def test_views_with_the_same_windows_are_answered_together_as_each_by_itself(par
         )
 
     at, rows = NOW - 2 * SECOND, {"user_id": [*range(keys)]}
-    together, _ = reader(parts, ["activity", "twin", "slow"], history=history, full_feature_names=True).read(
+    together, _ = reader(stores, ["activity", "twin", "slow"], history=history, full_feature_names=True).read(
         rows, at=at
     )
     for view in ("activity", "twin", "slow"):
-        alone, _ = reader(parts, [view], history=history, full_feature_names=True).read(rows, at=at)
+        alone, _ = reader(stores, [view], history=history, full_feature_names=True).read(rows, at=at)
         for name, values in alone.to_dict().items():
             assert together.to_dict()[name] == values
         for name, times in alone.event_times.items():
@@ -244,48 +246,48 @@ def test_views_with_the_same_windows_are_answered_together_as_each_by_itself(par
 # ---- moments ----
 
 
-def test_a_pending_row_is_not_seen_before_it_is_due(parts: Parts) -> None:
-    applied(parts, NEWEST)
-    feed(parts, "newest", [event(0, NOW - MINUTE, page="old"), event(1, NOW + MINUTE, page="new")])
-    feed(parts, "newest", [event(2, NOW + MINUTE, user=2, page="only")])
-    assert status_of(parts, "newest:page", 1, at=NOW + MINUTE - 1) == ("old", "PRESENT")
-    assert status_of(parts, "newest:page", 1, at=NOW + MINUTE) == ("new", "PRESENT")
-    assert status_of(parts, "newest:page", 2) == (None, "NOT_FOUND")
-    assert status_of(parts, "newest:page", 2, at=NOW + MINUTE) == ("only", "PRESENT")
+def test_a_pending_row_is_not_seen_before_it_is_due(stores: Stores) -> None:
+    applied(stores, NEWEST)
+    feed(stores, "newest", [event(0, NOW - MINUTE, page="old"), event(1, NOW + MINUTE, page="new")])
+    feed(stores, "newest", [event(2, NOW + MINUTE, user=2, page="only")])
+    assert status_of(stores, "newest:page", 1, at=NOW + MINUTE - 1) == ("old", "PRESENT")
+    assert status_of(stores, "newest:page", 1, at=NOW + MINUTE) == ("new", "PRESENT")
+    assert status_of(stores, "newest:page", 2) == (None, "NOT_FOUND")
+    assert status_of(stores, "newest:page", 2, at=NOW + MINUTE) == ("only", "PRESENT")
 
 
-def test_a_row_newer_than_the_moment_is_answered_from_history_even_with_others_pending(parts: Parts) -> None:
+def test_a_row_newer_than_the_moment_is_answered_from_history_even_with_others_pending(stores: Stores) -> None:
     asked: list[Any] = []
 
     def history(read: Any, keys: Any, at: Micros) -> Any:
         asked.append((read.view.name, keys, at))
         return {"newest__page": ["before"]}, [NOW - HOUR]
 
-    applied(parts, NEWEST)
-    feed(parts, "newest", [event(0, NOW, page="now"), event(1, NOW + MINUTE, page="later")])
-    assert status_of(parts, "newest:page", 1, at=NOW - 1, history=history) == ("before", "PRESENT")
+    applied(stores, NEWEST)
+    feed(stores, "newest", [event(0, NOW, page="now"), event(1, NOW + MINUTE, page="later")])
+    assert status_of(stores, "newest:page", 1, at=NOW - 1, history=history) == ("before", "PRESENT")
     assert asked == [("newest", {"user_id": [1]}, NOW - 1)]
 
 
 @pytest.mark.parametrize(
     ("newest", "expected"), [(None, "NOT_FOUND"), (NOW - 2 * DAY, "OUTSIDE_MAX_AGE"), (NOW - HOUR, "NULL_VALUE")]
 )
-def test_what_history_answers_has_the_status_of_its_newest_row(parts: Parts, newest: Any, expected: str) -> None:
-    applied(parts, PROFILE)
-    put(parts, "profile", (1,), NOW + 1, 7, "x", None)
+def test_what_history_answers_has_the_status_of_its_newest_row(stores: Stores, newest: Any, expected: str) -> None:
+    applied(stores, PROFILE)
+    put(stores, "profile", (1,), NOW + 1, 7, "x", None)
 
     def history(read: Any, keys: Any, at: Micros) -> Any:
         assert [feature.default for feature in read.features] == [None]
         return {"profile__city": [None]}, [newest]
 
-    assert status_of(parts, "profile:city", 1, history=history) == ("?", expected)
+    assert status_of(stores, "profile:city", 1, history=history) == ("?", expected)
 
 
-def test_a_read_about_a_past_moment_inside_the_newest_tile_does_not_leak(parts: Parts) -> None:
-    applied(parts, ACTIVITY)
+def test_a_read_about_a_past_moment_inside_the_newest_tile_does_not_leak(stores: Stores) -> None:
+    applied(stores, ACTIVITY)
     start = NOW - NOW % HOUR
     feed(
-        parts,
+        stores,
         "activity",
         [event(0, start), event(1, start + 30 * MINUTE), event(2, start + 40 * MINUTE)],
         clock=start + HOUR,
@@ -295,97 +297,97 @@ def test_a_read_about_a_past_moment_inside_the_newest_tile_does_not_leak(parts: 
         return {"activity__n_1h": [1]}, [start]
 
     at = start + 20 * MINUTE
-    answer, _ = reader(parts, ["activity:n_1h"], history=history).read([{"user_id": 1}, {"user_id": 2}], at=at)
+    answer, _ = reader(stores, ["activity:n_1h"], history=history).read([{"user_id": 1}, {"user_id": 2}], at=at)
     assert answer.to_dict()["n_1h"] == [1, 0]
     assert answer.event_times["n_1h"] == [moment(start), None]
     # Within a second of the newest event the row itself knows.
-    assert status_of(parts, "activity:n_1h", 1, at=start + 40 * MINUTE - 1) == (2, "PRESENT")
+    assert status_of(stores, "activity:n_1h", 1, at=start + 40 * MINUTE - 1) == (2, "PRESENT")
 
 
-def test_a_session_read_long_after_its_last_event_is_over(parts: Parts) -> None:
-    applied(parts, ACTIVITY)
-    feed(parts, "activity", [event(0, NOW - MINUTE), event(1, NOW)])
-    assert status_of(parts, "activity:session", 1, at=NOW + 30 * MINUTE) == (2, "PRESENT")
-    assert status_of(parts, "activity:session", 1, at=NOW + 30 * MINUTE + 1) == (0, "PRESENT")
-    assert status_of(parts, "activity:session", 1, at=NOW + 300 * DAY) == (0, "PRESENT")
+def test_a_session_read_long_after_its_last_event_is_over(stores: Stores) -> None:
+    applied(stores, ACTIVITY)
+    feed(stores, "activity", [event(0, NOW - MINUTE), event(1, NOW)])
+    assert status_of(stores, "activity:session", 1, at=NOW + 30 * MINUTE) == (2, "PRESENT")
+    assert status_of(stores, "activity:session", 1, at=NOW + 30 * MINUTE + 1) == (0, "PRESENT")
+    assert status_of(stores, "activity:session", 1, at=NOW + 300 * DAY) == (0, "PRESENT")
 
 
-def test_a_ttl_shorter_than_a_window_does_not_cut_the_window(parts: Parts) -> None:
-    applied(parts, FeatureView("short", source=EVENTS, entities=[USER], ttl="1m", aggregations=ACTIVITY.aggregations))
-    feed(parts, "short", [event(0, NOW - 50 * MINUTE), event(1, NOW - 40 * MINUTE)])
-    assert status_of(parts, "short:n_1h", 1) == (2, "PRESENT")
-    assert status_of(parts, "short:total", 1, at=NOW + 30 * DAY) == (2, "PRESENT")
+def test_a_ttl_shorter_than_a_window_does_not_cut_the_window(stores: Stores) -> None:
+    applied(stores, FeatureView("short", source=EVENTS, entities=[USER], ttl="1m", aggregations=ACTIVITY.aggregations))
+    feed(stores, "short", [event(0, NOW - 50 * MINUTE), event(1, NOW - 40 * MINUTE)])
+    assert status_of(stores, "short:n_1h", 1) == (2, "PRESENT")
+    assert status_of(stores, "short:total", 1, at=NOW + 30 * DAY) == (2, "PRESENT")
 
 
-def test_the_clock_is_asked_after_the_rows_are_read(parts: Parts) -> None:
+def test_the_clock_is_asked_after_the_rows_are_read(stores: Stores) -> None:
     """A row that is written while a request is on its way is newer than the request's begin, and no row of the future."""
-    applied(parts, PROFILE)
+    applied(stores, PROFILE)
 
     class Online:
         def read(self, lookups: Any) -> Any:
-            parts.clock.move(SECOND)  # type: ignore[attr-defined]
-            put(parts, "profile", (1,), parts.clock(), 7, "x", None)
-            return parts.online.read(lookups)
+            stores.clock.move(SECOND)  # type: ignore[attr-defined]
+            put(stores, "profile", (1,), stores.clock(), 7, "x", None)
+            return stores.online.read(lookups)
 
-    slow = parts.replaced(online=Online())  # type: ignore[arg-type]
+    slow = stores.replaced(online=Online())  # type: ignore[arg-type]
     answer, _ = reader(slow, ["profile:age"]).read([{"user_id": 1}])
     assert (answer.to_dict()["age"], answer.at) == ([7], NOW + SECOND)
-    parts.clock.now = NOW  # type: ignore[attr-defined]
+    stores.clock.now = NOW  # type: ignore[attr-defined]
 
 
 # ---- keys and order ----
 
 
-def test_feature_order_is_that_of_the_request(parts: Parts) -> None:
+def test_feature_order_is_that_of_the_request(stores: Stores) -> None:
     """And so the same in every process: nothing on the way is a set."""
-    applied(parts, PROFILE, ACTIVITY)
+    applied(stores, PROFILE, ACTIVITY)
     features = ["activity:total", "profile:city", "activity:n_1h", "profile:age", "activity:page"]
     names = [each.partition(":")[2] for each in features]
     for order in (1, -1):
-        answer, _ = reader(parts, features[::order]).read([{"user_id": 1}], at=NOW)
+        answer, _ = reader(stores, features[::order]).read([{"user_id": 1}], at=NOW)
         assert list(answer.to_dict()) == ["user_id", *names[::order]]
         assert list(answer.statuses) == list(answer.event_times) == names[::order]
         assert answer.to_arrow().column_names == ["user_id", *names[::order]]
 
 
-def test_duplicate_entity_rows_are_each_answered_in_their_place(parts: Parts) -> None:
-    applied(parts, PROFILE)
-    put(parts, "profile", (1,), NOW, 7, "x", None)
-    put(parts, "profile", (2,), NOW + 1, 8, "x", None)
+def test_duplicate_entity_rows_are_each_answered_in_their_place(stores: Stores) -> None:
+    applied(stores, PROFILE)
+    put(stores, "profile", (1,), NOW, 7, "x", None)
+    put(stores, "profile", (2,), NOW + 1, 8, "x", None)
     asked = []
 
     def history(read: Any, keys: Any, at: Micros) -> Any:
         asked.append(keys)
         return {"profile__age": [6]}, [NOW]
 
-    answer, _ = reader(parts, ["profile:age"], history=history).read({"user_id": [2, 1, 2, 9, 1]}, at=NOW)
+    answer, _ = reader(stores, ["profile:age"], history=history).read({"user_id": [2, 1, 2, 9, 1]}, at=NOW)
     assert answer.to_dict()["age"] == [6, 7, 6, None, 7]
     assert asked == [{"user_id": [2]}]
 
 
-def test_a_view_without_entities_answers_every_row(parts: Parts) -> None:
+def test_a_view_without_entities_answers_every_row(stores: Stores) -> None:
     total = FeatureView("total", source=EVENTS, aggregations=[Aggregation("", "count", name="n")])
-    applied(parts, total)
-    feed(parts, "total", [event(0, NOW), event(1, NOW, user=2)])
+    applied(stores, total)
+    feed(stores, "total", [event(0, NOW), event(1, NOW, user=2)])
     for rows, expected in (([{}], [2]), ([{}, {}], [2, 2]), ([], []), ({}, [2]), ({"other": [1, 2, 3]}, [2, 2, 2])):
-        answer, _ = reader(parts, "total").read(rows, at=NOW)
+        answer, _ = reader(stores, "total").read(rows, at=NOW)
         assert (answer.to_dict(), len(answer)) == ({"n": expected}, len(expected))
-    behind, _ = reader(parts, "total", history=lambda *_: ({"total__n": [0]}, [None])).read([{}, {}], at=NOW - DAY)
+    behind, _ = reader(stores, "total", history=lambda *_: ({"total__n": [0]}, [None])).read([{}, {}], at=NOW - DAY)
     assert behind.to_dict() == {"n": [0, 0]}
 
 
-def test_composite_keys_mapped_keys_and_aliases_read_the_rows_they_name(parts: Parts) -> None:
+def test_composite_keys_mapped_keys_and_aliases_read_the_rows_they_name(stores: Stores) -> None:
     fields = [Field("user_id", Int64), Field("shop", String), Field("spent", Int64)]
     both = FeatureView("both", source=ROWS, entities=[USER, SHOP], schema=fields)
     pair = FeatureService("pair", [
         PROFILE[["age"]], PROFILE[["age"]].with_name("friend").with_join_key_map({"user_id": "friend_id"}), both,
     ])  # fmt: skip
-    applied(parts, PROFILE, both, pair)
+    applied(stores, PROFILE, both, pair)
     for key, age in ((1, 30), (2, 40)):
-        put(parts, "profile", (key,), NOW, age, "x", None)
-    put(parts, "both", (1, "b"), NOW, 5)
+        put(stores, "profile", (key,), NOW, age, "x", None)
+    put(stores, "both", (1, "b"), NOW, 5)
     rows = [{"user_id": 1, "friend_id": 2, "shop": "b"}, {"user_id": 2, "friend_id": 1, "shop": "b"}]
-    answer, _ = reader(parts, "pair", full_feature_names=True).read(rows, at=NOW)
+    answer, _ = reader(stores, "pair", full_feature_names=True).read(rows, at=NOW)
     found = answer.to_dict()
     assert (found["profile__age"], found["friend__age"], found["both__spent"]) == ([30, 40], [40, 30], [5, None])
 
@@ -403,27 +405,29 @@ def test_composite_keys_mapped_keys_and_aliases_read_the_rows_they_name(parts: P
     ],
     ids=str,
 )  # fmt: skip
-def test_a_key_is_found_in_whatever_form_it_is_given(parts: Parts, dtype: DType, value: Any, others: list[Any]) -> None:
+def test_a_key_is_found_in_whatever_form_it_is_given(
+    stores: Stores, dtype: DType, value: Any, others: list[Any]
+) -> None:
     view = FeatureView(
         "typed", source=ROWS, entities=[Entity("e", ["k"])], schema=[Field("k", dtype), Field("x", Int64)]
     )
-    applied(parts, view)
+    applied(stores, view)
     (plain,) = plain_values(pa.array([value], dtype.arrow()), dtype)
-    put(parts, "typed", (plain,), NOW, 5)
+    put(stores, "typed", (plain,), NOW, 5)
     for form in (value, *others):
-        assert reader(parts, "typed").read([{"k": form}], at=NOW)[0].to_dict()["x"] == [5], form
+        assert reader(stores, "typed").read([{"k": form}], at=NOW)[0].to_dict()["x"] == [5], form
 
 
-def test_a_key_of_32_and_of_64_bits_is_one_key(parts: Parts) -> None:
+def test_a_key_of_32_and_of_64_bits_is_one_key(stores: Stores) -> None:
     views = [
         FeatureView(name, source=ROWS, entities=[USER], schema=[Field("user_id", dtype), Field(name[0], Int64)])
         for name, dtype in (("narrow", Int32), ("wide", Int64))
     ]
-    applied(parts, *views)
+    applied(stores, *views)
     for name in ("narrow", "wide"):
-        put(parts, name, (7,), NOW, 1)
-    put(parts, "wide", (2**40,), NOW, 2)
-    answer, _ = reader(parts, ["narrow:n", "wide:w"]).read({"user_id": [7, 2**40]}, at=NOW)
+        put(stores, name, (7,), NOW, 1)
+    put(stores, "wide", (2**40,), NOW, 2)
+    answer, _ = reader(stores, ["narrow:n", "wide:w"]).read({"user_id": [7, 2**40]}, at=NOW)
     assert answer.to_dict() == {"user_id": [7, 2**40], "n": [1, None], "w": [1, 2]}
 
 
@@ -437,17 +441,17 @@ def test_a_key_of_32_and_of_64_bits_is_one_key(parts: Parts) -> None:
     ids=["dicts", "generator", "lists", "numpy", "floats", "series", "tuples", "pandas", "polars", "arrow"],
 )  # fmt: skip
 def test_entity_rows_are_dicts_columns_or_tables_and_what_is_not_asked_for_is_passed_over(
-    parts: Parts, rows: Any
+    stores: Stores, rows: Any
 ) -> None:
-    applied(parts, PROFILE)
-    put(parts, "profile", (2,), NOW, 7, "x", None)
-    assert reader(parts, ["profile:age"]).read(rows, at=NOW)[0].to_dict() == {"user_id": [1, 2], "age": [None, 7]}
+    applied(stores, PROFILE)
+    put(stores, "profile", (2,), NOW, 7, "x", None)
+    assert reader(stores, ["profile:age"]).read(rows, at=NOW)[0].to_dict() == {"user_id": [1, 2], "age": [None, 7]}
 
 
-def test_no_entity_rows_are_no_answers(parts: Parts) -> None:
-    applied(parts, PROFILE, ACTIVITY)
+def test_no_entity_rows_are_no_answers(stores: Stores) -> None:
+    applied(stores, PROFILE, ACTIVITY)
     for rows in ([], {"user_id": []}, pd.DataFrame({"user_id": pd.Series([], dtype="int64")})):
-        answer, complete = reader(parts, ["profile:age", "profile:city", "activity:n_1h"]).read(rows, at=NOW)
+        answer, complete = reader(stores, ["profile:age", "profile:city", "activity:n_1h"]).read(rows, at=NOW)
         assert answer.to_dict() == {"user_id": [], "age": [], "city": [], "n_1h": []}
         assert complete and len(answer) == 0 and answer.to_arrow().num_rows == 0
 
@@ -467,19 +471,19 @@ def test_no_entity_rows_are_no_answers(parts: Parts) -> None:
         ([{"user_id": [1]}], "is not Int64"),
     ],
 )  # fmt: skip
-def test_a_key_that_does_not_fit_is_named(parts: Parts, rows: Any, message: str) -> None:
-    applied(parts, PROFILE)
+def test_a_key_that_does_not_fit_is_named(stores: Stores, rows: Any, message: str) -> None:
+    applied(stores, PROFILE)
     with pytest.raises(EntityFrameError) as refused:
-        reader(parts, ["profile:age"]).read(rows, at=NOW)
+        reader(stores, ["profile:age"]).read(rows, at=NOW)
     assert message in str(refused.value)
 
 
-def test_text_without_utf8_is_refused_as_a_key(parts: Parts) -> None:
+def test_text_without_utf8_is_refused_as_a_key(stores: Stores) -> None:
     applied(
-        parts, FeatureView("shops", source=ROWS, entities=[SHOP], schema=[Field("shop", String), Field("x", Int64)])
+        stores, FeatureView("shops", source=ROWS, entities=[SHOP], schema=[Field("shop", String), Field("x", Int64)])
     )
     with pytest.raises(EntityFrameError, match="UTF-8"):
-        reader(parts, "shops").read([{"shop": "\ud800"}], at=NOW)
+        reader(stores, "shops").read([{"shop": "\ud800"}], at=NOW)
 
 
 # ---- on-demand features and forms of the answer ----
@@ -497,16 +501,16 @@ def ratio_view() -> Any:
     return ratio
 
 
-def test_on_demand_features_see_request_values_and_the_moment(parts: Parts) -> None:
-    applied(parts, PROFILE, ratio_view())
-    put(parts, "profile", (1,), NOW, 4, "x", None)
-    snapshot = parts.registry.load(parts.project)
+def test_on_demand_features_see_request_values_and_the_moment(stores: Stores) -> None:
+    applied(stores, PROFILE, ratio_view())
+    put(stores, "profile", (1,), NOW, 4, "x", None)
+    snapshot = stores.registry.load(stores.project)
     from dataclasses import replace
 
     selection = select(snapshot, ["ratio:ratio", "ratio:asked_at", "profile:age"])
     own = ratio_view()
     made = tuple(replace(each, view=each.view.with_function(own.function)) for each in selection.derivations)
-    answering = OnlineReader(parts, snapshot, replace(selection, derivations=made), history=no_history)
+    answering = OnlineReader(stores, snapshot, replace(selection, derivations=made), history=no_history)
     rows = [
         {"user_id": 1, "items": 2, "note": "a"},
         {"user_id": 1, "items": None, "note": None},
@@ -529,10 +533,10 @@ def test_on_demand_features_see_request_values_and_the_moment(parts: Parts) -> N
             answering.read(wrong, at=NOW)
 
 
-def test_all_forms_of_an_answer_say_the_same(parts: Parts) -> None:
-    applied(parts, PROFILE, ACTIVITY)
-    put(parts, "profile", (1,), NOW, 7, "x", NOW - DAY)
-    answer, _ = reader(parts, ["profile:seen", "profile:age", "activity:n_1h"]).read({"user_id": [1, 2]}, at=NOW)
+def test_all_forms_of_an_answer_say_the_same(stores: Stores) -> None:
+    applied(stores, PROFILE, ACTIVITY)
+    put(stores, "profile", (1,), NOW, 7, "x", NOW - DAY)
+    answer, _ = reader(stores, ["profile:seen", "profile:age", "activity:n_1h"]).read({"user_id": [1, 2]}, at=NOW)
     values = answer.to_dict()
     assert values["seen"] == [datetime(2025, 12, 31, 12, tzinfo=UTC), None]
     table = answer.to_arrow(include_event_timestamps=True)
@@ -545,27 +549,27 @@ def test_all_forms_of_an_answer_say_the_same(parts: Parts) -> None:
     ]
     assert table["age__ts"].to_pylist() == answer.event_times["age"] == answer.to_dict(True)["age__ts"]
     assert answer.to_df()["n_1h"].tolist() == [0, 0]
-    numbers, _ = reader(parts, ["profile:age", "activity:n_1h"]).read({"user_id": [1, 2]}, at=NOW)
+    numbers, _ = reader(stores, ["profile:age", "activity:n_1h"]).read({"user_id": [1, 2]}, at=NOW)
     assert np.array_equal(numbers.to_numpy(), np.array([[7.0, 0.0], [np.nan, 0.0]]), equal_nan=True)
     with pytest.raises(RequestError, match="feature 'profile:seen' has type Timestamp; expected a number"):
         answer.to_numpy()
 
 
-def test_a_row_of_a_newer_format_is_not_misread(parts: Parts) -> None:
-    snapshot = applied(parts, PROFILE)
+def test_a_row_of_a_newer_format_is_not_misread(stores: Stores) -> None:
+    snapshot = applied(stores, PROFILE)
     import msgspec
 
-    table = table_of(parts.project, snapshot.project.views["profile"], "g-1")
+    table = table_of(stores.project, snapshot.project.views["profile"], "g-1")
     packed = msgspec.msgpack.encode([FORMAT + 1, NOW, 1, "x", None])
-    parts.online.write(table, [key_bytes((1,))], [packed], condition=Newest([pack_version(NOW)]))
+    stores.online.write(table, [key_bytes((1,))], [packed], condition=Newest([pack_version(NOW)]))
     with pytest.raises(StorageError, match="format 2; expected 1"):
-        reader(parts, "profile").read([{"user_id": 1}], at=NOW)
+        reader(stores, "profile").read([{"user_id": 1}], at=NOW)
 
 
-def test_a_view_that_is_not_online_is_refused(parts: Parts) -> None:
-    applied(parts, FeatureView("offline", source=ROWS, entities=[USER], schema=PROFILE.schema, online=False))
+def test_a_view_that_is_not_online_is_refused(stores: Stores) -> None:
+    applied(stores, FeatureView("offline", source=ROWS, entities=[USER], schema=PROFILE.schema, online=False))
     with pytest.raises(StorageError, match="'offline' is not online"):
-        reader(parts, "offline")
+        reader(stores, "offline")
 
 
 # ---- serving equals history ----
@@ -583,9 +587,9 @@ def test_a_view_that_is_not_online_is_refused(parts: Parts) -> None:
     st.integers(0, 12),
 )  # fmt: skip
 def test_what_is_served_equals_history_at_several_moments(
-    parts: Parts, drawn: list[tuple[Micros, int, str | None, int | None]], cut: int
+    stores: Stores, drawn: list[tuple[Micros, int, str | None, int | None]], cut: int
 ) -> None:
-    definitions = applied(parts, typed(ACTIVITY), NEWEST).project.views
+    definitions = applied(stores, typed(ACTIVITY), NEWEST).project.views
     events = [
         event(i, NOW + at, user=user, page=page, amount=amount) for i, (at, user, page, amount) in enumerate(drawn)
     ]
@@ -600,8 +604,8 @@ def test_what_is_served_equals_history_at_several_moments(
 
     for view in ("activity", "newest"):
         for batch in filter(None, (events[:cut], events[cut:])):
-            feed(parts, view, batch)
-        answering = reader(parts, view, history=history)
+            feed(stores, view, batch)
+        answering = reader(stores, view, history=history)
         for at in (
             NOW - HOUR,
             NOW - SECOND,
@@ -626,15 +630,15 @@ def test_what_is_served_equals_history_at_several_moments(
 def store(tmp_path: Path) -> Iterator[FeatureStore]:
     (tmp_path / "feature_store.yaml").write_text("project: shop\n")
     with FeatureStore(tmp_path, clock=lambda: moment(NOW)) as store:
-        parts = open_store_of(store).parts
-        applied(parts, PROFILE)
+        stores = open_store_of(store).stores
+        applied(stores, PROFILE)
         for key in range(20):
-            put(parts, "profile", (key,), NOW, key, "x", None)
+            put(stores, "profile", (key,), NOW, key, "x", None)
         yield store
 
 
 def test_reads_go_on_while_generations_flip_and_old_ones_are_dropped(store: FeatureStore) -> None:
-    parts, stop = open_store_of(store).parts, threading.Event()
+    stores, stop = open_store_of(store).stores, threading.Event()
     failures: list[Any] = []
     reads = [0]
     rows = [{"user_id": key} for key in range(20)]
@@ -654,18 +658,18 @@ def test_reads_go_on_while_generations_flip_and_old_ones_are_dropped(store: Feat
         thread.start()
     try:
         for number in range(2, 22):
-            snapshot = parts.registry.load(parts.project)
+            snapshot = stores.registry.load(stores.project)
             view = snapshot.project.views["profile"]
-            old, new = (table_of(parts.project, view, f"g-{each}") for each in (number - 1, number))
+            old, new = (table_of(stores.project, view, f"g-{each}") for each in (number - 1, number))
             assert current_generation(snapshot, view) == old.generation
-            parts.online.prepare(new)
-            copied = parts.online.scan(old)
-            parts.online.write(
+            stores.online.prepare(new)
+            copied = stores.online.scan(old)
+            stores.online.write(
                 new, [key for key, _, _ in copied], [value for _, value, _ in copied],
                 condition=Newest([version for _, _, version in copied]),  # type: ignore[misc]
             )  # fmt: skip
-            apply_by_hand(parts, PROFILE, generations={"profile": {"current": new.generation, "count": number}})
-            parts.online.drop(old)
+            apply_by_hand(stores, PROFILE, generations={"profile": {"current": new.generation, "count": number}})
+            stores.online.drop(old)
     finally:
         stop.set()
         for thread in threads:
@@ -681,7 +685,7 @@ def test_a_missing_key_is_answered_while_the_registry_is_away(
         raise RegistryError("it is away")
 
     store.get_online_features(["profile:age"], [{"user_id": 1}])
-    monkeypatch.setattr(open_store_of(store).parts.registry, "version", away)
+    monkeypatch.setattr(open_store_of(store).stores.registry, "version", away)
 
     answer = store.get_online_features(["profile:age"], [{"user_id": 1}, {"user_id": 99}])
 
@@ -723,9 +727,9 @@ def test_a_past_moment_is_answered_from_the_files_with_its_status(tmp_path: Path
     }
     pq.write_table(pa.table(table), tmp_path / "rows.parquet")
     with FeatureStore(tmp_path, clock=lambda: moment(NOW)) as store:
-        applied(open_store_of(store).parts, PROFILE)
+        applied(open_store_of(store).stores, PROFILE)
         for key in (1, 2, 3):
-            put(open_store_of(store).parts, "profile", (key,), NOW + HOUR, key, "x", None)
+            put(open_store_of(store).stores, "profile", (key,), NOW + HOUR, key, "x", None)
         answer = store.get_online_features(["profile:age", "profile:city"], {"user_id": [1, 2, 3]})
         assert answer.to_dict() == {"user_id": [1, 2, 3], "age": [None] * 3, "city": ["?"] * 3}
         assert answer.statuses["city"] == ["OUTSIDE_MAX_AGE", "NULL_VALUE", "NOT_FOUND"]

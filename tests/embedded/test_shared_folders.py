@@ -76,7 +76,7 @@ def ways_in(store: FeatureStore) -> None:
     """Events through each way into the log: pushed, written online, sent, dead and replayed."""
     store.push("orders", [order(1, 10.0, -30)])
     store.write_to_online_store("spent", [order(1, 5.0, -20)])
-    open_store_of(store).parts.log.send("visits", [visit(1, -10), b"no message"], keys=[b"1", b"1"], durable=True)
+    open_store_of(store).stores.log.send("visits", [visit(1, -10), b"no message"], keys=[b"1", b"1"], durable=True)
     store.stream_run(until_caught_up=True)
     store.replay_dead_letters("visits")
 
@@ -100,7 +100,7 @@ def test_what_one_project_sends_is_not_in_the_other(folder: Path, open_store: Ca
         "source orders": "offsets push.orders/0 0..-1, push.orders/1 0..-1; 0 not archived",
         "source visits": "offsets visits/0 0..-1, visits/1 0..-1; 0 not archived",
     }
-    assert not set(open_store_of(lab).parts.log.topics()) - {"push.orders", "visits", "visits_dead"}, (
+    assert not set(open_store_of(lab).stores.log.topics()) - {"push.orders", "visits", "visits_dead"}, (
         "no topic for replays"
     )
     assert warnings(shop) == warnings(lab) == []
@@ -112,13 +112,13 @@ def test_a_purge_leaves_the_other_project_whole(folder: Path, open_store: Callab
         store.apply()
         ways_in(store)
     lab.push("orders", [order(2, 1.0, -5)])
-    ids = {topic: open_store_of(lab).parts.log.topic_id(topic) for topic in open_store_of(lab).parts.log.topics()}
+    ids = {topic: open_store_of(lab).stores.log.topic_id(topic) for topic in open_store_of(lab).stores.log.topics()}
 
     assert shop.teardown(purge=True) == []
 
-    assert "push.orders" not in open_store_of(shop).parts.log.topics()
+    assert "push.orders" not in open_store_of(shop).stores.log.topics()
     assert {
-        topic: open_store_of(lab).parts.log.topic_id(topic) for topic in open_store_of(lab).parts.log.topics()
+        topic: open_store_of(lab).stores.log.topic_id(topic) for topic in open_store_of(lab).stores.log.topics()
     } == ids
     assert both(lab, "spent:spent_ever", 1, 2) == ([15.0, 1.0], [15.0, 1.0])
     assert len(lab.dead_letters()) == 1
@@ -210,7 +210,7 @@ def test_two_repositories_with_one_project_and_one_log_are_warned_and_no_purge_t
     prod.push("orders", [order(1, 1.0, -10)])
     assert warnings(prod) == []
     assert prod.teardown(purge=True) == []
-    assert "push.orders" not in open_store_of(prod).parts.log.topics()
+    assert "push.orders" not in open_store_of(prod).stores.log.topics()
 
 
 def test_a_copy_of_a_store_shares_nothing_with_the_original(
@@ -242,7 +242,7 @@ def test_a_store_from_before_is_served_and_goes_on_where_it_stands(
     assert store.get_online_features(["profile:city"], [{"user_id": 2}]).to_dict()["city"] == ["Sopot"]
     assert len(store.read_training_set("at_noon")) == 2
     store.push("orders", [order(1, 100.0, 110)])
-    open_store_of(store).parts.log.send("visits", [visit(2, 100), b"nor this"], keys=[b"2", b"2"], durable=True)
+    open_store_of(store).stores.log.send("visits", [visit(2, 100), b"nor this"], keys=[b"2", b"2"], durable=True)
     store.stream_run(until_caught_up=True)
     replayed = store.replay_dead_letters("visits")
     assert (replayed["sent"], replayed["already"], len(replayed["still_unfit"])) == (0, 1, 2)
@@ -316,17 +316,17 @@ def test_replayed_letters_of_a_kafka_source_stay_where_its_archive_knows_them(
     features = FEATURES.replace("LogSource(", "KafkaSource(").replace("LogSource,", "KafkaSource,")
     (tmp_path / "r" / "features.py").write_text(features)
     store = open_store(tmp_path / "r")
-    project, parts = open_store_of(store).definitions(), open_store_of(store).parts
-    snapshot = replace(parts.registry.load("shop"), project=project)
-    parts.registry.commit(snapshot, expected=0, who="somebody", when=parts.clock(), note="")
-    change_facts(parts, lambda facts: facts.with_topic("visits", "an-id-of-kafka", starts={}), note="")
+    project, stores = open_store_of(store).definitions(), open_store_of(store).stores
+    snapshot = replace(stores.registry.load("shop"), project=project)
+    stores.registry.commit(snapshot, expected=0, who="somebody", when=stores.clock(), note="")
+    change_facts(stores, lambda facts: facts.with_topic("visits", "an-id-of-kafka", starts={}), note="")
     replay = {"kafka.visits.replay": "an id"}
 
-    assert kept_topics(parts, replay) == set(), "it may be another project's: nothing came through it"
-    source, archive = project.sources["visits"], parts.archive_of(project.sources["visits"])
-    parts.offline.create(archive, archive_schema(source))
-    parts.offline.append(archive, archive_schema(source).empty_table(), {ArchivePartition.of(0, is_replayed=True): 4})
-    assert kept_topics(parts, replay) == {"kafka.visits.replay"}
+    assert kept_topics(stores, replay) == set(), "it may be another project's: nothing came through it"
+    source, archive = project.sources["visits"], stores.archive_of(project.sources["visits"])
+    stores.offline.create(archive, archive_schema(source))
+    stores.offline.append(archive, archive_schema(source).empty_table(), {ArchivePartition.of(0, is_replayed=True): 4})
+    assert kept_topics(stores, replay) == {"kafka.visits.replay"}
 
 
 def test_a_named_configuration_is_compared_with_the_others_of_its_folder_and_not_with_itself(tmp_path: Path) -> None:

@@ -29,14 +29,14 @@ from asof.flows.offline.training_sets.hashes import TableHash
 from asof.flows.offline.training_sets.manifest import list_training_sets, read_training_set, training_set
 from asof.flows.offline.training_sets.rebuild import rebuild_training_set
 from asof.flows.rows.archive import archive_schema
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.selection import Selection, select
 from asof.testing.clock import NOW
 from asof.timing import HOUR, MINUTE, Micros
 from asof.types import Float64, Int64, String
-from tests.parts import apply_by_hand, close, copied_parts, embedded_parts, typed
+from tests.embedded_stores import apply_by_hand, close, copied_stores, embedded_stores, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")
@@ -66,10 +66,10 @@ def definitions(window: str = "1d") -> list[Any]:
     return [views, country, derived]
 
 
-def send(parts: Parts, user: int, at: Micros) -> None:
-    parts.log.create("traffic", 1)
+def send(stores: Stores, user: int, at: Micros) -> None:
+    stores.log.create("traffic", 1)
     value = json.dumps({"user_id": user, "page": "x", "at": at}).encode()
-    parts.log.send("traffic", [value], partition=0, durable=False)
+    stores.log.send("traffic", [value], partition=0, durable=False)
 
 
 def with_function(selection: Selection) -> Selection:
@@ -80,22 +80,22 @@ def with_function(selection: Selection) -> Selection:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path: Path = tmp_path_factory.mktemp("built")
-    parts = embedded_parts(tmp_path)
+    stores = embedded_stores(tmp_path)
     write_users(tmp_path)
-    snapshot = apply_by_hand(parts, *definitions())
+    snapshot = apply_by_hand(stores, *definitions())
     source = snapshot.project.sources["traffic"]
-    parts.offline.create(parts.archive_of(source), archive_schema(source))
-    rebuild(parts, snapshot.project.views["user_traffic"], wait_s=0)
+    stores.offline.create(stores.archive_of(source), archive_schema(source))
+    rebuild(stores, snapshot.project.views["user_traffic"], wait_s=0)
     for i in range(4):
-        send(parts, 1 + i % 2, NOW - (4 - i) * HOUR)
-    run_stream(parts, until_caught_up=True)
-    close(parts)
+        send(stores, 1 + i % 2, NOW - (4 - i) * HOUR)
+    run_stream(stores, until_caught_up=True)
+    close(stores)
     return tmp_path
 
 
 @pytest.fixture
-def parts(built: Path, tmp_path: Path) -> Parts:
-    return copied_parts(built, tmp_path)
+def stores(built: Path, tmp_path: Path) -> Stores:
+    return copied_stores(built, tmp_path)
 
 
 FEATURES = ["user_traffic:views_1d", "user_country:country", "rates:per_hour"]
@@ -106,14 +106,14 @@ def frame(at: Micros = NOW) -> pa.Table:
     return pa.table({"label": ["a", "b", "c"], "user_id": [2, 1, 3], "ordered_at": times})
 
 
-def read(parts: Parts, entity_df: Any = None, *, features: Any = FEATURES, **options: Any) -> HistoricalResult:
-    snapshot: Snapshot = parts.registry.load(parts.project)
-    read = read_history(parts, snapshot, with_function(select(snapshot, features)), entity_df, **options)
+def read(stores: Stores, entity_df: Any = None, *, features: Any = FEATURES, **options: Any) -> HistoricalResult:
+    snapshot: Snapshot = stores.registry.load(stores.project)
+    read = read_history(stores, snapshot, with_function(select(snapshot, features)), entity_df, **options)
     return HistoricalResult(read)
 
 
-def test_saving_keeps_the_rows_and_says_how_they_were_made(parts: Parts) -> None:
-    manifest = read(parts, frame()).save("march")
+def test_saving_keeps_the_rows_and_says_how_they_were_made(stores: Stores) -> None:
+    manifest = read(stores, frame()).save("march")
 
     assert manifest["rows"] == 3 and manifest["features"] == FEATURES and manifest["time_column"] == "ordered_at"
     assert manifest["frame_columns"] == ["label", "user_id", "ordered_at"]
@@ -123,26 +123,26 @@ def test_saving_keeps_the_rows_and_says_how_they_were_made(parts: Parts) -> None
     assert manifest["reproducible"] and manifest["why"] == "as long as the files of users stay as they are"
     assert manifest["created_by"] == "tests" and manifest["created"] == "2026-01-01T12:00:00Z"
     assert json.loads(json.dumps(manifest)) == manifest
-    assert list_training_sets(parts).to_dicts() == [manifest] and training_set(parts, "march") == manifest
-    assert read_training_set(parts, "march").equals(read(parts, frame()).to_arrow())
+    assert list_training_sets(stores).to_dicts() == [manifest] and training_set(stores, "march") == manifest
+    assert read_training_set(stores, "march").equals(read(stores, frame()).to_arrow())
 
 
-def test_a_set_made_again_is_the_same_though_events_came_since(parts: Parts) -> None:
-    read(parts, frame()).save("march")
-    send(parts, 1, NOW - 90 * MINUTE)
-    run_stream(parts, until_caught_up=True)
+def test_a_set_made_again_is_the_same_though_events_came_since(stores: Stores) -> None:
+    read(stores, frame()).save("march")
+    send(stores, 1, NOW - 90 * MINUTE)
+    run_stream(stores, until_caught_up=True)
 
-    assert read(parts, frame()).to_arrow()["views_1d"].to_pylist() == [2, 3, 0]
-    again = rebuild_training_set(parts, "march", functions=with_function)
+    assert read(stores, frame()).to_arrow()["views_1d"].to_pylist() == [2, 3, 0]
+    again = rebuild_training_set(stores, "march", functions=with_function)
     assert again["equal"] and again["identical"] and again["why"] == []
     assert (again["rows_then"], again["rows_now"], again["differing"]) == (3, 3, 0)
 
 
-def test_a_changed_file_is_named_and_its_rows_are_shown(parts: Parts, tmp_path: Path) -> None:
-    read(parts, frame()).save("march")
+def test_a_changed_file_is_named_and_its_rows_are_shown(stores: Stores, tmp_path: Path) -> None:
+    read(stores, frame()).save("march")
     write_users(tmp_path, "CZ")
 
-    again = rebuild_training_set(parts, "march", functions=with_function)
+    again = rebuild_training_set(stores, "march", functions=with_function)
 
     assert not again["equal"] and again["changed_columns"] == ["country"] and again["differing"] == 1
     (row,) = again["differing_rows"]
@@ -150,49 +150,49 @@ def test_a_changed_file_is_named_and_its_rows_are_shown(parts: Parts, tmp_path: 
     assert "users.parquet was changed or removed" in again["why"][0]
 
 
-def test_a_changed_definition_is_named_and_the_one_of_then_is_used(parts: Parts) -> None:
-    read(parts, frame()).save("march")
-    apply_by_hand(parts, *definitions("2h"))
+def test_a_changed_definition_is_named_and_the_one_of_then_is_used(stores: Stores) -> None:
+    read(stores, frame()).save("march")
+    apply_by_hand(stores, *definitions("2h"))
 
-    again = rebuild_training_set(parts, "march", functions=with_function)
+    again = rebuild_training_set(stores, "march", functions=with_function)
 
     assert again["identical"]
     assert again["why"] == ["the definition of feature view 'user_traffic' has changed; rebuilt with the old one"]
 
 
-def test_a_query_over_sources_and_a_range_can_be_saved(parts: Parts) -> None:
+def test_a_query_over_sources_and_a_range_can_be_saved(stores: Stores) -> None:
     query = 'SELECT DISTINCT user_id, "at" AS number, make_timestamptz("at") AS event_timestamp FROM traffic'
-    read(parts, query).save("from_query")
-    read(parts, features=["user_traffic:views_1d"], start=NOW - 3 * HOUR).save("from_range")
-    send(parts, 7, NOW - HOUR)
-    run_stream(parts, until_caught_up=True)
+    read(stores, query).save("from_query")
+    read(stores, features=["user_traffic:views_1d"], start=NOW - 3 * HOUR).save("from_range")
+    send(stores, 7, NOW - HOUR)
+    run_stream(stores, until_caught_up=True)
 
-    assert training_set(parts, "from_query")["entity_frame"] == query
-    assert rebuild_training_set(parts, "from_query", functions=with_function)["identical"]
-    assert training_set(parts, "from_range")["rows"] == 3
-    assert rebuild_training_set(parts, "from_range")["identical"]
+    assert training_set(stores, "from_query")["entity_frame"] == query
+    assert rebuild_training_set(stores, "from_query", functions=with_function)["identical"]
+    assert training_set(stores, "from_range")["rows"] == 3
+    assert rebuild_training_set(stores, "from_range")["identical"]
 
 
-def test_a_taken_name_is_refused_unless_it_is_to_be_overwritten(parts: Parts, tmp_path: Path) -> None:
-    read(parts, frame()).save("march")
+def test_a_taken_name_is_refused_unless_it_is_to_be_overwritten(stores: Stores, tmp_path: Path) -> None:
+    read(stores, frame()).save("march")
 
     with pytest.raises(RequestError, match="'march' already exists: saved at 2026-01-01T12:00:00Z by tests"):
-        read(parts, frame()).save("march")
-    read(parts, frame(NOW - 3 * HOUR)).save("march", overwrite=True)
-    assert read_training_set(parts, "march")["views_1d"].to_pylist() == [1, 1, 0]
+        read(stores, frame()).save("march")
+    read(stores, frame(NOW - 3 * HOUR)).save("march", overwrite=True)
+    assert read_training_set(stores, "march")["views_1d"].to_pylist() == [1, 1, 0]
     assert len(list((tmp_path / "archive" / "shop" / "tables").iterdir())) == 1
 
 
-def test_names_that_are_paths_are_refused(parts: Parts) -> None:
+def test_names_that_are_paths_are_refused(stores: Stores) -> None:
     with pytest.raises(RequestError, match="is not a valid name of a training set"):
-        read(parts, frame()).save("../march")
+        read(stores, frame()).save("../march")
 
 
-def test_an_unknown_set_is_not_found(parts: Parts) -> None:
-    read(parts, frame()).save("march")
+def test_an_unknown_set_is_not_found(stores: Stores) -> None:
+    read(stores, frame()).save("march")
 
     with pytest.raises(NotFound, match="did you mean 'march'"):
-        training_set(parts, "marsh")
+        training_set(stores, "marsh")
 
 
 def test_the_hash_of_rows_is_the_same_however_they_are_cut_and_stored() -> None:

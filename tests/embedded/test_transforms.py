@@ -86,7 +86,7 @@ def test_nested_messages_become_rows_and_some_are_left_out(store):
         message(3, "Cart"),
         message(1, "Ping", kind="ping"),
     ]
-    open_store_of(store).parts.log.send("clicks", messages, partition=0, durable=True)
+    open_store_of(store).stores.log.send("clicks", messages, partition=0, durable=True)
 
     counts = store.stream_run(until_caught_up=True)
 
@@ -100,7 +100,7 @@ def test_nested_messages_become_rows_and_some_are_left_out(store):
 def test_a_message_on_which_it_fails_is_a_dead_letter_and_the_others_go_on(store):
     bad = [message("seven", "x"), b"no json"]
     messages = [message(user, "Home") for user in range(40)]
-    open_store_of(store).parts.log.send(
+    open_store_of(store).stores.log.send(
         "clicks", [*messages[:7], bad[0], *messages[7:], bad[1]], partition=0, durable=True
     )
 
@@ -115,7 +115,7 @@ def test_a_message_on_which_it_fails_is_a_dead_letter_and_the_others_go_on(store
 
 
 def test_a_transform_that_is_mended_lets_the_dead_letters_in(store, tmp_path):
-    open_store_of(store).parts.log.send("clicks", [message("u7", "Home")], durable=True)
+    open_store_of(store).stores.log.send("clicks", [message("u7", "Home")], durable=True)
     store.stream_run(until_caught_up=True)
     store.close()
     mended = SQL.replace("payload ->> '$.user.id'", "replace(payload ->> '$.user.id', 'u', '')")
@@ -147,7 +147,7 @@ def wrong(messages):
     {body}
 """
     with store_with(tmp_path, "wrong", function=function) as store:
-        open_store_of(store).parts.log.send("clicks", [message(1, "a"), message(2, "b")], partition=0, durable=True)
+        open_store_of(store).stores.log.send("clicks", [message(1, "a"), message(2, "b")], partition=0, durable=True)
 
         with pytest.raises(DerivationError, match=reason) as refused:
             store.stream_run(until_caught_up=True)
@@ -159,7 +159,7 @@ def test_a_function_that_fails_on_everything_hits_the_limit(tmp_path, monkeypatc
     monkeypatch.setattr("asof.flows.stream.dead_letter_limit.LIMIT_AFTER_S", 0.0)
     function = "\ndef fails(messages):\n    raise KeyError('no such thing')\n"
     with store_with(tmp_path, "fails", function=function) as store:
-        open_store_of(store).parts.log.send("clicks", [message(1, "a")] * 1500, partition=0, durable=True)
+        open_store_of(store).stores.log.send("clicks", [message(1, "a")] * 1500, partition=0, durable=True)
 
         with pytest.raises(DeadLetterLimit):
             store.stream_run(until_caught_up=True)
@@ -168,7 +168,7 @@ def test_a_function_that_fails_on_everything_hits_the_limit(tmp_path, monkeypatc
 
 def test_another_function_than_the_applied_one_is_refused(tmp_path):
     with store_with(tmp_path, "rows_of", function=FUNCTION) as store:
-        open_store_of(store).parts.log.send("clicks", [message(1, "a")], durable=True)
+        open_store_of(store).stores.log.send("clicks", [message(1, "a")], durable=True)
     (tmp_path / "features.py").write_text(
         HEAD + FUNCTION.replace("lower()", "upper()") + TAIL.format(transform="rows_of", more=""), encoding="utf-8"
     )
@@ -188,7 +188,7 @@ def test_keys_and_tombstones_go_round_the_transform(tmp_path):
     with FeatureStore(tmp_path) as store:
         store.apply()
         value = json.dumps({"payload": {"page": "home"}, "ts": iso(NOW - 5)}).encode()
-        open_store_of(store).parts.log.send(
+        open_store_of(store).stores.log.send(
             "clicks", [value, value, None], keys=[b"1", b"2", b"2"], timestamps_us=[NOW] * 3, partition=0, durable=True
         )
         store.stream_run(until_caught_up=True)
@@ -225,7 +225,7 @@ def test_a_worker_refuses_the_sql_of_a_registry_that_no_plan_has_seen(tmp_path):
         content["transform"] = {"sql": "SELECT 1 AS user_id, read_text('/etc/passwd') AS page, ts FROM message"}
 
         with pytest.raises(DefinitionError, match="read_text is not a function of single values") as refused:
-            transform_of(open_store_of(store).parts, source_of(content))
+            transform_of(open_store_of(store).stores, source_of(content))
     assert "source 'clicks': transform" in str(refused.value)
     assert "write SELECT" in str(refused.value)
 

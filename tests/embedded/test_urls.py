@@ -77,7 +77,7 @@ def test_a_configuration_made_in_code_has_no_url_for_a_path_either(
 
     with FeatureStore(config=config) as store, pytest.raises(ConfigError, match=r"a URL \(s3://\)") as refused:
         getattr(
-            open_store_of(store).parts, {"offline_store": "offline", "online_store": "online"}.get(section, section)
+            open_store_of(store).stores, {"offline_store": "offline", "online_store": "online"}.get(section, section)
         )
     assert "hunter2" not in str(refused.value)
     assert sorted(folder.iterdir()) == before

@@ -14,7 +14,7 @@ from asof.log.kafka.log import KafkaLog
 from asof.testing.clock import MicrosClock
 from asof.testing.streams import live_through, visit
 from tests.embedded.test_event_ids import Run, source, views
-from tests.parts import close, embedded_parts
+from tests.embedded_stores import close, embedded_stores
 from tests.services import Kafka
 
 pytestmark = pytest.mark.integration
@@ -26,9 +26,9 @@ def run(
 ) -> Iterator[Run]:
     clock = MicrosClock()
     # Groups are named by projects: the members of other tests are none of this one's.
-    parts = embedded_parts(tmp_path, clock=clock, project=key_prefix.replace("-", "_"))
-    parts.log.close()
-    parts.online.close()
+    stores = embedded_stores(tmp_path, clock=clock, project=key_prefix.replace("-", "_"))
+    stores.log.close()
+    stores.online.close()
     log = KafkaLog(
         kafka.bootstrap, clock=clock, topic_prefix=topic_prefix, session_timeout_s=3,
         settings={"heartbeat.interval.ms": 300},
@@ -42,13 +42,13 @@ def run(
         from asof.online.postgres.store import PostgresOnlineStore
 
         online = PostgresOnlineStore(request.getfixturevalue("postgres_url"))
-    parts = parts.replaced(log=log, online=online)
-    run = Run(parts, clock, partitions=2, definitions=views(source()))
+    stores = stores.replaced(log=log, online=online)
+    run = Run(stores, clock, partitions=2, definitions=views(source()))
     yield run
     for number in list(run.workers):
         run.kill(number)
-    online.drop_project(parts.project)
-    close(parts)
+    online.drop_project(stores.project)
+    close(stores)
 
 
 def test_whatever_happens_each_event_counts_once(run: Run) -> None:
@@ -67,9 +67,9 @@ def test_a_duplicate_in_another_partition_counts_once_though_its_worker_and_the_
     run.finish()
     assert run.served("activity")["ever"] == [2, 1, 0]
 
-    for table in run.parts.online.tables(run.parts.project):
+    for table in run.stores.online.tables(run.stores.project):
         if table.view.endswith(EVENTS):
-            run.parts.online.drop(table)
+            run.stores.online.drop(table)
     run.send_again(3)
     run.finish()
 

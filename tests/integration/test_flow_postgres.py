@@ -134,7 +134,7 @@ class Story:
         plan = store.plan()
         assert not plan.errors, [str(each) for each in plan.errors]
         store.apply()
-        open_store_of(store).parts.log.send("traffic", [json.dumps(each).encode() for each in events()], durable=False)
+        open_store_of(store).stores.log.send("traffic", [json.dumps(each).encode() for each in events()], durable=False)
         at = [NOW - timedelta(hours=hours) for hours in (1, 30, 2, 0)]
         store.push("reviews", pa.table({"user_id": [1, 2, 2, 3], "stars": [5, 4, 3, None],
                                         "at": pa.array(at, pa.timestamp("us", "UTC"))}))  # fmt: skip
@@ -213,7 +213,7 @@ class Story:
         result = self.store.get_historical_features(self.frame(), MODEL)
         result.save("march")
         late = {"user_id": 3, "page": "late", "at": int((NOW - timedelta(days=1)).timestamp() * 1000)}
-        open_store_of(self.store).parts.log.send("traffic", [json.dumps(late).encode()], durable=False)
+        open_store_of(self.store).stores.log.send("traffic", [json.dumps(late).encode()], durable=False)
         self.store.stream_run(until_caught_up=True)
         found = self.store.rebuild_training_set("march")
         assert found["equal"], found
@@ -330,7 +330,7 @@ def test_one_text_that_postgres_cannot_keep_stops_nothing_else(database: str, tm
     good = {"user_id": 1, "page": "home", "tags": ["a"], "at": NOW - timedelta(hours=1)}
     bad = [{**good, "user_id": 2, "page": "a\0b"}, {**good, "user_id": 3, "tags": ["a", "\0"]}]
     messages = [json.dumps({**each, "at": str(each["at"])}).encode() for each in (good, *bad, {**good, "user_id": 4})]
-    open_store_of(store).parts.log.send("log", messages, partition=0, durable=True)
+    open_store_of(store).stores.log.send("log", messages, partition=0, durable=True)
 
     assert store.stream_run(["log"], until_caught_up=True)["dead letters"] == 2
     with pytest.raises(RowsRefused, match=r"row 1: column 'page': text with a NUL(.|\n)*row 2: column 'tags'"):
@@ -341,7 +341,7 @@ def test_one_text_that_postgres_cannot_keep_stops_nothing_else(database: str, tm
     history = store.get_historical_features(frame, ["seen:page", "said:page"], full_feature_names=True).to_arrow()
     assert history["seen__page"].to_pylist() == ["home", None, None, "home"]
     assert history["said__page"].to_pylist() == ["home", None, None, "\\u0000"]
-    letters = list_letters(open_store_of(store).parts, "log", 10).to_dicts()
+    letters = list_letters(open_store_of(store).stores, "log", 10).to_dicts()
     assert sorted(each["offset"] for each in letters) == [1, 2]
     assert all("NUL" in each["reason"] for each in letters)
     with pytest.raises(EntityFrameError, match="text with a NUL character"):

@@ -71,7 +71,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, rows: pa.Table) -> Path:
         store.apply()
         first = START_US + 13 * HOUR_US
         events = [b'{"user_id":%d,"value":1,"at":%d}' % (i % VISITORS, first + i * 1000) for i in range(EVENTS)]
-        open_store_of(store).parts.log.send("visits", events, durable=True)
+        open_store_of(store).stores.log.send("visits", events, durable=True)
     return folder
 
 

@@ -93,7 +93,7 @@ def test_profiles_on_a_compacted_topic_are_served_until_they_end(
         None, b"no frame",
     ]  # fmt: skip
     with FeatureStore(tmp_path) as store:
-        log = open_store_of(store).parts.log_of(open_store_of(store).definitions().sources["profiles"])
+        log = open_store_of(store).stores.log_of(open_store_of(store).definitions().sources["profiles"])
         log.create(topic, 1)
         store.apply()
         log.send(

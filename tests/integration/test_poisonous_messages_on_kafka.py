@@ -46,7 +46,7 @@ def test_each_poison_on_a_broker_is_a_letter_and_the_stream_goes_on(
 ) -> None:
     topic = f"{topic_prefix}visits"
     with opened() as store:
-        log = open_store_of(store).parts.log_of(open_store_of(store).definitions().sources["visits"])
+        log = open_store_of(store).stores.log_of(open_store_of(store).definitions().sources["visits"])
         log.create(topic, 1)
         store.apply()
         values = [each for poison in POISONS.values() for each in (poison, visit())]
@@ -66,7 +66,7 @@ def test_headers_with_names_that_are_no_text_stop_nothing(
 ) -> None:
     topic = f"{topic_prefix}visits"
     with opened() as store:
-        log = open_store_of(store).parts.log_of(open_store_of(store).definitions().sources["visits"])
+        log = open_store_of(store).stores.log_of(open_store_of(store).definitions().sources["visits"])
         log.create(topic, 1)
         store.apply()
         log.send(topic, [visit()], partition=0, headers=[(("trace", b"t"),)], durable=True)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from asof import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource
 from asof.errors import StorageError
 from asof.flows.admin.doctor import doctor
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.run import run_stream
 from asof.online.protocol import StoreReplaced
 from asof.online.redis.store import RedisOnlineStore
@@ -27,8 +27,8 @@ from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through, 
 from asof.timing import MINUTE, moment
 from asof.types import Int64, Timestamp
 from tests.embedded.test_push import LONG, SHORT, apply_twins, online_rows, push_both
+from tests.embedded_stores import close
 from tests.integration.test_worker_faults import oracle, random_visits, until
-from tests.parts import close
 from tests.redis_stores import of_sentinel, redis_parts
 from tests.services import Redis
 from tests.services.processes import wait_until
@@ -45,16 +45,16 @@ def test_whatever_happens_online_equals_history_in_the_end(
     kind = "redis_cluster" if spread else "redis"
     url = redis_cluster.url if spread else redis.url
     path = tmp_path_factory.mktemp("life")
-    parts = redis_parts(path, MicrosClock(), url=url, redis_type=kind, key_prefix=f"{key_prefix}-{path.name}:")
+    stores = redis_parts(path, MicrosClock(), url=url, redis_type=kind, key_prefix=f"{key_prefix}-{path.name}:")
     definitions = MORTALS if mortal else DEFINITIONS
-    run = StreamRun(parts, parts.clock, partitions=2, definitions=definitions)  # type: ignore[arg-type]
+    run = StreamRun(stores, stores.clock, partitions=2, definitions=definitions)  # type: ignore[arg-type]
     live_through(run, random.Random(seed), steps)
     run.finish()
 
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(oracle(run))
-    parts.online.drop_project(parts.project)
-    close(parts)
+    stores.online.drop_project(stores.project)
+    close(stores)
 
 
 @pytest.mark.parametrize("kind", ["redis", "redis_cluster"])
@@ -62,21 +62,21 @@ def test_the_short_way_of_a_push_writes_what_the_long_way_does(
     request: pytest.FixtureRequest, tmp_path: Path, key_prefix: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     url = request.getfixturevalue(kind).url
-    parts = redis_parts(tmp_path, MicrosClock(), url=url, redis_type=kind, key_prefix=f"{key_prefix}:")  # type: ignore[arg-type]
-    apply_twins(parts)
-    push_both(parts, random.Random(5), parts.clock, monkeypatch, 12)  # type: ignore[arg-type]
+    stores = redis_parts(tmp_path, MicrosClock(), url=url, redis_type=kind, key_prefix=f"{key_prefix}:")  # type: ignore[arg-type]
+    apply_twins(stores)
+    push_both(stores, random.Random(5), stores.clock, monkeypatch, 12)  # type: ignore[arg-type]
 
-    assert online_rows(parts, SHORT) == online_rows(parts, LONG)
-    parts.online.drop_project(parts.project)
-    close(parts)
+    assert online_rows(stores, SHORT) == online_rows(stores, LONG)
+    stores.online.drop_project(stores.project)
+    close(stores)
 
 
 class Worker:
     """`run_stream` in a thread, over connections of its own."""
 
-    def __init__(self, run: StreamRun, parts: Parts) -> None:
+    def __init__(self, run: StreamRun, stores: Stores) -> None:
         self.run = run
-        self.parts = parts
+        self.stores = stores
         self.stop = threading.Event()
         self.counts: dict[str, int] = {}
         self.error: BaseException | None = None
@@ -85,7 +85,7 @@ class Worker:
 
     def _work(self) -> None:
         try:
-            self.counts = run_stream(self.parts, stop=self.stop, flush_every_s=0.3)
+            self.counts = run_stream(self.stores, stop=self.stop, flush_every_s=0.3)
         except BaseException as error:
             self.error = error
 
@@ -127,7 +127,7 @@ def lose_what_came_since(server: Redis) -> None:
 def test_a_worker_replays_what_a_restart_lost_though_no_event_comes_in(tmp_path: Path, lossy: Redis) -> None:
     clock = MicrosClock()
     run = StreamRun(redis_parts(tmp_path, clock, url=lossy.url), clock)
-    worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(lossy.url, clock=clock)))
+    worker = Worker(run, run.stores.replaced(online=RedisOnlineStore(lossy.url, clock=clock)))
     run.send(visit(1), visit(2), visit(1), partition=0)
     until(lambda: is_all_archived(run) and is_served(run, 1, 2))
     save(lossy)
@@ -142,14 +142,14 @@ def test_a_worker_replays_what_a_restart_lost_though_no_event_comes_in(tmp_path:
     worker.end()
     assert worker.counts["fail-overs of the online store"]
     run.assert_online_is_history(oracle(run))
-    close(run.parts)
+    close(run.stores)
 
 
 def test_restarts_that_lose_seconds_under_load_lose_and_double_no_event(tmp_path: Path, lossy: Redis) -> None:
     rng = random.Random(1)
     clock = MicrosClock()
     run = StreamRun(redis_parts(tmp_path, clock, url=lossy.url), clock, partitions=3)
-    worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(lossy.url, clock=clock)))
+    worker = Worker(run, run.stores.replaced(online=RedisOnlineStore(lossy.url, clock=clock)))
     for turn in range(12):
         for partition in range(3):
             run.send(*random_visits(rng, 150, users=30), partition=partition)
@@ -165,7 +165,7 @@ def test_restarts_that_lose_seconds_under_load_lose_and_double_no_event(tmp_path
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(users=list(range(1, 31)))
     run.assert_online_is_history(oracle(run), users=[1, 2], later=[0, 20 * MINUTE])
-    close(run.parts)
+    close(run.stores)
 
 
 def test_a_fail_over_to_a_replica_that_lacks_the_last_seconds_is_made_good(
@@ -176,7 +176,7 @@ def test_a_fail_over_to_a_replica_that_lacks_the_last_seconds_is_made_good(
     clock = MicrosClock()
     options = {**of_sentinel(services), "retry_s": 30.0}
     run = StreamRun(redis_parts(tmp_path, clock, **options), clock)
-    worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(clock=clock, **options)))
+    worker = Worker(run, run.stores.replaced(online=RedisOnlineStore(clock=clock, **options)))
     run.send(*random_visits(rng, 300, users=9), partition=0)
     replica = services.replica
     # The tables are there at least: what is to be missing are seconds, and not all.
@@ -199,7 +199,7 @@ def test_a_fail_over_to_a_replica_that_lacks_the_last_seconds_is_made_good(
     assert "views rebuilt" not in worker.counts
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(oracle(run), users=range(1, 10))
-    close(run.parts)
+    close(run.stores)
 
 
 def test_a_store_that_is_flushed_under_load_is_built_anew_while_the_worker_runs(
@@ -208,20 +208,20 @@ def test_a_store_that_is_flushed_under_load_is_built_anew_while_the_worker_runs(
     rng = random.Random(3)
     clock = MicrosClock()
     run = StreamRun(redis_parts(tmp_path, clock, url=private_redis.url), clock)
-    worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(private_redis.url, clock=clock)))
+    worker = Worker(run, run.stores.replaced(online=RedisOnlineStore(private_redis.url, clock=clock)))
     run.send(*random_visits(rng, 300, users=9), partition=0)
     until(lambda: is_all_archived(run))
     with private_redis.client() as client:
         client.flushall()
     run.send(*random_visits(rng, 300, users=9), partition=1)
-    until(lambda: is_all_archived(run) and len(run.parts.online.tables("shop")) == 2)
+    until(lambda: is_all_archived(run) and len(run.stores.online.tables("shop")) == 2)
     until(lambda: run.served("newest", [1])["page"] != [None])
     worker.end()
     run.finish()
 
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(oracle(run), users=range(1, 10))
-    close(run.parts)
+    close(run.stores)
 
 
 # Pushes and batch views
@@ -285,11 +285,11 @@ def test_materialized_rows_that_a_restart_lost_are_found_missing_and_written_ane
     lose_what_came_since(lossy)
 
     assert amounts(store, "profile", [0]) == [None]
-    (said,) = [each for each in doctor(open_store_of(store).parts) if each.part == "view profile"]
+    (said,) = [each for each in doctor(open_store_of(store).stores) if each.part == "view profile"]
     assert not said.ok and "has lost rows" in said.text and "asof materialize profile" in said.hint
     store.materialize_incremental()
     assert amounts(store, "profile", [0, 4999, 5000]) == [0, 4999, None]
-    (said,) = [each for each in doctor(open_store_of(store).parts) if each.part == "view profile"]
+    (said,) = [each for each in doctor(open_store_of(store).stores) if each.part == "view profile"]
     assert said.ok
     store.close()
 
@@ -297,18 +297,18 @@ def test_materialized_rows_that_a_restart_lost_are_found_missing_and_written_ane
 def test_a_materialize_that_a_restart_breaks_into_is_not_recorded(tmp_path: Path, private_redis: Redis) -> None:
     write_rows(tmp_path, 20_000)
     store = store_on(tmp_path, private_redis, batch_view())
-    write = open_store_of(store).parts.online.write
+    write = open_store_of(store).stores.online.write
 
     def interrupted(*given: Any, **named: Any) -> Any:
         kept = write(*given, **named)
         private_redis.restart(kill=True)
         return kept
 
-    open_store_of(store).parts.online.write = interrupted
+    open_store_of(store).stores.online.write = interrupted
     with pytest.raises(StoreReplaced, match="run it again"):
         store.materialize()
-    assert not open_store_of(store).parts.registry.load("shop").facts.materialized
-    open_store_of(store).parts.online.write = write
+    assert not open_store_of(store).stores.registry.load("shop").facts.materialized
+    open_store_of(store).stores.online.write = write
     store.materialize()
     assert amounts(store, "profile", [0, 19_999]) == [0, 19_999]
     store.close()
@@ -326,7 +326,7 @@ def test_the_flows_that_look_at_rows_work_on_redis(tmp_path: Path, redis: Redis,
         write_rows(tmp_path, 10)
         store.materialize(full=True)
         assert amounts(store, "profile", [9, 10]) == [9, None]
-        assert len(open_store_of(store).parts.online.tables("shop")) == 1
+        assert len(open_store_of(store).stores.online.tables("shop")) == 1
     finally:
         store.teardown()
     with redis.client() as client:

@@ -11,8 +11,8 @@ from asof.flows.stream.rebuild import rebuild
 from asof.testing.clock import MicrosClock
 from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through
 from asof.timing import MINUTE
+from tests.embedded_stores import close, embedded_stores
 from tests.integration.test_worker_faults import oracle, random_visits, run, start
-from tests.parts import close, embedded_parts
 
 pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
@@ -32,7 +32,7 @@ def test_a_million_events_through_workers_that_are_killed(run, start):
             workers[victim].wait()
             workers[victim] = start()
         if turn % 60 == 30:
-            rebuild(run.parts, view_named(run.parts.registry.load(run.parts.project), "activity"), wait_s=10)
+            rebuild(run.stores, view_named(run.stores.registry.load(run.stores.project), "activity"), wait_s=10)
     for worker in workers:
         worker.terminate()
         worker.wait(timeout=300)
@@ -48,12 +48,12 @@ def test_a_million_events_through_workers_that_are_killed(run, start):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_long_random_life_ends_with_online_equal_to_history(tmp_path, seed):
-    parts = embedded_parts(tmp_path, clock=MicrosClock())
+    stores = embedded_stores(tmp_path, clock=MicrosClock())
     definitions = MORTALS if seed % 2 else DEFINITIONS
-    life = StreamRun(parts, parts.clock, partitions=1 + seed % 3, definitions=definitions)
+    life = StreamRun(stores, stores.clock, partitions=1 + seed % 3, definitions=definitions)
     live_through(life, random.Random(seed), 400)
     life.finish()
 
     life.assert_nothing_lost_or_doubled()
     life.assert_online_is_history(oracle(life))
-    close(parts)
+    close(stores)

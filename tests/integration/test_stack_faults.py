@@ -35,7 +35,7 @@ from tests.worker_processes import (
     archived_through,
     is_archived,
     opened_at,
-    plain_parts,
+    plain_stores,
     until,
 )
 
@@ -116,7 +116,7 @@ class Stack:
         clock = opened.clock
         assert isinstance(clock, MicrosClock)
         self.run = StreamRun(
-            plain_parts(opened), clock, partitions=PARTITIONS, definitions=definitions_on(source), topic=TOPIC
+            plain_stores(opened), clock, partitions=PARTITIONS, definitions=definitions_on(source), topic=TOPIC
         )
         self.workers = WorkerProcesses(folder)
         self.living = [self.workers.start(), self.workers.start()]
@@ -151,10 +151,10 @@ class Stack:
         self.replace_those_that_ended()
         reached = archived_through(self.run)
         try:
-            snapshot = self.run.parts.registry.load(self.run.parts.project)
+            snapshot = self.run.stores.registry.load(self.run.stores.project)
             for view in snapshot.project.views.values():
                 generation = current_generation(snapshot, view) or ""
-                known = progress_of(self.run.parts.online, table_of(self.run.parts.project, view, generation))
+                known = progress_of(self.run.stores.online, table_of(self.run.stores.project, view, generation))
                 if any(known.offset_of(number) + 1 < after for number, after in reached.items()):
                     return False
         except AsofError as error:
@@ -227,8 +227,8 @@ class Stack:
 
     def close(self) -> None:
         self.workers.close()
-        parts = self.run.parts
-        for part in (parts.log, parts.online, parts.offline, parts.registry):
+        stores = self.run.stores
+        for part in (stores.log, stores.online, stores.offline, stores.registry):
             part.close()  # type: ignore[attr-defined]
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.online.postgres.store import PostgresOnlineStore
 from asof.testing.clock import MicrosClock
 from asof.testing.traps import LIVES, TrapsSuite
-from tests.parts import close, embedded_parts
+from tests.embedded_stores import close, embedded_stores
 
 pytestmark = pytest.mark.integration
 
@@ -28,12 +28,12 @@ def url(postgres) -> Iterator[str]:
 def test_a_row_in_postgres_stays_as_long_as_anything_that_it_keeps(
     tmp_path: Path, url: str, batches: list[list[int]]
 ) -> None:
-    made: list[Parts] = []
+    made: list[Stores] = []
 
-    def make(clock: MicrosClock) -> Parts:
-        parts = embedded_parts(tmp_path, clock=clock)
-        parts.online.close()  # type: ignore[attr-defined]
-        made.append(parts.replaced(online=PostgresOnlineStore(url, schema=f"online_{uuid.uuid4().hex}")))
+    def make(clock: MicrosClock) -> Stores:
+        stores = embedded_stores(tmp_path, clock=clock)
+        stores.online.close()  # type: ignore[attr-defined]
+        made.append(stores.replaced(online=PostgresOnlineStore(url, schema=f"online_{uuid.uuid4().hex}")))
         return made[-1]
 
     TrapsSuite().test_a_row_stays_as_long_as_anything_that_it_keeps(make, batches)

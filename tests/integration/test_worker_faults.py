@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from asof.definitions import FeatureView
 from asof.errors import StorageError
 from asof.expressions import parse
-from asof.flows.stores import Parts, view_named
+from asof.flows.stores import Stores, view_named
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.log.file.log import FileLog
@@ -30,8 +30,8 @@ from asof.testing.clock import NOW, MicrosClock
 from asof.testing.evaluator import evaluate
 from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through, visit
 from asof.timing import MINUTE, SECOND
+from tests.embedded_stores import close, embedded_stores
 from tests.oracle import features_as_of
-from tests.parts import close, embedded_parts
 
 pytestmark = pytest.mark.integration
 
@@ -47,11 +47,11 @@ run_stream(parts_at(Path(sys.argv[1])), stop=stop, flush_every_s=0.3)
 SESSION_TIMEOUT_S = 1.5
 
 
-def parts_at(path: Path) -> Parts:
+def parts_at(path: Path) -> Stores:
     clock = MicrosClock()
-    parts = embedded_parts(path, clock=clock)
-    parts.log.close()
-    return parts.replaced(log=FileLog(path / "log", clock=clock, session_timeout_s=SESSION_TIMEOUT_S))
+    stores = embedded_stores(path, clock=clock)
+    stores.log.close()
+    return stores.replaced(log=FileLog(path / "log", clock=clock, session_timeout_s=SESSION_TIMEOUT_S))
 
 
 def oracle(run: StreamRun) -> Callable[[FeatureView, int, int], Mapping[str, Any]]:
@@ -68,9 +68,9 @@ def oracle(run: StreamRun) -> Callable[[FeatureView, int, int], Mapping[str, Any
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[StreamRun]:
-    parts = parts_at(tmp_path)
-    yield StreamRun(parts, parts.clock, partitions=3)  # type: ignore[arg-type]
-    close(parts)
+    stores = parts_at(tmp_path)
+    yield StreamRun(stores, stores.clock, partitions=3)  # type: ignore[arg-type]
+    close(stores)
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def archived_events(run: StreamRun) -> int:
-    source = run.parts.registry.load(run.parts.project).project.sources["visits"]
-    return sum(each + 1 for each in run.parts.offline.offsets(run.parts.archive_of(source), [0, 1, 2]).values())
+    source = run.stores.registry.load(run.stores.project).project.sources["visits"]
+    return sum(each + 1 for each in run.stores.offline.offsets(run.stores.archive_of(source), [0, 1, 2]).values())
 
 
 def random_visits(rng: random.Random, count: int, *, users: int) -> list[Any]:
@@ -125,15 +125,15 @@ def random_visits(rng: random.Random, count: int, *, users: int) -> list[Any]:
 def test_whatever_happens_online_equals_history_in_the_end(
     tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int, partitions: int, mortal: bool
 ) -> None:
-    parts = embedded_parts(tmp_path_factory.mktemp("life"), clock=MicrosClock())
+    stores = embedded_stores(tmp_path_factory.mktemp("life"), clock=MicrosClock())
     definitions = MORTALS if mortal else DEFINITIONS
-    run = StreamRun(parts, parts.clock, partitions=partitions, definitions=definitions)  # type: ignore[arg-type]
+    run = StreamRun(stores, stores.clock, partitions=partitions, definitions=definitions)  # type: ignore[arg-type]
     live_through(run, random.Random(seed), steps)
     run.finish()
 
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(oracle(run))
-    close(parts)
+    close(stores)
 
 
 def test_workers_killed_at_random_moments_lose_and_double_nothing(run: StreamRun, start: Any) -> None:
@@ -149,7 +149,7 @@ def test_workers_killed_at_random_moments_lose_and_double_nothing(run: StreamRun
             workers[victim].wait()
             workers[victim] = start()
         if turn == 20:
-            rebuild(run.parts, view_named(run.parts.registry.load(run.parts.project), "activity"), wait_s=5)
+            rebuild(run.stores, view_named(run.stores.registry.load(run.stores.project), "activity"), wait_s=5)
     for worker in workers:
         worker.terminate()
         worker.wait(timeout=60)
@@ -197,7 +197,7 @@ def test_a_worker_whose_online_store_is_deleted_fills_it_again(run: StreamRun, s
     for name in ("online.db", "online.db-wal", "online.db-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     run.send(*random_visits(rng, 200, users=9), partition=0)
-    until(lambda: len(run.parts.online.tables("shop")) == 2 and run.served("newest", [1])["page"] != [None])
+    until(lambda: len(run.stores.online.tables("shop")) == 2 and run.served("newest", [1])["page"] != [None])
     worker.terminate()
     assert worker.wait(timeout=30) == 0
     run.finish()
@@ -210,7 +210,7 @@ def test_one_hot_key_with_very_many_events_is_counted_to_the_last(run: StreamRun
     events = [visit(1, -i * SECOND // 20, page="b", amount=float(i % 7)) for i in range(200_000)]
     for start_at in range(0, len(events), 20_000):
         run.send(*events[start_at : start_at + 20_000], partition=start_at // 20_000 % 3)
-    run_stream(run.parts, until_caught_up=True)
+    run_stream(run.stores, until_caught_up=True)
 
     served = run.served("activity", [1])
     inside = sum(event["at"] >= NOW - 60 * MINUTE for event in events)
@@ -233,19 +233,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("part", ["online", "archive"])
 def test_a_full_disk_stops_the_worker_clearly_and_loses_nothing(tmp_path: Path, small_disk: Path, part: str) -> None:
     clock = MicrosClock()
-    parts = embedded_parts(tmp_path, clock=clock)
+    stores = embedded_stores(tmp_path, clock=clock)
     if part == "online":
-        parts = parts.replaced(online=SqliteOnlineStore(small_disk / "online.db"))
+        stores = stores.replaced(online=SqliteOnlineStore(small_disk / "online.db"))
     else:
-        parts = parts.replaced(offline=DuckDBOffline(small_disk / "archive", threads=1))
-    run = StreamRun(parts, clock, partitions=1)
+        stores = stores.replaced(offline=DuckDBOffline(small_disk / "archive", threads=1))
+    run = StreamRun(stores, clock, partitions=1)
     rng = random.Random(1)
     failed = None
     for _ in range(40):
         pages = ["".join(rng.choices("abcdefghij", k=400)) for _ in range(200)]
         run.send(*(visit(rng.randint(1, 900), -rng.randrange(60 * MINUTE), page=page) for page in pages))
         try:
-            run_stream(parts, until_caught_up=True)
+            run_stream(stores, until_caught_up=True)
         except StorageError as error:
             failed = error
             break
@@ -255,7 +255,7 @@ def test_a_full_disk_stops_the_worker_clearly_and_loses_nothing(tmp_path: Path, 
 
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(users=range(1, 30), later=[0, MINUTE])
-    close(parts)
+    close(stores)
 
 
 def test_readers_never_see_less_while_a_view_is_rebuilt_under_a_living_worker(run: StreamRun, start: Any) -> None:
@@ -271,10 +271,10 @@ def test_readers_never_see_less_while_a_view_is_rebuilt_under_a_living_worker(ru
     def read() -> None:
         most = 0
         while not halt.is_set():
-            version = run.parts.registry.version("shop")
+            version = run.stores.registry.version("shop")
             count = run.served("activity", [1])["ever"][0]
             # A table that is dropped between the look at the registry and the read is asked for again, as stores do.
-            if version == run.parts.registry.version("shop"):
+            if version == run.stores.registry.version("shop"):
                 if count < most:
                     went_back.append((most, count))
                 most = max(most, count)
@@ -284,7 +284,7 @@ def test_readers_never_see_less_while_a_view_is_rebuilt_under_a_living_worker(ru
         thread.start()
     until(lambda: archived_events(run) > 0)
     for _ in range(3):
-        rebuild(run.parts, view_named(run.parts.registry.load("shop"), "activity"))
+        rebuild(run.stores, view_named(run.stores.registry.load("shop"), "activity"))
     halt.set()
     for thread in threads:
         thread.join()

@@ -31,7 +31,7 @@ from tests.worker_processes import (
     is_archived,
     opened_at,
     oracle,
-    plain_parts,
+    plain_stores,
     until,
 )
 
@@ -65,7 +65,9 @@ def run_at(folder: Path, topic: str, *, partitions: int) -> StreamRun:
     opened.log.create(topic, partitions)
     clock = opened.clock
     assert isinstance(clock, MicrosClock)
-    return StreamRun(plain_parts(opened), clock, partitions=partitions, definitions=definitions_on(source), topic=topic)
+    return StreamRun(
+        plain_stores(opened), clock, partitions=partitions, definitions=definitions_on(source), topic=topic
+    )
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def run(tmp_path: Path, kafka: Kafka, topic_prefix: str) -> Iterator[StreamRun]:
     for number in list(run.workers):
         # All tests' workers are of one group: one that stays in it and does not poll would keep the next from joining.
         run.kill(number)
-    for part in (run.parts.log, run.parts.online, run.parts.offline, run.parts.registry):
+    for part in (run.stores.log, run.stores.online, run.stores.offline, run.stores.registry):
         part.close()  # type: ignore[attr-defined]
 
 
@@ -174,7 +176,7 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(
 
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(oracle(run), users=range(1, 10))
-    run.parts.log.close()
+    run.stores.log.close()
 
 
 def sent(run: StreamRun, events: list[Any], partition: int) -> bool:
@@ -191,19 +193,19 @@ def test_retention_that_overran_a_stopped_worker_is_told_with_the_lost_range(run
     run.step()
     run.finish()
     run.send(*[visit(1)] * 20, partition=0)
-    log = run.parts.log
+    log = run.stores.log
     assert isinstance(log, KafkaLog)
     log.retain(run.topic, max_bytes=300)
     first = log.bounds(run.topic)[0][0]
     assert first > 10
 
     with pytest.raises(LogError, match=f"offsets 10 to {first - 1} of partition 0.*never archived") as raised:
-        run_stream(run.parts, until_caught_up=True)
+        run_stream(run.stores, until_caught_up=True)
     assert "--accept-gap" in raised.value.hint
-    run_stream(run.parts, until_caught_up=True, accept_gap=True)
+    run_stream(run.stores, until_caught_up=True, accept_gap=True)
 
     assert run.served("activity", [1])["ever"] == [10 + 30 - first]
-    gaps = run.parts.registry.load("shop").facts.gaps["visits"]
+    gaps = run.stores.registry.load("shop").facts.gaps["visits"]
     assert f"offsets 10 to {first - 1} of partition 0" in gaps[0]
 
 
@@ -212,7 +214,7 @@ def test_retention_that_overtakes_a_living_worker_stops_it(run: StreamRun) -> No
     until(lambda: run.step() and run.served("activity", [1])["ever"] == [10])
     run.flush()
     member = next(iter(run.workers[0].members.values()))
-    log = run.parts.log
+    log = run.stores.log
     assert isinstance(log, KafkaLog)
     log.send(run.topic, [b"{}"] * 50, partition=0, durable=True)
     log.retain(run.topic, max_bytes=20)
@@ -251,7 +253,7 @@ def test_what_a_producer_takes_back_is_never_seen(run: StreamRun, kafka: Kafka) 
     assert (seen(), archived_through(run)[0]) == ([8, 0], 18)
     producer.abort_transaction(10)
     # 19 messages and 4 marks; the last ones are of no message that counts, and a worker comes to their end.
-    until(lambda: run.parts.log.bounds(run.topic)[0] == (0, 23))
+    until(lambda: run.stores.log.bounds(run.topic)[0] == (0, 23))
     run.finish()
 
     assert (seen(), archived_through(run)[0]) == ([8, 0], 23)
@@ -264,7 +266,7 @@ def test_a_topic_that_is_deleted_and_made_again_stops_the_worker(run: StreamRun)
     run.send(*[visit(1)] * 10, partition=0)
     until(lambda: run.step() and run.served("activity", [1])["ever"] == [10])
     run.flush()
-    log = run.parts.log
+    log = run.stores.log
     log.delete(run.topic)
     log.create(run.topic, 3)
     # Fewer, then more than the old one had: nothing of the new one may count as the old one's.
@@ -277,9 +279,9 @@ def test_a_topic_that_is_deleted_and_made_again_stops_the_worker(run: StreamRun)
     assert run.served("activity", [1])["ever"] == [10]
     run.kill()
     with pytest.raises(LogError, match="deleted and recreated") as raised:
-        run_stream(run.parts, until_caught_up=True)
+        run_stream(run.stores, until_caught_up=True)
     assert "--accept-gap" in raised.value.hint
-    run_stream(run.parts, until_caught_up=True, accept_gap=True)
+    run_stream(run.stores, until_caught_up=True, accept_gap=True)
     assert run.served("activity", [1])["ever"] == [40]
 
 
@@ -290,7 +292,7 @@ def test_partitions_that_are_added_while_a_worker_runs_are_read(run: StreamRun, 
     until(lambda: run.step() and run.served("activity", [1])["ever"] == [1])
     admin = kafka.admin()
     admin.create_partitions([NewPartitions(run.topic, 5)])[run.topic].result(10)
-    until(lambda: run.parts.log.partitions(run.topic) == 5)
+    until(lambda: run.stores.log.partitions(run.topic) == 5)
     run.send(visit(1), partition=4)
     until(lambda: run.step() and run.served("activity", [1])["ever"] == [2])
     run.finish()

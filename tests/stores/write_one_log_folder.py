@@ -91,7 +91,7 @@ def write_shop(folder: Path) -> None:
         store.materialize()
         store.push("orders", [order(1, 10.0, -90), order(1, 5.5, -30), order(2, 7.25, -10)])
         early = visit(1, 90)
-        store.parts.log.send(
+        store.stores.log.send(
             "visits", [visit(1, -20), visit(2, -15), b"no message", early, visit(1, -5)],
             keys=[b"1", b"2", b"2", b"1", b"1"], durable=True,
         )  # fmt: skip

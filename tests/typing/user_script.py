@@ -171,6 +171,7 @@ def serve(store: FeatureStore) -> None:
 def write(store: FeatureStore) -> None:
     assert_type(store.push("payments", [{"user_id": 1, "amount": 2.5, "at": store.now()}], batch_id="till-3"), int)
     store.push("payments", pl.DataFrame({"user_id": [1], "amount": [2.5], "at": [store.now()]}))
+    assert_type(store.send("visits", [b"{}"], keys=[b"1"]), list[tuple[int, int]])
     store.write_to_online_store("profile", {"user_id": [1]})
     for each in store.materialize(datetime(2026, 1, 1, tzinfo=UTC), "2026-02-01", ["profile"], full=True):
         print(each["view"])

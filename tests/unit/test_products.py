@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asof.errors import ConfigError
-from asof.flows.stores import Lazy, Parts
+from asof.flows.stores import Lazy, Stores
 from asof.opening.products import PROTOCOLS, members_of, product, products
 
 FAMILIES = sorted(PROTOCOLS)
@@ -90,39 +90,39 @@ class Store:
 
 
 @pytest.fixture
-def parts() -> Parts:
+def stores() -> Stores:
     Store.opened = []
     lazy: Any = [Lazy(Store) for _ in range(5)]
-    return Parts("shop", *lazy[:4], {"file": lazy[4]}, clock=lambda: 0)
+    return Stores("shop", *lazy[:4], {"file": lazy[4]}, clock=lambda: 0)
 
 
-def test_nothing_is_opened_before_it_is_used_and_all_that_was_is_closed(parts: Parts) -> None:
-    assert list(parts.readers) == ["file"]
-    assert "file" in parts.readers
-    parts.close()
+def test_nothing_is_opened_before_it_is_used_and_all_that_was_is_closed(stores: Stores) -> None:
+    assert list(stores.readers) == ["file"]
+    assert "file" in stores.readers
+    stores.close()
     assert Store.opened == []
 
-    used = [parts.online, parts.log, parts.readers["file"]]
-    assert [parts.online, parts.log, parts.readers["file"]] == used == Store.opened
-    parts.close()
+    used = [stores.online, stores.log, stores.readers["file"]]
+    assert [stores.online, stores.log, stores.readers["file"]] == used == Store.opened
+    stores.close()
     assert [each.closed for each in Store.opened] == [1, 1, 1]
-    parts.close()
+    stores.close()
     assert [each.closed for each in Store.opened] == [1, 1, 1]
 
 
-def test_what_was_closed_is_opened_again_when_it_is_used(parts: Parts) -> None:
-    first = parts.offline
-    parts.close()
+def test_what_was_closed_is_opened_again_when_it_is_used(stores: Stores) -> None:
+    first = stores.offline
+    stores.close()
 
-    assert parts.offline is not first
+    assert stores.offline is not first
 
 
-def test_threads_that_ask_at_once_share_one_store(parts: Parts) -> None:
+def test_threads_that_ask_at_once_share_one_store(stores: Stores) -> None:
     start, found = threading.Barrier(8), []
 
     def use() -> None:
         start.wait()
-        found.append(parts.registry)
+        found.append(stores.registry)
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for each in threads:
@@ -130,16 +130,16 @@ def test_threads_that_ask_at_once_share_one_store(parts: Parts) -> None:
     for each in threads:
         each.join()
 
-    assert found == [parts.registry] * 8
+    assert found == [stores.registry] * 8
     assert len(Store.opened) == 1
 
 
-def test_parts_with_another_store_share_the_rest(parts: Parts) -> None:
+def test_parts_with_another_store_share_the_rest(stores: Stores) -> None:
     other: Any = Store()
-    small = parts.replaced(online=other, max_row_bytes=10)
+    small = stores.replaced(online=other, max_row_bytes=10)
 
     assert (small.online, small.max_row_bytes) == (other, 10)
-    assert small.registry is parts.registry
-    assert small.readers["file"] is parts.readers["file"]
-    assert parts.online is not other
-    assert parts.max_row_bytes > 10
+    assert small.registry is stores.registry
+    assert small.readers["file"] is stores.readers["file"]
+    assert stores.online is not other
+    assert stores.max_row_bytes > 10

@@ -70,7 +70,7 @@ class EmbeddedStage:
         return []
 
     def send(self, store: FeatureStore, shop: Shop) -> None:
-        log = open_store_of(store).parts.log
+        log = open_store_of(store).stores.log
         log.create(TOPIC)
         log.send(
             TOPIC, _messages(shop, "json"), durable=True, keys=_keys(shop),
@@ -160,7 +160,7 @@ class ServerStage:
             self._clear(store)
         self._database.fill({"users": shop.users, "orders": shop.orders})
         with open_store() as store:
-            log = open_store_of(store).parts.log_of(self._source(store))
+            log = open_store_of(store).stores.log_of(self._source(store))
             log.create(self._topic, PARTITIONS)
             self._database.remember(DemoManifest(self._topic, log.topic_id(self._topic)))
         schema = self._servers.project
@@ -174,9 +174,9 @@ class ServerStage:
         from asof.demo.postgres import NameTaken
 
         made = self._database.made_earlier()
-        log = open_store_of(store).parts.log_of(self._source(store))
+        log = open_store_of(store).stores.log_of(self._source(store))
         exists = self._topic in log.topics()
-        online = open_store_of(store).parts.online.tables(self._servers.project)
+        online = open_store_of(store).stores.online.tables(self._servers.project)
         if exists and (made is None or made.topic_id != log.topic_id(self._topic)):
             raise NameTaken(f"topic {self._topic!r}", f"Kafka at {self._servers.kafka}")
         if online and made is None:
@@ -193,7 +193,7 @@ class ServerStage:
     def send(self, store: FeatureStore, shop: Shop) -> None:
         # A broker's retention goes by the times of records, and the shop's events are from 2020: they were sent today.
         messages, now_us = _messages(shop, self._servers.message_format), time.time_ns() // 1000
-        open_store_of(store).parts.log_of(self._source(store)).send(
+        open_store_of(store).stores.log_of(self._source(store)).send(
             self._topic, messages, durable=True, keys=_keys(shop), timestamps_us=[now_us] * len(messages)
         )
 

@@ -108,7 +108,7 @@ class SourceAccess(Protocol):
         ...
 
 
-class Parts:
+class Stores:
     """All components of a feature store. Stores and readers may be `Lazy`: opened at their first use.
 
     Args:
@@ -183,9 +183,9 @@ class Parts:
         online: OnlineStore | None = None,
         log: Log | None = None,
         max_row_bytes: int | None = None,
-    ) -> Parts:
+    ) -> Stores:
         """A copy with some components replaced."""
-        return Parts(
+        return Stores(
             self.project,
             registry=registry or self._registry,
             offline=offline or self._offline,

@@ -12,7 +12,7 @@ from asof.config import ProductConfig, StoreConfig, place_of, shared_stores
 from asof.decoding import Schemas
 from asof.definitions import LogSource
 from asof.definitions.transforms import MessageTransform
-from asof.flows.stores import Lazy, Parts
+from asof.flows.stores import Lazy, Stores
 from asof.flows.stream.shared_logs import kept_topics
 from asof.log.protocol import Log
 from asof.online.protocol import OnlineStore
@@ -27,7 +27,7 @@ FindTransform = Callable[[LogSource], MessageTransform | None]
 
 def open_stores(
     config: StoreConfig, *, clock: Clock, system_clock: Clock, who: str, functions: FindTransform | None = None
-) -> Parts:
+) -> Stores:
     """The stores, log and readers that a configuration names; none is opened before it is used.
 
     Raises:
@@ -42,13 +42,13 @@ def open_stores(
     readers = {
         name: Lazy(partial(_reader, name, root=config.path, connections=connections)) for name in products("sources")
     }
-    parts: Parts
-    parts = Parts(
+    stores: Stores
+    stores = Stores(
         config.project,
         registry=Lazy(lambda: opened("registry", config.registry, config.path)),
         offline=Lazy(lambda: opened("offline", config.offline_store, config.path)),
         online=Lazy(lambda: _online(config, clock)),
-        log=Lazy(lambda: _log(config, clock, kept=lambda old: kept_topics(parts, old))),
+        log=Lazy(lambda: _log(config, clock, kept=lambda old: kept_topics(stores, old))),
         readers=readers,
         clock=clock,
         system_clock=system_clock,
@@ -57,7 +57,7 @@ def open_stores(
         sources=ConfiguredSources(config, connections, clock=clock, functions=functions),
         shared_stores=lambda: shared_stores(config),
     )
-    return parts
+    return stores
 
 
 class ConfiguredSources:

@@ -39,11 +39,11 @@ class FeatureScript:
         self.store = FeatureStore(config=load_config(self._folder.name, environ={}), clock=self.clock)
         # What is on a cluster in life is in this folder in the script.
         object.__setattr__(
-            open_store_of(self.store).parts, "log_of", lambda source: open_store_of(self.store).parts.log
+            open_store_of(self.store).stores, "log_of", lambda source: open_store_of(self.store).stores.log
         )
         for source in project_of(objects).sources.values():
             if isinstance(source, LogSource):
-                open_store_of(self.store).parts.log.create(source.topic)
+                open_store_of(self.store).stores.log.create(source.topic)
         self.store.apply(list(objects))
 
     def event(self, source: str, *, at: datetime | str, **columns: object) -> None:
@@ -60,7 +60,7 @@ class FeatureScript:
         if found.type == "push":
             self.store.push(source, [{field.name: row.get(field.name) for field in found.schema} | row])
             return
-        open_store_of(self.store).parts.log.send(found.topic, [json.dumps(row).encode()], durable=False)
+        open_store_of(self.store).stores.log.send(found.topic, [json.dumps(row).encode()], durable=False)
 
     def features(
         self, features: str | Sequence[str], *, at: datetime | str | None = None, **keys_and_values: object

@@ -20,7 +20,7 @@ from asof.flows.generations.progress import progress_of
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.online.read import OnlineReader, OnlineResponse
-from asof.flows.stores import Parts, view_named
+from asof.flows.stores import Stores, view_named
 from asof.flows.stream.rebuild import fill
 from asof.flows.stream.run import run_stream
 from asof.flows.stream.worker import StreamWorker
@@ -120,11 +120,11 @@ class StreamRun:
     """Definitions applied to parts, a topic, and workers that are driven step by step.
 
     Args:
-        parts: fresh ones, whose clock is `clock`; their log has the topic.
+        stores: fresh ones, whose clock is `clock`; their log has the topic.
         sent: (partition, offset) → the message's fields.
     """
 
-    parts: Parts
+    stores: Stores
     clock: MicrosClock
     partitions: int = 2
     definitions: Sequence[Definition] = DEFINITIONS
@@ -135,14 +135,14 @@ class StreamRun:
     building: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.parts.log.create(self.topic, self.partitions)
+        self.stores.log.create(self.topic, self.partitions)
         self.apply(*self.definitions)
-        self.mortal = self.parts.replaced(
-            online=_Mortal(self.parts.online, self.plan), offline=_Mortal(self.parts.offline, self.plan)
+        self.mortal = self.stores.replaced(
+            online=_Mortal(self.stores.online, self.plan), offline=_Mortal(self.stores.offline, self.plan)
         )
 
     def apply(self, *definitions: Definition) -> Snapshot:
-        return apply_plan(self.parts, make_plan(self.parts, project_of(definitions)))
+        return apply_plan(self.stores, make_plan(self.stores, project_of(definitions)))
 
     def send(self, *events: Mapping[str, object] | bytes, partition: int = 0) -> None:
         """Send events (or bytes that are none) to one partition, in this order."""
@@ -153,7 +153,7 @@ class StreamRun:
         keys = [None if isinstance(each, bytes) else str(each["user_id"]).encode() for each in events]
         # Only a tombstone's time is the time of its record.
         times: list[Any] = [self.clock.now if isinstance(each, bytes) else each["at"] for each in events]
-        places = self.parts.log.send(
+        places = self.stores.log.send(
             self.topic, values, keys=keys, partition=partition, timestamps_us=times, durable=False
         )  # fmt: skip
         for place, event in zip(places, events, strict=True):
@@ -204,33 +204,33 @@ class StreamRun:
 
     def announce(self, view: str) -> None:
         """A rebuild begins."""
-        self.building[view] = announce(self.parts, self._view(view))
+        self.building[view] = announce(self.stores, self._view(view))
 
     def fill(self, view: str) -> None:
         """A rebuild folds the archive, if one was begun."""
         if view in self.building:
-            fill(self.parts, self._view(view), self.building[view])
+            fill(self.stores, self._view(view), self.building[view])
 
     def is_filled(self, view: str) -> bool:
         """Whether a rebuild has written its base."""
-        tables = self.parts.online.tables(self.parts.project)
+        tables = self.stores.online.tables(self.stores.project)
         mine = [each for each in tables if (each.view, each.generation) == (view, self.building.get(view))]
-        return any(progress_of(self.parts.online, each).is_built for each in mine)
+        return any(progress_of(self.stores.online, each).is_built for each in mine)
 
     def flip(self, view: str) -> None:
         """A rebuild that was filled ends: readers switch."""
-        before = self.parts.registry.load(self.parts.project)
-        drop_generations(self.parts, before, flip(self.parts, self._view(view), self.building.pop(view)))
+        before = self.stores.registry.load(self.stores.project)
+        drop_generations(self.stores, before, flip(self.stores, self._view(view), self.building.pop(view)))
 
     def _view(self, name: str) -> FeatureView:
-        return view_named(self.parts.registry.load(self.parts.project), name)
+        return view_named(self.stores.registry.load(self.stores.project), name)
 
     def finish(self) -> None:
         """All workers die, and a last one works until nothing is left."""
         self.plan.point = ""
         for number in list(self.workers):
             self.kill(number)
-        run_stream(self.parts, until_caught_up=True)
+        run_stream(self.stores, until_caught_up=True)
 
     # What must be true in the end
 
@@ -248,12 +248,12 @@ class StreamRun:
         return self._table("letters", '"partition", "offset", reason')
 
     def _table(self, kind: str, columns: str) -> list[dict[str, object]]:
-        source = self.parts.registry.load(self.parts.project).project.sources[VISITS.name]
-        archive = self.parts.archive_of(source) if kind == "events" else self.parts.letters_of(source)
-        rows = self.parts.offline.rows(archive)
+        source = self.stores.registry.load(self.stores.project).project.sources[VISITS.name]
+        archive = self.stores.archive_of(source) if kind == "events" else self.stores.letters_of(source)
+        rows = self.stores.offline.rows(archive)
         if rows is None:
             return []
-        return self.parts.offline.sql(f"SELECT {columns} FROM t", {"t": rows}).reader().read_all().to_pylist()
+        return self.stores.offline.sql(f"SELECT {columns} FROM t", {"t": rows}).reader().read_all().to_pylist()
 
     def assert_nothing_lost_or_doubled(self) -> None:
         """Every message is exactly one archived event or one dead letter."""
@@ -265,12 +265,12 @@ class StreamRun:
         *, users: Sequence[int] = (1, 2, 3), later: Sequence[Micros] = (0, MINUTE, 31 * MINUTE, 3 * HOUR),
     ) -> None:  # fmt: skip
         """Every feature served at the clock's now and later equals history, and the oracle where one is given."""
-        snapshot = self.parts.registry.load(self.parts.project)
+        snapshot = self.stores.registry.load(self.stores.project)
         for view in snapshot.project.views.values():
             for t in (self.clock.now + each for each in later):
                 served = self.served(view.name, users, at=t)
                 (read,) = select(snapshot, view.name).reads
-                answer = view_as_of(self.parts, snapshot, read, {"user_id": list(users)}, t)
+                answer = view_as_of(self.stores, snapshot, read, {"user_id": list(users)}, t)
                 history = {feature.name: answer[feature.output] for feature in read.features}
                 for place, user in enumerate(users):
                     for name in view.feature_names:
@@ -297,8 +297,8 @@ class StreamRun:
         def no_history(*_: Any, **__: Any) -> Any:
             raise AssertionError(f"the row of {view} cannot be read as of its own time")
 
-        snapshot = self.parts.registry.load(self.parts.project)
-        reader = OnlineReader(self.parts, snapshot, select(snapshot, view), history=no_history)
+        snapshot = self.stores.registry.load(self.stores.project)
+        reader = OnlineReader(self.stores, snapshot, select(snapshot, view), history=no_history)
         answer, _ = reader.read({"user_id": list(users)}, at=self.clock.now if at is None else at)
         return answer
 

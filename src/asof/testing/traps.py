@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asof.definitions import Aggregation, FeatureView, Field, LogSource, Session, Sliding
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.testing.clock import NOW, MicrosClock
 from asof.testing.streams import (
     ACTIVITY,
@@ -48,21 +48,21 @@ LIVES = [
 
 
 class TrapsSuite:
-    """A subclass gives the fixture `make_parts`: a callable that makes fresh stores with the given clock."""
+    """A subclass gives the fixture `make_stores`: a callable that makes fresh stores with the given clock."""
 
     @pytest.fixture
-    def make_parts(self) -> Callable[[MicrosClock], Parts]:
+    def make_stores(self) -> Callable[[MicrosClock], Stores]:
         raise NotImplementedError("give a fixture that makes parts")
 
     @pytest.fixture
-    def run(self, make_parts: Callable[[MicrosClock], Parts]) -> StreamRun:
+    def run(self, make_stores: Callable[[MicrosClock], Stores]) -> StreamRun:
         clock = MicrosClock()
-        return StreamRun(make_parts(clock), clock)
+        return StreamRun(make_stores(clock), clock)
 
     @pytest.fixture
-    def mortal_run(self, make_parts: Callable[[MicrosClock], Parts]) -> StreamRun:
+    def mortal_run(self, make_stores: Callable[[MicrosClock], Stores]) -> StreamRun:
         clock = MicrosClock()
-        return StreamRun(make_parts(clock), clock, definitions=MORTALS)
+        return StreamRun(make_stores(clock), clock, definitions=MORTALS)
 
     def test_a_key_ends_from_its_tombstones_time_on_and_a_later_event_revives_it(self, mortal_run: StreamRun) -> None:
         mortal_run.send(visit(1, -3 * MINUTE), end(1, -2 * MINUTE), visit(2, -3 * MINUTE), end(2, -2 * MINUTE))
@@ -106,7 +106,7 @@ class TrapsSuite:
         mortal_run.assert_online_is_history()
 
     def test_a_tombstone_without_a_key_is_a_dead_letter(self, mortal_run: StreamRun) -> None:
-        mortal_run.parts.log.send(TOPIC, [None], durable=False)
+        mortal_run.stores.log.send(TOPIC, [None], durable=False)
         mortal_run.finish()
 
         (letter,) = mortal_run.letters()
@@ -177,28 +177,28 @@ class TrapsSuite:
         run.finish()
         run.assert_online_is_history()
 
-    def test_rows_do_not_expire_before_their_longest_window(self, make_parts: Callable[[MicrosClock], Parts]) -> None:
+    def test_rows_do_not_expire_before_their_longest_window(self, make_stores: Callable[[MicrosClock], Stores]) -> None:
         clock = MicrosClock()
         week = FeatureView(
             "week", entities=[USER], source=VISITS,
             aggregations=[Aggregation("", "count", window=HOUR_WINDOW, name="hour"),
                           Aggregation("", "count", window=DAY_WINDOW, name="day")],
         )  # fmt: skip
-        run = StreamRun(make_parts(clock), clock, definitions=(VISITS, USER, week, NEWEST))
+        run = StreamRun(make_stores(clock), clock, definitions=(VISITS, USER, week, NEWEST))
         run.send(visit(1, -SECOND))
         run.step()
         clock.now += 23 * HOUR
-        run.parts.online.delete_expired(run.parts.project, clock.now)
+        run.stores.online.delete_expired(run.stores.project, clock.now)
 
         assert run.served("week", [1])["day"] == [1]
         run.finish()
         clock.now += 30 * DAY
-        assert run.parts.online.delete_expired(run.parts.project, clock.now) == 2
+        assert run.stores.online.delete_expired(run.stores.project, clock.now) == 2
         run.assert_online_is_history()
 
     @pytest.mark.parametrize("batches", LIVES, ids=str)
     def test_a_row_stays_as_long_as_anything_that_it_keeps(
-        self, make_parts: Callable[[MicrosClock], Parts], batches: list[list[int]]
+        self, make_stores: Callable[[MicrosClock], Stores], batches: list[list[int]]
     ) -> None:
         clock = MicrosClock()
         windows: tuple[Sliding | Session, ...] = (HOUR_WINDOW, SESSION)
@@ -209,21 +209,21 @@ class TrapsSuite:
             FeatureView("last", entities=[USER], source=VISITS, schema=NEWEST.schema, ttl="1h"),
             FeatureView("delayed_last", entities=[USER], source=VISITS, schema=NEWEST.schema, ttl="1h", delay="9d"),
         ]
-        run = StreamRun(make_parts(clock), clock, definitions=(VISITS, USER, *views))
+        run = StreamRun(make_stores(clock), clock, definitions=(VISITS, USER, *views))
         for place, times in enumerate(batches):
             run.send(*(visit(1, each, amount=float(place)) for each in times))
             run.step()
-            run.parts.online.delete_expired(run.parts.project, clock.now)
+            run.stores.online.delete_expired(run.stores.project, clock.now)
         run.finish()
         for later in (0, 4 * MINUTE, HOUR, 9 * DAY - HOUR, 9 * DAY, 9 * DAY + 4 * MINUTE, 9 * DAY + HOUR, 30 * DAY):
             clock.now = NOW + later
-            run.parts.online.delete_expired(run.parts.project, clock.now)
+            run.stores.online.delete_expired(run.stores.project, clock.now)
             run.assert_online_is_history(users=[1], later=[0])
         assert [run.statuses(view, [1])["amount"] for view in ("last", "delayed_last")] == [["NOT_FOUND"]] * 2
 
     @pytest.mark.parametrize("lateness", ["1h", "30d"])
     def test_a_session_that_is_read_out_of_an_old_log_goes_on_from_its_first_event(
-        self, make_parts: Callable[[MicrosClock], Parts], lateness: str
+        self, make_stores: Callable[[MicrosClock], Stores], lateness: str
     ) -> None:
         clock = MicrosClock()
         source = LogSource(
@@ -233,32 +233,32 @@ class TrapsSuite:
             "long", entities=[USER], source=source,
             aggregations=[Aggregation("", "count", window=Session("1d"), name="visits")],
         )  # fmt: skip
-        run = StreamRun(make_parts(clock), clock, definitions=(source, USER, long))
+        run = StreamRun(make_stores(clock), clock, definitions=(source, USER, long))
         for number in range(-40, 1):
             run.send(visit(1, number * 12 * HOUR))
             run.step()
-            run.parts.online.delete_expired(run.parts.project, clock.now)
+            run.stores.online.delete_expired(run.stores.project, clock.now)
 
         assert run.served("long", [1])["visits"] == [41]
         run.finish()
         run.assert_online_is_history()
 
     def test_a_row_beyond_its_limit_does_not_begin_again_after_it_has_expired(
-        self, make_parts: Callable[[MicrosClock], Parts]
+        self, make_stores: Callable[[MicrosClock], Stores]
     ) -> None:
         clock = MicrosClock()
         pages = FeatureView(
             "pages", entities=[USER], source=VISITS,
             aggregations=[Aggregation("page", "last_n", n=50, window=DAY_WINDOW, name="pages")],
         )  # fmt: skip
-        run = StreamRun(make_parts(clock).replaced(max_row_bytes=2000), clock, definitions=(VISITS, USER, pages))
+        run = StreamRun(make_stores(clock).replaced(max_row_bytes=2000), clock, definitions=(VISITS, USER, pages))
         run.send(*(visit(1, each * SECOND, page="x" * 100) for each in range(-60, 0)))
         run.step()
         for day in range(1, 20):
             clock.now = NOW + day * DAY
             run.send(visit(1, day * DAY))
             run.step()
-            run.parts.online.delete_expired(run.parts.project, clock.now)
+            run.stores.online.delete_expired(run.stores.project, clock.now)
 
             assert run.served("pages", [1])["pages"] == [None], day
 
@@ -359,7 +359,7 @@ class TrapsSuite:
         for ingest in zombie.ingests.values():
             ingest.flush()
 
-        progress = [run.parts.online.progress(each) for each in run.parts.online.tables(run.parts.project)]
+        progress = [run.stores.online.progress(each) for each in run.stores.online.tables(run.stores.project)]
         assert all(each["partition 0"] == 2 for each in progress), "progress never goes back"
         run.workers[2] = zombie
         run.finish()
@@ -393,8 +393,8 @@ class TrapsSuite:
         run.send(visit(1, -2 * SECOND), visit(2, -2 * SECOND))
         run.step()
         run.flush()
-        for table in run.parts.online.tables(run.parts.project):
-            run.parts.online.drop(table)
+        for table in run.stores.online.tables(run.stores.project):
+            run.stores.online.drop(table)
         run.send(visit(1, -SECOND))
         run.step()
         run.finish()
@@ -413,7 +413,7 @@ class TrapsSuite:
             "clicked", entities=[USER], source=source, aggregations=[Aggregation("", "count", name="clicks")]
         )
         run.apply(*run.definitions, source, view)
-        run.parts.log.send("clicks", [b'{"user_id": 1, "at": %d}' % NOW], durable=False)
+        run.stores.log.send("clicks", [b'{"user_id": 1, "at": %d}' % NOW], durable=False)
         worker.look_at_registry()
         run.step()
 
@@ -459,15 +459,15 @@ class TrapsSuite:
 
         run.send(visit(1))
         run.finish()
-        run.parts.log.delete(TOPIC)
-        run.parts.log.create(TOPIC, run.partitions)
+        run.stores.log.delete(TOPIC)
+        run.stores.log.create(TOPIC, run.partitions)
         run.send(visit(2))
         with pytest.raises(LogError, match="was deleted and made again"):
-            run_stream(run.parts, until_caught_up=True)
-        run_stream(run.parts, until_caught_up=True, accept_gap=True)
-        run_stream(run.parts, until_caught_up=True)
+            run_stream(run.stores, until_caught_up=True)
+        run_stream(run.stores, until_caught_up=True, accept_gap=True)
+        run_stream(run.stores, until_caught_up=True)
 
-        facts = run.parts.registry.load(run.parts.project).facts
+        facts = run.stores.registry.load(run.stores.project).facts
         assert len(facts.gaps["visits"]) == 1 and "made again" in facts.gaps["visits"][0]
         assert run.served("activity", [1, 2])["ever"] == [1, 1]
         run.assert_online_is_history()

@@ -13,7 +13,7 @@ TWICE: dict[str, str] = {}
 
 PRONOUNS = {
     "Ahead", "Answer", "Answers", "Ask", "Chosen", "Found", "Gone", "Kept", "Known", "Left", "Letter", "Letters", "Made",
-    "Need", "Needs", "Order", "Orders", "Part", "Place", "Places", "Question", "Short", "Taken", "Told", "Word",
+    "Need", "Needs", "Order", "Orders", "Part", "Parts", "Place", "Places", "Question", "Short", "Taken", "Told", "Word",
     "Words", "Written",
 }  # fmt: skip
 """Names that say nothing of their own, or that have a term in the glossary."""

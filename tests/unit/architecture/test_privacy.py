@@ -118,7 +118,7 @@ def test_tests_touch_no_private_names_but_what_is_listed() -> None:
         ("patch.object(store, '_file')", ["_file"]),
         ("getattr(store, '_file')", ["_file"]),
         ("self._file, cls._file, store.__class__, pair._replace(x=1)", []),
-        ("from tests.parts import _made", []),
+        ("from tests.embedded_stores import _made", []),
         ("x = '_events_id'; columns['_events_id']", []),
         ("monkeypatch.setattr(builtins, '__import__', None)", []),
     ],

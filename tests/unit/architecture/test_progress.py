@@ -32,6 +32,6 @@ def test_the_progress_of_online_tables_is_read_and_written_in_one_module() -> No
 
 
 def test_the_scan_sees_progress_that_is_read_past_its_module() -> None:
-    code = "parts.online.progress(table)\nself.parts.online.write_progress(table, {})\nprogress(name, 1, None)"
+    code = "stores.online.progress(table)\nself.stores.online.write_progress(table, {})\nprogress(name, 1, None)"
 
     assert progress_as_text(ast.parse(code)) == [1, 2]

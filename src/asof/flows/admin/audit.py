@@ -18,7 +18,7 @@ from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.offline.compare import values_agree
 from asof.flows.offline.key_rows import whole_view
 from asof.flows.rows.keys import restored_key
-from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.results import Record, Result, arrow_of, columns_of
 from asof.selection import FeatureOut, Selection, ViewRead, select
 from asof.timing import iso, micros, moment
@@ -125,7 +125,7 @@ class AuditReport(Result[Difference]):
 
 
 def audit(
-    parts: Parts,
+    stores: Stores,
     snapshot: Snapshot,
     names: Sequence[str] | None = None,
     *,
@@ -145,7 +145,7 @@ def audit(
         keys: number of keys per view.
         wait_s: how long to wait until the archive has the events of the rows.
     """
-    report = AuditReport(moment(parts.clock()))
+    report = AuditReport(moment(stores.clock()))
     views = _views(snapshot, names)
     for done, view in enumerate(views):
         progress("audit views", done, len(views))
@@ -161,7 +161,7 @@ def audit(
             report.differences.append(Difference(view.name, None, None, report.at, None, None, cause))
             report.views.append(AuditedView(view.name, left_out=cause))
             continue
-        _audit_view(parts, snapshot, view, report, keys=keys, seed=seed, wait_s=wait_s)
+        _audit_view(stores, snapshot, view, report, keys=keys, seed=seed, wait_s=wait_s)
     progress("audit views", len(views), len(views))
     return report
 
@@ -180,15 +180,15 @@ def _views(snapshot: Snapshot, names: Sequence[str] | None) -> list[FeatureView]
 
 
 def _audit_view(
-    parts: Parts, snapshot: Snapshot, view: FeatureView, report: AuditReport, *, keys: int, seed: int, wait_s: float
+    stores: Stores, snapshot: Snapshot, view: FeatureView, report: AuditReport, *, keys: int, seed: int, wait_s: float
 ) -> None:
-    table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
-    chosen = choose_keys(parts, view, table, count=keys, seed=seed)
-    served = serve_keys(parts, snapshot, view, table, chosen)
-    archived = wait_for_archive(parts, view, served.seen, seconds=wait_s)
-    rows = seen_rows(parts, view, served)
+    table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
+    chosen = choose_keys(stores, view, table, count=keys, seed=seed)
+    served = serve_keys(stores, snapshot, view, table, chosen)
+    archived = wait_for_archive(stores, view, served.seen, seconds=wait_s)
+    rows = seen_rows(stores, view, served)
     read = whole_view(view)
-    historical = features_as_of(parts, read, served, rows)
+    historical = features_as_of(stores, read, served, rows)
     before = len(report.differences)
     active = _active(view, served)
     for i, key in enumerate(served.keys):
@@ -199,13 +199,13 @@ def _audit_view(
         for feature in read.features:
             online, offline = served.values[feature.name][i], historical[feature.name][i]
             report.values += 1
-            if not missing and _agree(parts, view, feature, online, offline, served, i, rows):
+            if not missing and _agree(stores, view, feature, online, offline, served, i, rows):
                 report.equal += 1
                 continue
             cause = (
                 f"events are not archived yet ({missing[0]}): run the worker, then audit again"
                 if missing
-                else cause_of(parts, view, table, served, i)
+                else cause_of(stores, view, table, served, i)
             )
             report.differences.append(
                 Difference(
@@ -228,7 +228,7 @@ def _active(view: FeatureView, served: ServedValues) -> list[bool]:
 
 
 def _agree(
-    parts: Parts,
+    stores: Stores,
     view: FeatureView,
     feature: FeatureOut,
     online: Any,
@@ -251,7 +251,7 @@ def _agree(
     sized = view.resolved(schema=view.schema, aggregations=[magnitude])
     read = ViewRead(sized, view.join_keys, (FeatureOut("asof_magnitude", "asof_magnitude", feature.dtype),))
     try:
-        found = features_as_of(parts, read, served, rows, only=[i])["asof_magnitude"][0]
+        found = features_as_of(stores, read, served, rows, only=[i])["asof_magnitude"][0]
     except AsofError:
         return False
     return values_agree(online, offline, magnitude=abs(found or 0.0))

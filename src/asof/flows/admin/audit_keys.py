@@ -14,7 +14,7 @@ from asof.flows.admin.sample import sampled_rows
 from asof.flows.generations.layout import layout_of
 from asof.flows.rows.keys import key_hash
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.online.protocol import OnlineTable
 from asof.timing import Micros
 from asof.values.fit import fit
@@ -24,13 +24,13 @@ _SCANNED_ROWS = 200_000
 """Number of online rows that are scanned for active keys."""
 
 
-def choose_keys(parts: Parts, view: FeatureView, table: OnlineTable, *, count: int, seed: int) -> list[bytes]:
+def choose_keys(stores: Stores, view: FeatureView, table: OnlineTable, *, count: int, seed: int) -> list[bytes]:
     """Packed keys: mostly of active rows, some from history, a few unknown ones."""
     if not view.join_keys:
         return [key_bytes(())]
     unknown = _unknown_keys(view, max(count // 20, 1), seed)
-    known = _keys_of_history(parts, view, count, seed)
-    ranked = heapq.nsmallest(count - len(unknown), _ranked(parts, view, table, seed))
+    known = _keys_of_history(stores, view, count, seed)
+    ranked = heapq.nsmallest(count - len(unknown), _ranked(stores, view, table, seed))
     chosen = dict.fromkeys([key for *_, key in ranked])
     # Always add some keys from history: their online rows may be lost.
     room = max(count - len(unknown) - len(chosen), count // 10)
@@ -38,11 +38,11 @@ def choose_keys(parts: Parts, view: FeatureView, table: OnlineTable, *, count: i
     return [*chosen, *(key for key in unknown if key not in chosen)]
 
 
-def _ranked(parts: Parts, view: FeatureView, table: OnlineTable, seed: int) -> Iterable[tuple[bool, int, bytes]]:
+def _ranked(stores: Stores, view: FeatureView, table: OnlineTable, seed: int) -> Iterable[tuple[bool, int, bytes]]:
     """(is inactive, hash, key) of the online rows."""
-    now = parts.clock() - view.delay
+    now = stores.clock() - view.delay
     layout = layout_of(view, table.generation) if view.is_aggregated else None
-    for page in pages_of(parts, table, most_rows=_SCANNED_ROWS):
+    for page in pages_of(stores, table, most_rows=_SCANNED_ROWS):
         inactive = np.zeros(len(page), dtype=bool)
         if layout is not None and (reach := _reach(view)) is not None:
             inactive = decode(layout, [row[1] for row in page]).horizon < now - reach
@@ -57,9 +57,9 @@ def _reach(view: FeatureView) -> Micros | None:
     return max(each.length if isinstance(each, Sliding) else each.gap for each in windows)
 
 
-def _keys_of_history(parts: Parts, view: FeatureView, count: int, seed: int) -> list[bytes]:
+def _keys_of_history(stores: Stores, view: FeatureView, count: int, seed: int) -> list[bytes]:
     named = {key: key for key in view.join_keys}
-    rows, _ = sampled_rows(parts, view.source, named, n=count, seed=seed, required=list(named))
+    rows, _ = sampled_rows(stores, view.source, named, n=count, seed=seed, required=list(named))
     plain = [plain_values(fit(rows[field.name], field.dtype)[0], field.dtype) for field in view.key_fields]
     return list(dict.fromkeys(key_bytes(values) for values in zip(*plain, strict=True)))
 

@@ -19,7 +19,7 @@ from asof.flows.online.read import ViewReader
 from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.batch import batch_of_archive, keyed
 from asof.flows.rows.keys import restored_key
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.online.protocol import Lookup, OnlineTable
 from asof.selection import ViewRead
 from asof.sources.protocol import Input
@@ -55,19 +55,19 @@ class ServedValues:
 
 
 def serve_keys(
-    parts: Parts, snapshot: Snapshot, view: FeatureView, table: OnlineTable, keys: list[bytes]
+    stores: Stores, snapshot: Snapshot, view: FeatureView, table: OnlineTable, keys: list[bytes]
 ) -> ServedValues:
     """Read the keys like serving, in one read, with the offsets that each row has seen."""
 
     def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros, *, needs: Any = ()) -> Any:
         # Of an incomplete row, too, whatever history covers by now: a difference that comes of it is named.
-        return view_as_of(parts, snapshot, read, asked, at), [None] * len(next(iter(asked.values()), [None]))
+        return view_as_of(stores, snapshot, read, asked, at), [None] * len(next(iter(asked.values()), [None]))
 
-    reader = ViewReader(parts, snapshot, whole_view(view), history)
+    reader = ViewReader(stores, snapshot, whole_view(view), history)
     # Read progress first: rows have all events up to it, so a row that lacks one has lost it.
-    reached = progress_of(parts.online, table).reached
-    (found,) = parts.online.read([Lookup(table, keys)])
-    at = parts.clock()
+    reached = progress_of(stores.online, table).reached
+    (found,) = stores.online.read([Lookup(table, keys)])
+    at = stores.clock()
     columns = key_columns(view, keys)
     values: dict[str, list[Any]] = {}
     reader.answer(found, keys=columns, at=at, values=values, windows=None)
@@ -94,27 +94,27 @@ def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: StateRows |
             yield seen
 
 
-def wait_for_archive(parts: Parts, view: FeatureView, seen: Sequence[Vector], *, seconds: float) -> dict[int, int]:
+def wait_for_archive(stores: Stores, view: FeatureView, seen: Sequence[Vector], *, seconds: float) -> dict[int, int]:
     """Wait until the archive has the events that the rows have seen; returns its offsets."""
     wanted: dict[int, int] = {}
     for each in seen:
         wanted = {**wanted, **_joined(wanted, each)}
-    return wait_until_archived(parts, view.source, wanted, seconds=seconds)
+    return wait_until_archived(stores, view.source, wanted, seconds=seconds)
 
 
-def seen_rows(parts: Parts, view: FeatureView, served: ServedValues) -> pa.Table | Input | None:
+def seen_rows(stores: Stores, view: FeatureView, served: ServedValues) -> pa.Table | Input | None:
     """The history that the rows should agree with: for a log, each key's events up to the offsets its row has seen."""
     source = view.source
-    rows = rows_of(parts, source)
+    rows = rows_of(stores, source)
     if not isinstance(source, LogSource) or rows is None:
         return rows
     text = statements.rows_among(
-        [source.raw(key) for key in view.join_keys], view.join_keys, dialect=parts.offline.dialect
+        [source.raw(key) for key in view.join_keys], view.join_keys, dialect=stores.offline.dialect
     )
     inputs = {"archive": rows}
     if view.join_keys:
         inputs["asked"] = _key_table(view, served.keys)
-    table = parts.offline.sql(text, inputs).reader().read_all()
+    table = stores.offline.sql(text, inputs).reader().read_all()
     batch = batch_of_archive(source, table)
     distinct = keyed(view, batch.rows)
     partitions, columns_of = np.unique(batch.partition, return_inverse=True)
@@ -127,14 +127,14 @@ def seen_rows(parts: Parts, view: FeatureView, served: ServedValues) -> pa.Table
 
 
 def features_as_of(
-    parts: Parts, read: ViewRead, served: ServedValues, rows: Any, *, only: Sequence[int] | None = None
+    stores: Stores, read: ViewRead, served: ServedValues, rows: Any, *, only: Sequence[int] | None = None
 ) -> dict[str, list[Any]]:
     """A view's features as of the time of the read, over the given rows: output → values."""
     keys = served.keys if only is None else [served.keys[i] for i in only]
     spine = _key_table(read.view, keys)
     at = pa.repeat(pa.scalar(moment(served.at), pa.timestamp("us", "UTC")), len(keys))
     spine = spine.append_column("asof_at", at) if spine.num_columns else pa.table({"asof_at": at})
-    result = parts.offline.run(PointInTime((read,), "asof_at"), {read.view.source.name: rows}, spine=spine)
+    result = stores.offline.run(PointInTime((read,), "asof_at"), {read.view.source.name: rows}, spine=spine)
     table = result.reader().read_all()
     return {each.output: python_values(table[each.output]) for each in read.features}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from asof.definitions import LogSource, Snapshot
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 
 
-def compact(parts: Parts, snapshot: Snapshot) -> dict[str, Any]:
+def compact(stores: Stores, snapshot: Snapshot) -> dict[str, Any]:
     """Compact small archive files, and delete expired online rows.
 
     Returns:
@@ -18,6 +18,6 @@ def compact(parts: Parts, snapshot: Snapshot) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     for source in snapshot.project.sources.values():
         if isinstance(source, LogSource):
-            answer[source.name] = parts.offline.compact(parts.archive_of(source))
-    answer["expired"] = parts.online.delete_expired(parts.project, parts.clock())
+            answer[source.name] = stores.offline.compact(stores.archive_of(source))
+    answer["expired"] = stores.online.delete_expired(stores.project, stores.clock())
     return answer

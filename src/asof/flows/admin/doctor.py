@@ -21,7 +21,7 @@ from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.training_sets.manifest import saved_training_sets
 from asof.flows.rows.keys import restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Parts, building_generation, current_generation, table_of
+from asof.flows.stores import Stores, building_generation, current_generation, table_of
 from asof.flows.stream.dead_letters import replayed_places
 from asof.flows.stream.status import stream_status
 from asof.log.protocol import UnknownTopic
@@ -59,32 +59,32 @@ Said = tuple[bool, str, str]
 """Whether the component is healthy, a text, and a hint."""
 
 
-def doctor(parts: Parts, *, clock_note: str = "") -> Records[Check]:
+def doctor(stores: Stores, *, clock_note: str = "") -> Records[Check]:
     """Check every component; a failure is a line of the result, never an exception.
 
     Args:
         clock_note: a note on a clock that is not the system's.
     """
-    now = iso(parts.clock())
+    now = iso(stores.clock())
     clock = clock_note.removeprefix("clock: ")
     checks = [Check("clock", True, clock if now in clock else f"{clock} ({now})" if clock else now)]
     loaded: list[Snapshot] = []
-    checks.append(_check("registry", lambda: _registry(parts, loaded)))
-    checks.append(_check("online store", lambda: _online(parts)))
+    checks.append(_check("registry", lambda: _registry(stores, loaded)))
+    checks.append(_check("online store", lambda: _online(stores)))
     if not loaded:
         return Records(Check, checks)
     snapshot = loaded[0]
     for source in snapshot.project.sources.values():
         name = f"source {source.name}"
         if isinstance(source, LogSource):
-            checks.append(_check(name, partial(_log, parts, snapshot, source)))
-            checks.append(_check(f"archive {source.name}", partial(_archive, parts, snapshot, source)))
-            checks.append(_check(f"dead letters {source.name}", partial(_letters, parts, source)))
+            checks.append(_check(name, partial(_log, stores, snapshot, source)))
+            checks.append(_check(f"archive {source.name}", partial(_archive, stores, snapshot, source)))
+            checks.append(_check(f"dead letters {source.name}", partial(_letters, stores, source)))
         else:
-            checks.append(_check(name, partial(_batch_source, parts, snapshot, source)))
+            checks.append(_check(name, partial(_batch_source, stores, snapshot, source)))
     for view in snapshot.project.views.values():
-        checks.append(_check(f"view {view.name}", partial(_view, parts, snapshot, view)))
-    checks.append(_check("training sets", lambda: _training_sets(parts)))
+        checks.append(_check(f"view {view.name}", partial(_view, stores, snapshot, view)))
+    checks.append(_check("training sets", lambda: _training_sets(stores)))
     return Records(Check, checks)
 
 
@@ -97,26 +97,26 @@ def _check(part: str, look: Callable[[], Said]) -> Check:
         return Check(part, False, f"{type(error).__name__}: {error}", "see the full error with --debug")
 
 
-def _online(parts: Parts) -> Said:
-    text, warnings = parts.online.ping(), parts.online.warnings()
+def _online(stores: Stores) -> Said:
+    text, warnings = stores.online.ping(), stores.online.warnings()
     return not warnings, "; ".join([text, *warnings]), "change the server's settings" if warnings else ""
 
 
-def _registry(parts: Parts, loaded: list[Snapshot]) -> Said:
-    snapshot = parts.registry.load(parts.project)
+def _registry(stores: Stores, loaded: list[Snapshot]) -> Said:
+    snapshot = stores.registry.load(stores.project)
     loaded.append(snapshot)
-    where = f" at {parts.registry.place}" if parts.registry.place else ""
+    where = f" at {stores.registry.place}" if stores.registry.place else ""
     if not snapshot.version:
-        return False, f"project {parts.project!r} has nothing applied{where}", "run `asof apply`"
-    (last,) = parts.registry.history(parts.project, 1)
+        return False, f"project {stores.project!r} has nothing applied{where}", "run `asof apply`"
+    (last,) = stores.registry.history(stores.project, 1)
     views = len(snapshot.project.views) + len(snapshot.project.on_demand_views)
     staged = "; an apply is running, or was interrupted" if snapshot.facts.staged else ""
     text = f"version {snapshot.version}{where}, {views} views; last change {iso(last.when)} by {last.who or 'unknown'}"
     return True, text + staged, "run `asof apply` again" if staged else ""
 
 
-def _batch_source(parts: Parts, snapshot: Snapshot, source: Source) -> Said:
-    reader = parts.readers.get(source.type)
+def _batch_source(stores: Stores, snapshot: Snapshot, source: Source) -> Said:
+    reader = stores.readers.get(source.type)
     if reader is None:
         raise SourceError(f"no reader for sources of type {source.type!r}", hint="install the extra that reads it")
     columns = {column.name for column in reader.describe(source)}
@@ -129,19 +129,19 @@ def _batch_source(parts: Parts, snapshot: Snapshot, source: Source) -> Said:
     if reader.counts is not None:
         rows = reader.counts.count(source)
     else:
-        found = rows_of(parts, source)
-        rows = f"{0 if found is None else _count(parts, found)} rows"
+        found = rows_of(stores, source)
+        rows = f"{0 if found is None else _count(stores, found)} rows"
     return True, f"{rows}, {len(columns)} columns", ""
 
 
-def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
+def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
     try:
-        parts.log_of(source).topic_id(source.topic)
+        stores.log_of(source).topic_id(source.topic)
     except UnknownTopic as error:
         if not source.topic_is_ours:
             return False, error.message, "create it there, or check topic= and bootstrap_servers="
         return True, f"topic {source.topic!r} does not exist yet; a worker or the first push creates it", ""
-    status = [each for each in stream_status(parts) if each.source == source.name]
+    status = [each for each in stream_status(stores) if each.source == source.name]
     lag = sum(each.lag for each in status)
     bounds = ", ".join(f"{each.topic}/{each.partition} {each.first}..{each.next - 1}" for each in status)
     gaps = snapshot.facts.gaps.get(source.name, ())
@@ -151,16 +151,16 @@ def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
     return True, text, "run `asof stream run`" if lag else ""
 
 
-def _archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
-    archive = parts.archive_of(source)
-    if ahead := _ahead_of_archive(parts, snapshot, source):
+def _archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
+    archive = stores.archive_of(source)
+    if ahead := _ahead_of_archive(stores, snapshot, source):
         text = f"events in the online rows of {ahead} are missing here, and so in training"
         return False, text, "run `asof stream run` to archive what the log still has, or restore the archive"
-    found = parts.offline.rows(archive)
-    version = parts.offline.version(archive)
+    found = stores.offline.rows(archive)
+    version = stores.offline.version(archive)
     if found is None:
         return True, f"version {version}, no rows" if version >= 0 else "not created yet", ""
-    text = f"version {version}, {_count(parts, found)} rows"
+    text = f"version {version}, {_count(stores, found)} rows"
     if not isinstance(found, Files):
         return True, text, ""
     sizes = [Path(path).stat().st_size for path in found.paths]
@@ -169,31 +169,31 @@ def _archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
     return small < _MANY_SMALL_FILES, text, "run `asof compact`" if small >= _MANY_SMALL_FILES else ""
 
 
-def _ahead_of_archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> str:
+def _ahead_of_archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> str:
     """A view whose progress is beyond the archive, which is written first: the archive was lost or replaced."""
-    tables = parts.online.tables(parts.project)
+    tables = stores.online.tables(stores.project)
     for view in snapshot.project.views_of(source.name):
         generation = current_generation(snapshot, view) if view.online else None
-        if generation is None or table_of(parts.project, view, generation) not in tables:
+        if generation is None or table_of(stores.project, view, generation) not in tables:
             continue
-        fed = _fed_up_to(parts, view, generation)
+        fed = _fed_up_to(stores, view, generation)
         # Read progress before the archive, so that a worker that writes in between does not look like a loss.
-        archived = parts.offline.offsets(parts.archive_of(source), list(fed))
+        archived = stores.offline.offsets(stores.archive_of(source), list(fed))
         if any(offset > archived[each] for each, offset in fed.items()):
             return f"view {view.name!r}"
     return ""
 
 
-def _letters(parts: Parts, source: LogSource) -> Said:
-    found = parts.offline.rows(Archive(parts.project, source.name, "letters"))
+def _letters(stores: Stores, source: LogSource) -> Said:
+    found = stores.offline.rows(Archive(stores.project, source.name, "letters"))
     if found is None:
         return True, "none", ""
-    count, replayed = _count(parts, found), len(replayed_places(parts, source))
+    count, replayed = _count(stores, found), len(replayed_places(stores, source))
     text = f"{count} dead letters" + (f", {replayed} of them replayed" if replayed else "")
     return True, text if count else "none", f"run `asof dead-letters list {source.name}`" if count > replayed else ""
 
 
-def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
+def _view(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Said:
     if not view.online:
         return True, "offline only", ""
     generation = current_generation(snapshot, view)
@@ -205,41 +205,41 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
         return False, f"generation {generation} is an earlier Asof's, which orders rows otherwise", "run `asof apply`"
     if not has_shape_of(generation, view):
         return False, f"generation {generation} is of an earlier definition", f"run `asof rebuild {view.name}`"
-    if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
+    if table_of(stores.project, view, generation) not in stores.online.tables(stores.project):
         step = "rebuild" if view.source.is_log else "materialize"
         return False, f"the online rows of generation {generation} are lost", f"run `asof {step} {view.name}`"
-    if not view.source.is_log and lost_rows(parts, snapshot, view, generation):
+    if not view.source.is_log and lost_rows(stores, snapshot, view, generation):
         return False, "the online store has lost rows of the last run", f"run `asof materialize {view.name}`"
     texts, hints = [f"generation {generation}"], list[str]()
     if building := building_generation(snapshot, view):
         texts.append(f"{building} is being built")
     if isinstance(view.source, LogSource):
-        texts.append(_progress_text(parts, view, view.source, generation))
+        texts.append(_progress_text(stores, view, view.source, generation))
     else:
         texts.append(_materialized_text(snapshot, view, generation, hints))
-    overflowed, incomplete, seen = _flags(parts, view, generation)
+    overflowed, incomplete, seen = _flags(stores, view, generation)
     texts.append(f"{seen} rows" if seen < _SCANNED_ROWS else f"at least {seen} rows")
     if incomplete:
         texts.append(f"{incomplete} keys have sessions that need a recomputation after a late event")
         hints.append("run `asof stream run`, which recomputes them")
     if overflowed:
         named = some(overflowed, _NAMED)
-        texts.append(f"{len(overflowed)} keys have rows above {parts.max_row_bytes} bytes and return null: {named}")
+        texts.append(f"{len(overflowed)} keys have rows above {stores.max_row_bytes} bytes and return null: {named}")
         hints.append("use shorter windows or longer hops for this view, or raise max_row_bytes and rebuild")
     return not overflowed and not any("asof materialize" in hint for hint in hints), "; ".join(texts), "; ".join(hints)
 
 
-def _progress_text(parts: Parts, view: FeatureView, source: LogSource, generation: str) -> str:
+def _progress_text(stores: Stores, view: FeatureView, source: LogSource, generation: str) -> str:
     """How far the archive the rows are fed."""
-    fed = _fed_up_to(parts, view, generation)
-    archived = parts.offline.offsets(parts.archive_of(source), list(fed))
+    fed = _fed_up_to(stores, view, generation)
+    archived = stores.offline.offsets(stores.archive_of(source), list(fed))
     behind = sum(max(offset - fed[each], 0) for each, offset in archived.items())
     return f"{behind} archived events are not fed yet" if behind else "fed as far as the archive"
 
 
-def _fed_up_to(parts: Parts, view: FeatureView, generation: str) -> dict[int, int]:
+def _fed_up_to(stores: Stores, view: FeatureView, generation: str) -> dict[int, int]:
     """Each partition's last offset that is in the rows."""
-    reached = progress_of(parts.online, table_of(parts.project, view, generation)).reached
+    reached = progress_of(stores.online, table_of(stores.project, view, generation)).reached
     return {each: offset for each, offset in reached.items() if each != HISTORY}
 
 
@@ -252,13 +252,13 @@ def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, h
     return text + (f", {run.overflowed} of them too big" if run.overflowed else "")
 
 
-def _flags(parts: Parts, view: FeatureView, generation: str) -> tuple[list[str], int, int]:
+def _flags(stores: Stores, view: FeatureView, generation: str) -> tuple[list[str], int, int]:
     """Keys whose rows passed their limit, how many are incomplete, and how many rows were looked at."""
-    table = table_of(parts.project, view, generation)
+    table = table_of(stores.project, view, generation)
     layout = layout_of(view, generation) if view.is_aggregated else None
     overflowed: list[str] = []
     incomplete = seen = 0
-    for page in pages_of(parts, table, most_rows=_SCANNED_ROWS):
+    for page in pages_of(stores, table, most_rows=_SCANNED_ROWS):
         seen += len(page)
         if layout is not None:
             state = decode(layout, [row[1] for row in page])
@@ -271,14 +271,14 @@ def _key_text(view: FeatureView, key: bytes) -> str:
     return ", ".join(f"{name}={value}" for name, value in restored_key(view.key_fields, key_values(key)).items())
 
 
-def _training_sets(parts: Parts) -> Said:
-    saved = [each for _, each in sorted(saved_training_sets(parts).items())]
-    gone = [each.name for each in saved if parts.offline.load_table(parts.project, each.table) is None]
+def _training_sets(stores: Stores) -> Said:
+    saved = [each for _, each in sorted(saved_training_sets(stores).items())]
+    gone = [each.name for each in saved if stores.offline.load_table(stores.project, each.table) is None]
     if gone:
         return False, f"the rows of {some(gone)} are gone from the offline store", "restore it, or save them again"
     return True, f"{len(saved)} saved" if saved else "none", ""
 
 
-def _count(parts: Parts, rows: Any) -> int:
-    table = parts.offline.sql(statements.count_rows("source"), {"source": rows}).reader().read_all()
+def _count(stores: Stores, rows: Any) -> int:
+    table = stores.offline.sql(statements.count_rows("source"), {"source": rows}).reader().read_all()
     return int(table.column(0)[0].as_py())

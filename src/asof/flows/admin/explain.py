@@ -24,7 +24,7 @@ from asof.flows.offline.read import read_history
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.batch import input_schema
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
-from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stores import Stores, current_generation, table_of
 from asof.online.protocol import Lookup
 from asof.results import Result, Row, rows_of
 from asof.selection import Derivation, Selection, ViewRead, select
@@ -85,7 +85,7 @@ class Explanation(Result[Row]):
 
 
 def explain(
-    parts: Parts,
+    stores: Stores,
     snapshot: Snapshot,
     reference: str,
     key: Mapping[str, Any],
@@ -110,23 +110,23 @@ def explain(
     if len(selection.outputs) != 1:
         names = [output.reference for output in selection.outputs]
         raise RequestError(f"{reference!r} names {len(names)} features", hint=f"name one of them, such as {names[0]!r}")
-    now = parts.clock() if at is None else at
-    value = _value(parts, snapshot, selection, key, now, known_at)
+    now = stores.clock() if at is None else at
+    value = _value(stores, snapshot, selection, key, now, known_at)
     output = selection.outputs[0]
     for derivation in selection.derivations:
         if output.column in [column for _, column in derivation.outputs]:
             return _of_function(
-                parts, snapshot, derivation, output.reference, key, value, at=at, now=now, known_at=known_at
+                stores, snapshot, derivation, output.reference, key, value, at=at, now=now, known_at=known_at
             )
     (read,) = [each for each in selection.reads if output.column in [feature.output for feature in each.features]]
-    made = _of_view(parts, read, output.reference, key, value, at=now, known_at=known_at)
+    made = _of_view(stores, read, output.reference, key, value, at=now, known_at=known_at)
     if at is None and read.view.online:
-        return _with_online(parts, snapshot, selection, read, made)
+        return _with_online(stores, snapshot, selection, read, made)
     return made
 
 
 def _value(
-    parts: Parts, snapshot: Snapshot, selection: Selection, key: Mapping[str, Any], at: Micros, known_at: KnownAt
+    stores: Stores, snapshot: Snapshot, selection: Selection, key: Mapping[str, Any], at: Micros, known_at: KnownAt
 ) -> Any:
     columns = {}
     fields = [*selection.keys, *selection.request_fields]
@@ -143,16 +143,16 @@ def _value(
             hint=nearest(unknown[0], columns) or f"give {[field.name for field in fields]}",
         )
     columns[TIME] = pa.array([moment(at)], _TIMES)
-    answer = read_history(parts, snapshot, selection, pa.table(columns), known_at=known_at).table()
+    answer = read_history(stores, snapshot, selection, pa.table(columns), known_at=known_at).table()
     return answer[selection.outputs[0].name][0].as_py()
 
 
 def _of_view(
-    parts: Parts, read: ViewRead, reference: str, key: Mapping[str, Any], value: Any, *, at: Micros, known_at: KnownAt
+    stores: Stores, read: ViewRead, reference: str, key: Mapping[str, Any], value: Any, *, at: Micros, known_at: KnownAt
 ) -> Explanation:
     view = read.view
     own = {field.name: key[column] for field, column in zip(view.key_fields, read.keys, strict=True)}
-    rows = rows_of_key(parts, view, plain_key(view.key_fields, own))
+    rows = rows_of_key(stores, view, plain_key(view.key_fields, own))
     t = at - view.delay
     why = np.full(len(rows.batch), "", dtype=object)
     if known_at is not None and known_at is not False:
@@ -163,7 +163,7 @@ def _of_view(
     name = reference.partition(":")[2]
     if view.is_aggregated:
         made = next(each for each in view.aggregations if each.name == name)
-        table, lines = _windowed(parts, view, made, rows, why, t)
+        table, lines = _windowed(stores, view, made, rows, why, t)
     else:
         table, lines = _latest(view, name, rows, why, t)
     if view.delay:
@@ -198,7 +198,7 @@ def _latest(
 
 
 def _windowed(
-    parts: Parts, view: FeatureView, made: Aggregation, rows: KeyRows, why: npt.NDArray[Any], t: Micros
+    stores: Stores, view: FeatureView, made: Aggregation, rows: KeyRows, why: npt.NDArray[Any], t: Micros
 ) -> tuple[pa.Table, list[str]]:
     times = rows.batch.event_time
     exclusive = view.boundary == "exclusive"
@@ -217,7 +217,7 @@ def _windowed(
     elif isinstance(made.window, Session):
         lines = [f"{what} over {made.window}: {_session(times, seen, why, t, made.window.gap)}."]
     in_window = why == ""
-    values, kept = _evaluated(parts, view, made, rows.batch.rows)
+    values, kept = _evaluated(stores, view, made, rows.batch.rows)
     why[in_window & ~kept] = "where is false"
     if values is not None:
         missing = values.is_null().to_numpy(zero_copy_only=False)
@@ -249,7 +249,7 @@ def _session(
 
 
 def _evaluated(
-    parts: Parts, view: FeatureView, made: Aggregation, rows: pa.Table
+    stores: Stores, view: FeatureView, made: Aggregation, rows: pa.Table
 ) -> tuple[pa.Array | None, npt.NDArray[np.bool_]]:
     """The aggregate's values (None: it counts rows), and the mask of rows for which its `where` is true."""
     schema = input_schema(view) or {}
@@ -257,12 +257,12 @@ def _evaluated(
     kept = np.ones(rows.num_rows, dtype=bool)
     if not texts:
         return None, kept
-    sql = {name: print_sql(parse(text), parts.offline.batch_dialect, schema=schema) for name, text in texts.items()}
+    sql = {name: print_sql(parse(text), stores.offline.batch_dialect, schema=schema) for name, text in texts.items()}
     fitted = rows.select([name for name in rows.column_names if name in schema])
     for name in fitted.column_names:
         place = fitted.schema.get_field_index(name)
         fitted = fitted.set_column(place, name, fit(fitted[name], schema[name])[0])
-    found = parts.offline.evaluate(fitted, sql)
+    found = stores.offline.evaluate(fitted, sql)
     if "kept" in sql:
         kept = found["kept"].combine_chunks().fill_null(False).to_numpy(zero_copy_only=False)
     values = found["value"].combine_chunks() if "value" in sql else None
@@ -296,7 +296,7 @@ def _shown(rows: KeyRows, columns: Mapping[str, Any], marks: Mapping[str, Any]) 
 
 
 def _of_function(
-    parts: Parts, snapshot: Snapshot, derivation: Derivation, reference: str, key: Mapping[str, Any], value: Any, *,
+    stores: Stores, snapshot: Snapshot, derivation: Derivation, reference: str, key: Mapping[str, Any], value: Any, *,
     at: Micros | None, now: Micros, known_at: KnownAt,
 ) -> Explanation:  # fmt: skip
     """An on-demand feature: its inputs, each explained."""
@@ -309,7 +309,7 @@ def _of_function(
     for name, column in derivation.inputs:
         if column in by_column:
             read, feature = by_column[column]
-            made = _input(parts, snapshot, read, feature.name, key, at=now, known_at=known_at)
+            made = _input(stores, snapshot, read, feature.name, key, at=now, known_at=known_at)
             inputs.append(made)
             place, found, why = made.reference, made.value, "a feature"
         elif column in derived:
@@ -327,17 +327,17 @@ def _of_function(
 
 
 def _input(
-    parts: Parts, snapshot: Snapshot, read: ViewRead, feature: str, key: Mapping[str, Any], *, at: Micros,
+    stores: Stores, snapshot: Snapshot, read: ViewRead, feature: str, key: Mapping[str, Any], *, at: Micros,
     known_at: KnownAt,
 ) -> Explanation:  # fmt: skip
     selection = select(snapshot, f"{read.view.name}:{feature}", full_feature_names=True)
     own = {field.name: key[column] for field, column in zip(read.view.key_fields, read.keys, strict=True)}
-    value = _value(parts, snapshot, selection, own, at, known_at)
-    return _of_view(parts, selection.reads[0], f"{read.view.name}:{feature}", own, value, at=at, known_at=known_at)
+    value = _value(stores, snapshot, selection, own, at, known_at)
+    return _of_view(stores, selection.reads[0], f"{read.view.name}:{feature}", own, value, at=at, known_at=known_at)
 
 
 def _with_online(
-    parts: Parts, snapshot: Snapshot, selection: Selection, read: ViewRead, made: Explanation
+    stores: Stores, snapshot: Snapshot, selection: Selection, read: ViewRead, made: Explanation
 ) -> Explanation:
     """Add the current online value to an explanation."""
     view = read.view
@@ -349,10 +349,10 @@ def _with_online(
     if generation is None:
         text = "Online: the view has no rows yet; run `asof materialize` or the stream worker."
         return _replaced(made, {"value": None, "status": "NOT_FOUND", "event_time": None, "offsets": {}}, text)
-    response, _ = OnlineReader(parts, snapshot, selection, history=history).read([dict(made.key)], at=micros(made.at))
+    response, _ = OnlineReader(stores, snapshot, selection, history=history).read([dict(made.key)], at=micros(made.at))
     name = selection.outputs[0].name
     plain = plain_key(view.key_fields, {f.name: made.key[column] for f, column in zip(view.key_fields, read.keys)})
-    ((row,),) = parts.online.read([Lookup(table_of(parts.project, view, generation), [key_bytes(plain)])])
+    ((row,),) = stores.online.read([Lookup(table_of(stores.project, view, generation), [key_bytes(plain)])])
     offsets: dict[int, int] = {}
     notes = []
     if row is not None and view.is_aggregated:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from asof.definitions import Entity, Snapshot
 from asof.errors import NotFound, nearest
 from asof.flows.rows.archive import with_arrival
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.offline.protocol import ARRIVAL_COLUMNS, Archive
 from asof.online_response import OnlineResponse
 from asof.sql import archive as statements
@@ -22,9 +22,9 @@ SERVED_AT = "served_at"
 """Column with the time of the read."""
 
 
-def archive_of(parts: Parts, service: str) -> Archive:
+def archive_of(stores: Stores, service: str) -> Archive:
     """The archive of a service's served features."""
-    return Archive(parts.project, PREFIX + service)
+    return Archive(stores.project, PREFIX + service)
 
 
 class ServedRows:
@@ -34,8 +34,8 @@ class ServedRows:
         partition: unique to this process; a restarted process has a new one.
     """
 
-    def __init__(self, parts: Parts, partition: int) -> None:
-        self._parts = parts
+    def __init__(self, stores: Stores, partition: int) -> None:
+        self._stores = stores
         self._partition = partition
         self._next: dict[str, int] = {}
 
@@ -45,16 +45,16 @@ class ServedRows:
         Raises:
             StorageError: the archive cannot be written; a retry writes nothing twice.
         """
-        archive = archive_of(self._parts, service)
+        archive = archive_of(self._stores, service)
         rows = pa.concat_tables([_table(each) for each in responses], promote_options="default")
         first = self._next.get(service, 0)
         last = first + rows.num_rows - 1
         numbers = range(first, last + 1)
         rows = with_arrival(
-            rows, partition=[self._partition] * rows.num_rows, offset=list(numbers), ingested_at=self._parts.clock()
+            rows, partition=[self._partition] * rows.num_rows, offset=list(numbers), ingested_at=self._stores.clock()
         )
-        self._parts.offline.create(archive, rows.schema)
-        self._parts.offline.append(archive, rows, {self._partition: last})
+        self._stores.offline.create(archive, rows.schema)
+        self._stores.offline.append(archive, rows, {self._partition: last})
         self._next[service] = last + 1
         return rows.num_rows
 
@@ -73,46 +73,46 @@ def _table(response: OnlineResponse) -> pa.Table:
     return pa.table(columns)
 
 
-def served_features(parts: Parts, service: str) -> pa.Table:
+def served_features(stores: Stores, service: str) -> pa.Table:
     """The feature log of a service: keys, request values, `view__feature` columns and `served_at`, in order.
 
     Raises:
         NotFound: the service has no feature log.
     """
-    rows = parts.offline.rows(archive_of(parts, service))
+    rows = stores.offline.rows(archive_of(stores, service))
     if rows is None:
-        kept = [name.removeprefix(PREFIX) for name in _kept(parts)]
+        kept = [name.removeprefix(PREFIX) for name in _kept(stores)]
         raise NotFound(
             f"service {service!r} has no feature log",
             hint=nearest(service, kept) or "set server.feature_log_share, and restart the server",
         )
-    table = parts.offline.sql(statements.served_rows(SERVED_AT), {"served": rows}).reader().read_all()
+    table = stores.offline.sql(statements.served_rows(SERVED_AT), {"served": rows}).reader().read_all()
     return table.drop_columns([name for name in table.column_names if name in ARRIVAL_COLUMNS])
 
 
-def forget_served(parts: Parts, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any]) -> dict[str, int]:
+def forget_served(stores: Stores, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any]) -> dict[str, int]:
     """Remove a key from all feature logs; returns service → number of rows."""
     removed: dict[str, int] = {}
-    for name in _kept(parts):
-        archive = Archive(parts.project, name)
-        rows = parts.offline.rows(archive)
+    for name in _kept(stores):
+        archive = Archive(stores.project, name)
+        rows = stores.offline.rows(archive)
         if rows is None:
             continue
         text = statements.served_rows(SERVED_AT, describe_only=True)
-        columns = set(parts.offline.sql(text, {"served": rows}).schema.names)
+        columns = set(stores.offline.sql(text, {"served": rows}).schema.names)
         service = snapshot.project.services.get(name.removeprefix(PREFIX))
         maps = [dict(part.join_key_map) for part in service.features] if service is not None else []
         for names in {tuple(each.get(key, key) for key in entity.join_keys) for each in (*maps, {})}:
             if set(names) <= columns:
                 chosen = {column: values[key] for column, key in zip(names, entity.join_keys, strict=True)}
-                count = parts.offline.forget(archive, chosen)
+                count = stores.offline.forget(archive, chosen)
                 if count:
                     removed[name.removeprefix(PREFIX)] = removed.get(name.removeprefix(PREFIX), 0) + count
     return removed
 
 
-def _kept(parts: Parts) -> list[str]:
-    return [name for name in parts.offline.names(parts.project, "events") if name.startswith(PREFIX)]
+def _kept(stores: Stores) -> list[str]:
+    return [name for name in stores.offline.names(stores.project, "events") if name.startswith(PREFIX)]
 
 
 __all__ = ["SERVED_AT", "ServedRows", "archive_of", "forget_served", "served_features"]

@@ -17,7 +17,7 @@ from asof.flows.offline.training_sets.manifest import open_training_set, saved_t
 from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.dead_letters import letter_id
 from asof.flows.stream.event_ids import EVENTS
 from asof.flows.stream.numbering import log_partitions
@@ -36,7 +36,7 @@ _LETTERS_SHOWN = 20
 _decode = msgspec.json.Decoder().decode
 
 
-def forget(parts: Parts, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S) -> dict[str, Any]:
+def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S) -> dict[str, Any]:
     """Remove a key's messages from the logs, its events from archives, its online rows and its dead letters.
 
     Logs are erased first, so that no worker reads the key again. Then it waits until workers have archived what they
@@ -69,15 +69,15 @@ def forget(parts: Parts, snapshot: Snapshot, entity: str, key: Any, *, wait_s: f
     logs = _logs(snapshot, found)
     matchers = {source.name: _Matcher(source, fields, values) for source, fields in logs}
     for source, _ in logs:
-        _erase(parts, source, matchers[source.name], report)
+        _erase(stores, source, matchers[source.name], report)
     for source, fields in logs:
-        _settle(parts, snapshot, source, report, seconds=wait_s)
-        _forget_events(parts, source, fields, matchers[source.name], report)
-    _forget_online(parts, snapshot, found, values, report)
-    served = forget_served(parts, snapshot, found, values)
+        _settle(stores, snapshot, source, report, seconds=wait_s)
+        _forget_events(stores, source, fields, matchers[source.name], report)
+    _forget_online(stores, snapshot, found, values, report)
+    served = forget_served(stores, snapshot, found, values)
     if served:
         report["served"] = served
-    report["training_sets"] = _training_sets(parts, found, values)
+    report["training_sets"] = _training_sets(stores, found, values)
     read = {view.source.name for view in snapshot.project.views.values() if found in view.entities}
     report["sources"] = sorted(read - {source.name for source, _ in logs})
     if report["sources"]:
@@ -157,8 +157,8 @@ class _Matcher:
         return found is not None and str(found) == str(self.wanted[field.name])
 
 
-def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str, Any]) -> None:
-    for log, topic, _ in topics_of(parts, source):
+def _erase(stores: Stores, source: LogSource, matcher: _Matcher, report: dict[str, Any]) -> None:
+    for log, topic, _ in topics_of(stores, source):
         try:
             report["log"][topic] = log.erase(topic, matcher)
         except UnknownTopic:
@@ -167,12 +167,12 @@ def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str,
             report["notes"].append(f"topic {topic!r} still has messages of the key: {error.message}")
 
 
-def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
+def _settle(stores: Stores, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
     """Wait until messages that workers read before the erasure are archived, so that they can be removed there."""
     epoch = snapshot.facts.epoch_of(source.name)
-    held = log_partitions(parts, source, epoch=epoch)
+    held = log_partitions(stores, source, epoch=epoch)
     wanted: dict[int, int] = {each.archived_as: each.after - 1 for each in held if each.after > each.first}
-    archived = wait_until_archived(parts, source, wanted, seconds=seconds)
+    archived = wait_until_archived(stores, source, wanted, seconds=seconds)
     behind = sum(max(last - archived[each], 0) for each, last in wanted.items())
     if behind:
         report["notes"].append(
@@ -182,45 +182,45 @@ def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[st
 
 
 def _forget_events(
-    parts: Parts, source: LogSource, fields: Sequence[Field], matcher: _Matcher, report: dict[str, Any]
+    stores: Stores, source: LogSource, fields: Sequence[Field], matcher: _Matcher, report: dict[str, Any]
 ) -> None:
-    archive, letters = parts.archive_of(source), parts.letters_of(source)
+    archive, letters = stores.archive_of(source), stores.letters_of(source)
     columns = {source.raw(field.name): matcher.wanted[field.name] for field in fields}
-    report["archive"][source.name] = parts.offline.forget(archive, columns)
-    rows = parts.offline.rows(letters)
+    report["archive"][source.name] = stores.offline.forget(archive, columns)
+    rows = stores.offline.rows(letters)
     if rows is None:
         return
     found: dict[int, list[int]] = {}
-    for batch in parts.offline.sql(statements.letter_values(), {"letters": rows}).reader(10_000):
+    for batch in stores.offline.sql(statements.letter_values(), {"letters": rows}).reader(10_000):
         for partition, offset, value in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if matcher(None, value):
                 found.setdefault(partition, []).append(offset)
             elif len(report["undecided_letters"]) < _LETTERS_SHOWN and matcher.is_undecided(value):
                 report["undecided_letters"].append(letter_id(source.name, (partition, offset)))
     report["dead_letters"][source.name] = sum(
-        parts.offline.forget(letters, {"partition": partition, "offset": offsets})
+        stores.offline.forget(letters, {"partition": partition, "offset": offsets})
         for partition, offsets in found.items()
     )
 
 
 def _forget_online(
-    parts: Parts, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any], report: dict[str, Any]
+    stores: Stores, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any], report: dict[str, Any]
 ) -> None:
     """Delete the online rows of the key, in all generations of the entity's views."""
-    for table in parts.online.tables(parts.project):
+    for table in stores.online.tables(stores.project):
         if table.view.endswith(EVENTS):
             continue  # a table of event IDs, which has no keys
         view = snapshot.project.views.get(table.view)
         if view is None:
             report["notes"].append(f"online rows of {table.view!r} were not checked: the view is not applied")
         elif entity in view.entities:
-            keys = _online_keys(parts, table, view, entity, values)
-            done = parts.online.delete(table, keys) if keys else 0
+            keys = _online_keys(stores, table, view, entity, values)
+            done = stores.online.delete(table, keys) if keys else 0
             report["online"][view.name] = report["online"].get(view.name, 0) + done
 
 
 def _online_keys(
-    parts: Parts, table: OnlineTable, view: FeatureView, entity: Entity, values: Mapping[str, Any]
+    stores: Stores, table: OnlineTable, view: FeatureView, entity: Entity, values: Mapping[str, Any]
 ) -> list[bytes]:
     fields = [field for field in view.key_fields if field.name in entity.join_keys]
     plain = plain_key(fields, {field.name: values[field.name] for field in fields})
@@ -228,15 +228,15 @@ def _online_keys(
         return [key_bytes(plain)]
     places = [view.join_keys.index(field.name) for field in fields]
     return [
-        row[0] for page in pages_of(parts, table) for row in page
+        row[0] for page in pages_of(stores, table) for row in page
         if [key_values(row[0])[place] for place in places] == plain
     ]  # fmt: skip
 
 
-def _training_sets(parts: Parts, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _training_sets(stores: Stores, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Name and number of rows of each saved training set with the key."""
     holding = []
-    for _, saved in sorted(saved_training_sets(parts).items()):
+    for _, saved in sorted(saved_training_sets(stores).items()):
         # A view may map a join key to a column with another name.
         mapped = [each.join_key_map or {} for each in saved.projections] + [{}]
         sets = {tuple(names.get(key, key) for key in entity.join_keys) for names in mapped}
@@ -244,7 +244,7 @@ def _training_sets(parts: Parts, entity: Entity, values: Mapping[str, Any]) -> l
         if not sets:
             continue
         try:
-            reader = open_training_set(parts, saved)
+            reader = open_training_set(stores, saved)
         except NotFound:
             continue
         rows = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from asof.defaults import HISTORY_COMMITS
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.results import Record, Records
 from asof.timing import moment
 
@@ -27,9 +27,9 @@ class AppliedVersion(Record):
     summary: str
 
 
-def applied_versions(parts: Parts, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
+def applied_versions(stores: Stores, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
     """The newest versions first; without those that a worker or a run made of its own progress."""
-    commits = parts.registry.history(parts.project, limit, facts=False)
+    commits = stores.registry.history(stores.project, limit, facts=False)
     return Records(
         AppliedVersion,
         [AppliedVersion(each.version, each.who, moment(each.when), each.note, each.summary) for each in commits],

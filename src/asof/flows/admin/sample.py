@@ -22,7 +22,7 @@ from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stores import Stores, current_generation, table_of
 from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
 from asof.timing import moment
@@ -35,7 +35,7 @@ Functions = Callable[[Selection], Selection]
 
 
 def sample(
-    parts: Parts,
+    stores: Stores,
     snapshot: Snapshot,
     name: str,
     *,
@@ -81,10 +81,10 @@ def sample(
             raise RequestError(
                 f"{asked}: source {name!r} has rows, but no entities", hint="sample one of its views", arguments=[asked]
             )
-        return _source_rows(parts, source, n=n, seed=seed)
+        return _source_rows(stores, source, n=n, seed=seed)
     view = project.views.get(name) if name not in project.services else None
     if view is not None and not view.is_aggregated and by == "rows" and not online:
-        return _latest_rows(parts, view, n=n, seed=seed)
+        return _latest_rows(stores, view, n=n, seed=seed)
     selection = functions(select(snapshot, name, full_feature_names=view is None and _collides(snapshot, name)))
     if selection.request_fields:
         names = [field.name for field in selection.request_fields]
@@ -92,14 +92,14 @@ def sample(
             f"{name!r} needs the request values {names}, which samples do not have", hint="sample the views it reads"
         )
     if online:
-        return _online(parts, snapshot, selection, n=n, seed=seed)
+        return _online(stores, snapshot, selection, n=n, seed=seed)
     if by == "rows":
-        spine = _spine_of_rows(parts, selection, n=n, seed=seed)
+        spine = _spine_of_rows(stores, selection, n=n, seed=seed)
     else:
-        spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(parts, read)))
-        now = pa.scalar(moment(parts.clock()), _TIMES)
+        spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(stores, read)))
+        now = pa.scalar(moment(stores.clock()), _TIMES)
         spine = spine.append_column(TIME, pa.repeat(now, spine.num_rows))
-    return read_history(parts, snapshot, selection, spine).table()
+    return read_history(stores, snapshot, selection, spine).table()
 
 
 def smallest_keys(keys: Iterable[bytes], n: int, seed: int) -> list[bytes]:
@@ -108,34 +108,34 @@ def smallest_keys(keys: Iterable[bytes], n: int, seed: int) -> list[bytes]:
     return [key for _, key in distinct]
 
 
-def scanned_keys(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Iterator[list[bytes]]:
+def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Iterator[list[bytes]]:
     """The keys of a view's online rows, in pages."""
-    table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
-    for page in pages_of(parts, table):
+    table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
+    for page in pages_of(stores, table):
         yield [row[0] for row in page]
 
 
-def _online(parts: Parts, snapshot: Snapshot, selection: Selection, *, n: int, seed: int) -> pa.Table:
-    found = _entities(selection, n, seed, lambda read: scanned_keys(parts, snapshot, read.view))
+def _online(stores: Stores, snapshot: Snapshot, selection: Selection, *, n: int, seed: int) -> pa.Table:
+    found = _entities(selection, n, seed, lambda read: scanned_keys(stores, snapshot, read.view))
 
     def history(read: ViewRead, keys: dict[str, list[Any]], at: int, *, needs: Sequence[Mapping[int, int]] = ()) -> Any:
-        refuse_incomplete_rows(parts, read, keys, needs)
-        return view_as_of(parts, snapshot, read, keys, at), [None] * len(next(iter(keys.values()), [None]))
+        refuse_incomplete_rows(stores, read, keys, needs)
+        return view_as_of(stores, snapshot, read, keys, at), [None] * len(next(iter(keys.values()), [None]))
 
-    reader = OnlineReader(parts, snapshot, selection, history=history)
+    reader = OnlineReader(stores, snapshot, selection, history=history)
     rows = found if found else [{}] if not selection.keys else {field.name: [] for field in selection.keys}
-    response, _ = reader.read(rows, at=parts.clock())
+    response, _ = reader.read(rows, at=stores.clock())
     return response.to_arrow()
 
 
-def _keys_in_history(parts: Parts, read: ViewRead) -> Iterator[list[bytes]]:
+def _keys_in_history(stores: Stores, read: ViewRead) -> Iterator[list[bytes]]:
     """The packed keys of a view's source, in batches."""
     view = read.view
-    rows = rows_of(parts, view.source)
+    rows = rows_of(stores, view.source)
     if rows is None or not view.join_keys:
         return
     text = statements.distinct_keys([view.source.raw(key) for key in view.join_keys])
-    for batch in parts.offline.sql(text, {"source": rows}).reader():
+    for batch in stores.offline.sql(text, {"source": rows}).reader():
         pairs = zip(batch.columns, view.key_fields, strict=True)
         plain = [plain_values(fit(column, field.dtype)[0], field.dtype) for column, field in pairs]
         yield [key_bytes(values) for values in zip(*plain, strict=True)]
@@ -172,7 +172,7 @@ def _frame(selection: Selection, columns: dict[str, list[Any]]) -> pa.Table:
     return pa.table({field.name: pa.array(columns[field.name], field.dtype.arrow()) for field in selection.keys})
 
 
-def _spine_of_rows(parts: Parts, selection: Selection, *, n: int, seed: int) -> pa.Table:
+def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int) -> pa.Table:
     """Keys and event times of n of the rows that the selection's views read."""
     widest = max(selection.reads, key=lambda read: len(read.keys))
     others = [read for read in selection.reads if read.keys == widest.keys]
@@ -181,7 +181,7 @@ def _spine_of_rows(parts: Parts, selection: Selection, *, n: int, seed: int) -> 
         view = read.view
         named = dict(zip(read.keys, view.join_keys, strict=True))
         named[TIME] = view.source.renamed(view.source.timestamp_field)
-        rows, marks = sampled_rows(parts, view.source, named, n=n, seed=seed + number, required=list(named))
+        rows, marks = sampled_rows(stores, view.source, named, n=n, seed=seed + number, required=list(named))
         for key, field in zip(read.keys, view.key_fields, strict=True):
             rows = rows.set_column(rows.schema.get_field_index(key), key, fit(rows[key], field.dtype)[0])
         pieces.append(_with_time(rows, TIME, view.source))
@@ -190,32 +190,32 @@ def _spine_of_rows(parts: Parts, selection: Selection, *, n: int, seed: int) -> 
     spine = pa.concat_tables(pieces).take(pa.array(order))
     missing = [field for field in selection.keys if field.name not in spine.column_names]
     if missing:
-        found = _entities(selection, n, seed, lambda read: _keys_in_history(parts, read))
+        found = _entities(selection, n, seed, lambda read: _keys_in_history(stores, read))
         for field in missing:
             values = list(islice(cycle(found[field.name]), spine.num_rows))
             spine = spine.slice(0, len(values)).append_column(field.name, pa.array(values, field.dtype.arrow()))
     return spine
 
 
-def _latest_rows(parts: Parts, view: FeatureView, *, n: int, seed: int) -> pa.Table:
+def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int) -> pa.Table:
     """Rows of a view's source: keys, event time, features, in the declared types."""
     source = view.source
     names = [*view.join_keys, *view.feature_names]
     named = {**{name: name for name in names}, TIME: source.renamed(source.timestamp_field)}
-    rows, _ = sampled_rows(parts, source, named, n=n, seed=seed, required=[*view.join_keys, TIME])
+    rows, _ = sampled_rows(stores, source, named, n=n, seed=seed, required=[*view.join_keys, TIME])
     for field in (*view.key_fields, *view.features):
         place = rows.schema.get_field_index(field.name)
         rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
     return _with_time(rows, TIME, source).select([*view.join_keys, TIME, *view.feature_names])
 
 
-def _source_rows(parts: Parts, source: Source, *, n: int, seed: int) -> pa.Table:
-    rows, _ = sampled_rows(parts, source, None, n=n, seed=seed, required=[])
+def _source_rows(stores: Stores, source: Source, *, n: int, seed: int) -> pa.Table:
+    rows, _ = sampled_rows(stores, source, None, n=n, seed=seed, required=[])
     return rows
 
 
 def sampled_rows(
-    parts: Parts, source: Source, named: dict[str, str] | None, *, n: int, seed: int, required: Sequence[str]
+    stores: Stores, source: Source, named: dict[str, str] | None, *, n: int, seed: int, required: Sequence[str]
 ) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
     """The n rows with the smallest hashes of their positions, and the hashes.
 
@@ -223,7 +223,7 @@ def sampled_rows(
         named: output column → its name after `field_mapping`; None takes all columns of the source.
         required: output columns that must not be null.
     """
-    found = rows_of(parts, source)
+    found = rows_of(stores, source)
     if found is None:
         names = list(named) if named is not None else [field.name for field in source.schema]
         types = {source.renamed(field.name): field.dtype.arrow() for field in source.schema}
@@ -232,7 +232,7 @@ def sampled_rows(
         return pa.table([pa.array([], kind) for kind in kinds], names=names), np.zeros(0, dtype=np.uint64)
     columns = {name: source.raw(own) for name, own in (named or {}).items()}
     text = statements.columns_of_rows(columns, places=source.is_log)
-    reader = parts.offline.sql(text, {"source": found}).reader()
+    reader = stores.offline.sql(text, {"source": found}).reader()
     kept, kept_hashes = None, np.zeros(0, dtype=np.uint64)
     at = 0
     for batch in reader:

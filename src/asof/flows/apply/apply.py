@@ -13,13 +13,13 @@ from asof.flows.generations.names import next_generation
 from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.generations.switch import drop_generations
 from asof.flows.rows.archive import archive_schema
-from asof.flows.stores import Parts, Progress, silent, table_of
+from asof.flows.stores import Progress, Stores, silent, table_of
 from asof.flows.stream.rebuild import fill, wait_for_workers
 from asof.flows.stream.topics import make_topic
 from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
 
 
-def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snapshot:
+def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Snapshot:
     """Run exactly the steps of a plan.
 
     Topics and archives are created first. Then new online rows are built next to the old ones, from staged
@@ -33,21 +33,21 @@ def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snap
     if plan.errors:
         raise CheckFailed([str(finding) for finding in plan.errors])
     if plan.is_empty:
-        return parts.registry.load(parts.project)
+        return stores.registry.load(stores.project)
     for source in _log_sources(plan):
-        make_topic(parts, source)
+        make_topic(stores, source)
         lookups = _lookups(plan.project, source)
-        parts.offline.create(parts.archive_of(source), archive_schema(source), lookups=lookups)
+        stores.offline.create(stores.archive_of(source), archive_schema(source), lookups=lookups)
     token = uuid.uuid4().hex
     builds = [plan.project.views[step.view] for step in plan.changes if isinstance(step, NewGeneration)]
-    names = _stage(parts, plan, builds, token)
+    names = _stage(stores, plan, builds, token)
     for view in builds:
-        _build(parts, view, names[view.name], progress)
+        _build(stores, view, names[view.name], progress)
     for view in builds:
-        wait_for_workers(parts, view, names[view.name])
-    before = parts.registry.load(parts.project)
-    snapshot = _switch(parts, plan, names, token)
-    drop_generations(parts, before, snapshot)
+        wait_for_workers(stores, view, names[view.name])
+    before = stores.registry.load(stores.project)
+    snapshot = _switch(stores, plan, names, token)
+    drop_generations(stores, before, snapshot)
     return snapshot
 
 
@@ -76,62 +76,62 @@ def _lookups(project: Project, source: LogSource) -> list[list[str]]:
     return [[*(source.raw(key) for key in view.join_keys), source.timestamp_field] for view in views]
 
 
-def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress) -> None:
+def _build(stores: Stores, view: FeatureView, generation: str, progress: Progress) -> None:
     if view.source.is_log:
-        fill(parts, view, generation, progress=progress)
+        fill(stores, view, generation, progress=progress)
         return
-    table = table_of(parts.project, view, generation)
-    parts.online.prepare(table)
-    snapshot = parts.registry.load(parts.project)
+    table = table_of(stores.project, view, generation)
+    stores.online.prepare(table)
+    snapshot = stores.registry.load(stores.project)
     if view.name in snapshot.facts.materialized:
         # It was online before: its new rows are complete before readers switch to them.
-        materialize(parts, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
-    write_progress(parts.online, table, TableProgress(built=parts.clock()))
+        materialize(stores, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
+    write_progress(stores.online, table, TableProgress(built=stores.clock()))
 
 
-def _stage(parts: Parts, plan: Plan, builds: list[FeatureView], token: str) -> dict[str, str]:
+def _stage(stores: Stores, plan: Plan, builds: list[FeatureView], token: str) -> dict[str, str]:
     """Commit the new definitions next to the applied ones, with the generations to build."""
-    base = parts.registry.load_version(parts.project, plan.version) if plan.version else None
+    base = stores.registry.load_version(stores.project, plan.version) if plan.version else None
     names: dict[str, str] = {}
 
     def staged(current: Snapshot) -> Snapshot:
         if current.version != plan.version and base is not None and current.project.content() != base.project.content():
-            raise _overtaken(parts, plan)
+            raise _overtaken(stores, plan)
         if plan.version == 0 and list(current.project):
-            raise _overtaken(parts, plan)
+            raise _overtaken(stores, plan)
         facts = current.facts.with_staged(token, plan.project.content())
         for view in builds:
             names[view.name] = next_generation(facts, view)
             facts = facts.with_building(view.name, names[view.name])
         return current.with_facts(facts)
 
-    commit_change(parts, staged, note="staged an apply")
+    commit_change(stores, staged, note="staged an apply")
     return names
 
 
-def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> Snapshot:
+def _switch(stores: Stores, plan: Plan, names: Mapping[str, str], token: str) -> Snapshot:
     """Commit the definitions and their generations together."""
 
     def switched(now: Snapshot) -> Snapshot:
         if now.facts.staged is None or now.facts.staged.token != token:
-            raise _overtaken(parts, plan)
+            raise _overtaken(stores, plan)
         online = {view.name for view in plan.project.views.values() if view.online}
         where = {f"{each.kind}/{each.name}": each.where for each in plan.project}
         facts = now.facts.with_applied(online, where)
         for name, generation in names.items():
             facts = facts.with_current(name, generation)
-        return Snapshot(now.version, parts.project, plan.project, facts)
+        return Snapshot(now.version, stores.project, plan.project, facts)
 
-    return commit_change(parts, switched, note=f"apply: {len(plan.changes)} changes")
+    return commit_change(stores, switched, note=f"apply: {len(plan.changes)} changes")
 
 
-def _overtaken(parts: Parts, plan: Plan) -> RegistryConflict:
+def _overtaken(stores: Stores, plan: Plan) -> RegistryConflict:
     # The last change of definitions; workers may have committed progress after it.
-    last = [each for each in parts.registry.history(parts.project, 1, facts=False) if each.version > plan.version]
-    last = last or parts.registry.history(parts.project, 1)
+    last = [each for each in stores.registry.history(stores.project, 1, facts=False) if each.version > plan.version]
+    last = last or stores.registry.history(stores.project, 1)
     by = f" by {last[0].who} (version {last[0].version}: {last[0].note})" if last else ""
     return RegistryConflict(
-        f"project {parts.project!r} changed{by} since this plan was made; nothing was applied",
+        f"project {stores.project!r} changed{by} since this plan was made; nothing was applied",
         hint="run `asof plan` again and review the changes",
     )
 

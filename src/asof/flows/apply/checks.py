@@ -11,7 +11,7 @@ from asof.definitions import LogSource, Project, Source
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, DefinitionError
 from asof.flows.offline.inputs import rows_of
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
 from asof.planning import Finding
@@ -34,7 +34,7 @@ def check_reserved_columns(project: Project) -> list[Finding]:
     ]  # fmt: skip
 
 
-def check_transforms(parts: Parts, project: Project) -> list[Finding]:
+def check_transforms(stores: Stores, project: Project) -> list[Finding]:
     """Errors of the engine for transforms in SQL, and for the types of their columns."""
     findings = []
     for source in project.sources.values():
@@ -42,7 +42,7 @@ def check_transforms(parts: Parts, project: Project) -> list[Finding]:
             continue
         empty = pa.schema([(field.name, field.dtype.arrow()) for field in source.message_fields]).empty_table()
         try:
-            run = transform_of(parts, source)
+            run = transform_of(stores, source)
             assert run is not None
             made = run(empty)
         except AsofError as error:
@@ -63,25 +63,25 @@ def check_transforms(parts: Parts, project: Project) -> list[Finding]:
     return findings
 
 
-def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) -> list[Finding]:
+def check_reach(stores: Stores, project: Project, described: Mapping[str, Any]) -> list[Finding]:
     """Views whose source the offline store cannot reach."""
     findings = []
     for view in project.views.values():
         source = view.source
         if isinstance(source, LogSource) or isinstance(described.get(source.name), AsofError):
             continue
-        if not parts.offline.reaches(parts.readers[source.type].scan(source, ScanRequest())):
+        if not stores.offline.reaches(stores.readers[source.type].scan(source, ScanRequest())):
             findings.append(
                 Finding(
                     "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",
                     f"source {source.name!r} ({source.type}) outside of it",
-                    parts.offline.reach_hint,
+                    stores.offline.reach_hint,
                 )
             )  # fmt: skip
     return findings
 
 
-def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
+def check_null_keys(stores: Stores, project: Project) -> list[Finding]:
     """Rows with a null join key or event time, which no read can find."""
     findings = []
     for view in project.views.values():
@@ -89,7 +89,7 @@ def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
         if isinstance(source, LogSource):
             continue
         columns = [source.raw(name) for name in view.join_keys] + [source.timestamp_field]
-        for column, nulls in _nulls(parts, source, columns).items():
+        for column, nulls in _nulls(stores, source, columns).items():
             findings.append(
                 Finding(
                     "warning",
@@ -103,14 +103,14 @@ def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
     return findings
 
 
-def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
+def _nulls(stores: Stores, source: Source, columns: Sequence[str]) -> dict[str, str]:
     """Column → number of null rows, as text; only columns with nulls."""
-    reader = parts.readers.get(source.type)
+    reader = stores.readers.get(source.type)
     if reader is not None and reader.counts is not None:
         return reader.counts.nulls(source, columns)
-    rows = rows_of(parts, source)
+    rows = rows_of(stores, source)
     if rows is None:
         return {}
-    row = parts.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
+    row = stores.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
     found = {column: row[column][0].as_py() for column in columns}
     return {column: f"{nulls} rows" for column, nulls in found.items() if nulls}

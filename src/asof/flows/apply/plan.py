@@ -8,34 +8,34 @@ from asof.definitions import LogSource, Project
 from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import check_null_keys, check_reach, check_reserved_columns, check_transforms
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.shared_logs import check_sharing
 from asof.flows.stream.topics import check_logs
 from asof.planning import Finding, Plan, diff, resolve
 
 
-def make_plan(parts: Parts, project: Project) -> Plan:
+def make_plan(stores: Stores, project: Project) -> Plan:
     """The changes that `apply` would make, and all findings of checks against the real sources."""
     described: dict[str, Any] = {}
     for source in project.sources.values():
         if isinstance(source, LogSource):
             continue
         try:
-            reader = parts.readers.get(source.type)
+            reader = stores.readers.get(source.type)
             if reader is None:
                 raise SourceError(
                     f"no reader for sources of type {source.type!r} is installed",
-                    hint=f"installed readers: {some(sorted(parts.readers))}", where=source.where,
+                    hint=f"installed readers: {some(sorted(stores.readers))}", where=source.where,
                 )  # fmt: skip
             described[source.name] = reader.describe(source)
         except AsofError as error:
             described[source.name] = error
     resolved, findings = resolve(project, described)
-    plan = diff(parts.registry.load(parts.project), resolved).with_findings(findings)
-    more = check_reserved_columns(resolved) + check_transforms(parts, resolved)
-    more += check_reach(parts, resolved, described) + check_logs(parts, resolved) + check_sharing(parts, resolved)
+    plan = diff(stores.registry.load(stores.project), resolved).with_findings(findings)
+    more = check_reserved_columns(resolved) + check_transforms(stores, resolved)
+    more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
     if not plan.errors:
-        more += check_null_keys(parts, resolved)
+        more += check_null_keys(stores, resolved)
     for view in resolved.on_demand_views.values():
         # Functions are checked only without errors so far: otherwise their inputs may have no types.
         if view.function is not None and not plan.errors:

@@ -12,7 +12,7 @@ from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.archive import archive_schema, with_arrival
 from asof.flows.rows.pushed import fitted_rows
-from asof.flows.stores import Parts, Progress, current_generation, log_source_named, silent, table_of
+from asof.flows.stores import Progress, Stores, current_generation, log_source_named, silent, table_of
 from asof.flows.stream.rebuild import rebuild
 from asof.sources.protocol import ScanRequest
 from asof.sql import archive as statements
@@ -21,7 +21,7 @@ from asof.timing import LATEST
 from asof.values.fit import event_micros, fit
 
 
-def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> int:
+def backfill(stores: Stores, source_name: str, *, progress: Progress = silent) -> int:
     """Load the rows before `stream_from` into the archive as its `history`, then rebuild the views.
 
     Idempotent: a second run loads nothing.
@@ -33,7 +33,7 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
         RequestError: the source has no batch source.
         RowsRefused: a row does not fit the source's schema; nothing was loaded.
     """
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     source = log_source_named(snapshot, source_name)
     batch = source.batch_source
     if batch is None:
@@ -41,19 +41,19 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
             f"source {source.name!r} has no batch source, so there is no history to load",
             hint="give it batch_source= and stream_from=",
         )
-    archive = parts.archive_of(source)
-    if parts.offline.offsets(archive, [HISTORY])[HISTORY] >= 0:
+    archive = stores.archive_of(source)
+    if stores.offline.offsets(archive, [HISTORY])[HISTORY] >= 0:
         # Loaded before; but a run that was killed after that may not have rebuilt the views.
-        _rebuild_views(parts, source, progress)
+        _rebuild_views(stores, source, progress)
         return 0
-    given = rows_of(parts, batch, need=ScanRequest(end=source.stream_from))
+    given = rows_of(stores, batch, need=ScanRequest(end=source.stream_from))
     names = [field.name for field in source.schema]
     text = statements.columns_of_rows({name: batch.raw(source.renamed(name)) for name in names})
     loaded: list[pa.Table] = []
     count = 0
-    now = parts.clock()
+    now = stores.clock()
     if given is not None:
-        for piece in parts.offline.sql(text, {"source": given}).reader():
+        for piece in stores.offline.sql(text, {"source": given}).reader():
             rows = pa.Table.from_batches([piece])
             times = event_micros(_as_time(rows, source.timestamp_field), batch.timestamp_unit or source.timestamp_unit)
             # Without `stream_from`, which a push source may omit, all rows of its batch source are history.
@@ -68,22 +68,22 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
             progress(f"backfill {source.name}", count, None)
     schema = archive_schema(source)
     table = pa.concat_tables(loaded).select(schema.names).cast(schema) if loaded else schema.empty_table()
-    parts.offline.append(archive, table, {HISTORY: max(count - 1, 0)})
-    _rebuild_views(parts, source, progress)
+    stores.offline.append(archive, table, {HISTORY: max(count - 1, 0)})
+    _rebuild_views(stores, source, progress)
     return count
 
 
-def _rebuild_views(parts: Parts, source: LogSource, progress: Progress) -> None:
+def _rebuild_views(stores: Stores, source: LogSource, progress: Progress) -> None:
     """Rebuild the views whose online rows do not include the history yet."""
-    snapshot = parts.registry.load(parts.project)
-    loaded = parts.offline.offsets(parts.archive_of(source), [HISTORY])[HISTORY]
+    snapshot = stores.registry.load(stores.project)
+    loaded = stores.offline.offsets(stores.archive_of(source), [HISTORY])[HISTORY]
     for view in snapshot.project.views_of(source.name):
         generation = current_generation(snapshot, view)
         if not view.online or generation is None:
             continue
-        known = progress_of(parts.online, table_of(parts.project, view, generation))
+        known = progress_of(stores.online, table_of(stores.project, view, generation))
         if known.offset_of(HISTORY) < loaded:
-            rebuild(parts, view, progress=progress)
+            rebuild(stores, view, progress=progress)
 
 
 def _as_time(rows: pa.Table, name: str) -> pa.Array:

@@ -22,7 +22,7 @@ from asof.flows.batch.write_view import WriteCounts, write_chosen
 from asof.flows.facts import change_facts
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce, drop_generations, flip
-from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.sql.query import RowFilter
 from asof.timing import Micros, iso
 
@@ -52,7 +52,7 @@ class MaterializeResult:
 
 
 def materialize(
-    parts: Parts,
+    stores: Stores,
     *,
     views: Sequence[str] | None = None,
     start: Micros | None = None,
@@ -89,17 +89,17 @@ def materialize(
     if start is not None and end is not None and end <= start:
         raise RequestError(f"materialize: end {iso(end)} is not after start {iso(start)}", hint="swap start and end")
     into = into or {}
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     chosen = [(name, *into[name]) if name in into else (name, None, None) for name in _names(snapshot, views, into)]
     done = []
     for name, view, generation in chosen:
         began = time.monotonic()
         if view is not None and generation is not None:
-            written, until = _fill(parts, view, generation, progress)
+            written, until = _fill(stores, view, generation, progress)
         elif full:
-            written, until = _replace(parts, view_named(snapshot, name), progress)
+            written, until = _replace(stores, view_named(snapshot, name), progress)
         else:
-            written, until = _update(parts, name, start, end, progress)
+            written, until = _update(stores, name, start, end, progress)
         done.append(MaterializeResult(name, written.rows, until, time.monotonic() - began, written.overflowed))
     return done
 
@@ -121,61 +121,61 @@ def _names(snapshot: Snapshot, views: Sequence[str] | None, into: Mapping[str, A
 
 
 def _update(
-    parts: Parts, name: str, start: Micros | None, end: Micros | None, progress: Progress
+    stores: Stores, name: str, start: Micros | None, end: Micros | None, progress: Progress
 ) -> tuple[WriteCounts, Micros]:
     """Write new rows, or those in [start, end), to the current generation."""
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     view = view_named(snapshot, name)
-    generation = current_generation(snapshot, view) or first_generation(parts, view)
-    if table_of(parts.project, view, generation) not in parts.online.tables(parts.project) or lost_rows(
-        parts, snapshot, view, generation
+    generation = current_generation(snapshot, view) or first_generation(stores, view)
+    if table_of(stores.project, view, generation) not in stores.online.tables(stores.project) or lost_rows(
+        stores, snapshot, view, generation
     ):
         # The online store, or its last seconds, were lost: rows of earlier runs are missing, too.
-        return _replace(parts, view, progress)
-    began = parts.clock()
+        return _replace(stores, view, progress)
+    began = stores.clock()
     latest = _latest(view, began, end)
     before = _progress(snapshot, view, generation)
     chosen = RowFilter(latest, earliest=start) if start is not None else _news(view, latest, before)
     as_of = max(latest, min(_newest(snapshot, view, generation, latest), _latest(view, began, None)))
-    written = _write(parts, view, generation, chosen, as_of=as_of, began=began, progress=progress)
+    written = _write(stores, view, generation, chosen, as_of=as_of, began=began, progress=progress)
     after = _moved(before, start=start, latest=latest, began=began)
     run = LastRun(
         generation=generation, started=began, start=start, end=end, rows=written.rows, overflowed=written.overflowed
     )
-    _record(parts, view, after, run, as_of=as_of, is_current=True)
+    _record(stores, view, after, run, as_of=as_of, is_current=True)
     return written, latest
 
 
-def _replace(parts: Parts, view: FeatureView, progress: Progress) -> tuple[WriteCounts, Micros]:
+def _replace(stores: Stores, view: FeatureView, progress: Progress) -> tuple[WriteCounts, Micros]:
     """Build a new generation from all rows, then switch readers to it."""
-    before = parts.registry.load(parts.project)
-    generation = announce(parts, view)
-    table = table_of(parts.project, view, generation)
+    before = stores.registry.load(stores.project)
+    generation = announce(stores, view)
+    table = table_of(stores.project, view, generation)
     try:
-        parts.online.prepare(table)
-        written, latest = _fill(parts, view, generation, progress)
-        after = flip(parts, view, generation)
+        stores.online.prepare(table)
+        written, latest = _fill(stores, view, generation, progress)
+        after = flip(stores, view, generation)
     except BaseException:
         # Also on Ctrl-C: these rows are not in use yet. After a kill, the next full run drops them.
-        parts.online.drop(table)
+        stores.online.drop(table)
         raise
-    drop_generations(parts, before, after)
+    drop_generations(stores, before, after)
     return written, latest
 
 
-def _fill(parts: Parts, view: FeatureView, generation: str, progress: Progress) -> tuple[WriteCounts, Micros]:
+def _fill(stores: Stores, view: FeatureView, generation: str, progress: Progress) -> tuple[WriteCounts, Micros]:
     """Write all rows up to the clock to a generation that is not in use yet."""
-    began = parts.clock()
+    began = stores.clock()
     latest = _latest(view, began, None)
-    written = _write(parts, view, generation, RowFilter(latest), as_of=latest, began=began, progress=progress)
+    written = _write(stores, view, generation, RowFilter(latest), as_of=latest, began=began, progress=progress)
     reached = _Watermark(latest + 1, began)
     run = LastRun(generation=generation, started=began, rows=written.rows, overflowed=written.overflowed)
-    _record(parts, view, reached, run, as_of=latest, is_current=False)
+    _record(stores, view, reached, run, as_of=latest, is_current=False)
     return written, latest
 
 
 def _write(
-    parts: Parts,
+    stores: Stores,
     view: FeatureView,
     generation: str,
     chosen: RowFilter,
@@ -189,26 +189,26 @@ def _write(
     Raises:
         StoreReplaced: the store failed over meanwhile and may have lost rows; no progress was written.
     """
-    table = table_of(parts.project, view, generation)
-    incarnation = parts.online.incarnation()
-    written = write_chosen(parts, view, generation, chosen, as_of=as_of, progress=progress)
-    known = progress_of(parts.online, table).materialized or began
+    table = table_of(stores.project, view, generation)
+    incarnation = stores.online.incarnation()
+    written = write_chosen(stores, view, generation, chosen, as_of=as_of, progress=progress)
+    known = progress_of(stores.online, table).materialized or began
     try:
         change = TableProgress(materialized=max(began, known))
-        write_progress(parts.online, table, change, within=incarnation)
+        write_progress(stores.online, table, change, within=incarnation)
     except StorageError:
         # If another build was faster, this table is dropped, as the registry shows.
-        if table in parts.online.tables(parts.project):
+        if table in stores.online.tables(stores.project):
             raise
     return written
 
 
-def lost_rows(parts: Parts, snapshot: Snapshot, view: FeatureView, generation: str) -> bool:
+def lost_rows(stores: Stores, snapshot: Snapshot, view: FeatureView, generation: str) -> bool:
     """Whether the online store has lost a run that the registry has recorded."""
     run = snapshot.facts.last_run(view.name, generation)
     if run is None or run.started is None:
         return False
-    known = progress_of(parts.online, table_of(parts.project, view, generation)).materialized
+    known = progress_of(stores.online, table_of(stores.project, view, generation)).materialized
     return known is None or known < run.started
 
 
@@ -277,7 +277,7 @@ def _newest(snapshot: Snapshot, view: FeatureView, generation: str, default: Mic
 
 
 def _record(
-    parts: Parts,
+    stores: Stores,
     view: FeatureView,
     reached: _Watermark | None,
     run: LastRun,
@@ -300,7 +300,7 @@ def _record(
         recorded = replace(run, until=until, created_until=created_until, as_of=newest)
         return facts.with_last_run(view.name, recorded)
 
-    change_facts(parts, recorded, note=f"materialized {view.name}: {run.rows} rows")
+    change_facts(stores, recorded, note=f"materialized {view.name}: {run.rows} rows")
 
 
 __all__ = ["MaterializeResult", "materialize"]

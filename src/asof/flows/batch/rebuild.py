@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from asof.definitions import Snapshot
 from asof.flows.batch.materialize import materialize
-from asof.flows.stores import Parts, Progress, silent, view_named
+from asof.flows.stores import Progress, Stores, silent, view_named
 from asof.flows.stream.rebuild import rebuild
 
 
 def rebuild_views(
-    parts: Parts, snapshot: Snapshot, names: Iterable[str] | None = None, *, progress: Progress = silent
+    stores: Stores, snapshot: Snapshot, names: Iterable[str] | None = None, *, progress: Progress = silent
 ) -> dict[str, int]:
     """Rebuild views; returns view → number of rows. Views that are not online are skipped.
 
@@ -23,8 +23,8 @@ def rebuild_views(
         if not view.online:
             continue
         if view.source.is_log:
-            rows[view.name] = rebuild(parts, view, progress=progress)
+            rows[view.name] = rebuild(stores, view, progress=progress)
         else:
-            done = materialize(parts, views=[view.name], full=True, progress=progress)
+            done = materialize(stores, views=[view.name], full=True, progress=progress)
             rows[view.name] = sum(each.rows for each in done)
     return rows

@@ -15,7 +15,7 @@ from asof.errors import RequestError, RowsRefused
 from asof.flows.batch.write_view import write_newest
 from asof.flows.generations.switch import announce, flip
 from asof.flows.rows.pushed import fit_table
-from asof.flows.stores import Parts, current_generation, table_of, view_named
+from asof.flows.stores import Stores, current_generation, table_of, view_named
 from asof.timing import iso
 from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, plain_values
@@ -24,7 +24,7 @@ ARRIVES_LAST = 2**62
 """Offset of directly written rows: among rows with equal times they are newer than those of the source."""
 
 
-def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
+def write_rows(stores: Stores, view_name: str, rows: Any) -> int:
     """Write rows to the online store only; for a view of plain fields with a batch source. History does not get them.
 
     Args:
@@ -38,7 +38,7 @@ def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
         RowsRefused: rows do not fit the schema; nothing was written.
         RequestError: the view has a log source, or aggregations.
     """
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     view = view_named(snapshot, view_name)
     refuse_unless_batch_fed(view)
     source = view.source
@@ -53,7 +53,7 @@ def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
         rows, _fields(view, _column_names(rows)), required=[*keys, source.timestamp_field], what=what, where=view.where
     )
     times = _micros(table, source.timestamp_field, source.timestamp_unit)
-    _refuse_future(times, source.timestamp_field, now=parts.clock(), what=what)
+    _refuse_future(times, source.timestamp_field, now=stores.clock(), what=what)
     created = pa.array(np.zeros(len(times), dtype=np.int64))
     if source.created_timestamp_column not in ("", source.timestamp_field):
         created = times
@@ -62,9 +62,9 @@ def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
     plain = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.key_fields]
     packed = [key_bytes(key) for key in zip(*plain, strict=True)] if plain else [key_bytes(())] * len(times)
     columns = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.features]
-    generation = current_generation(snapshot, view) or first_generation(parts, view)
+    generation = current_generation(snapshot, view) or first_generation(stores, view)
     return write_newest(
-        parts, view, table_of(parts.project, view, generation), packed, columns,
+        stores, view, table_of(stores.project, view, generation), packed, columns,
         event_time=times.to_numpy(), created=created.to_numpy(), offset=np.full(len(times), ARRIVES_LAST),
     )  # fmt: skip
 
@@ -87,11 +87,11 @@ def refuse_unless_batch_fed(view: FeatureView) -> None:
         )  # fmt: skip
 
 
-def first_generation(parts: Parts, view: FeatureView) -> str:
+def first_generation(stores: Stores, view: FeatureView) -> str:
     """Create the first generation of a view; returns its name."""
-    generation = announce(parts, view)
-    parts.online.prepare(table_of(parts.project, view, generation))
-    flip(parts, view, generation)
+    generation = announce(stores, view)
+    stores.online.prepare(table_of(stores.project, view, generation))
+    flip(stores, view, generation)
     return generation
 
 

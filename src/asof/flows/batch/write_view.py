@@ -17,7 +17,7 @@ from asof.errors import SourceError, StorageError
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.retries import write_until_kept
-from asof.flows.stores import Parts, Progress, table_of
+from asof.flows.stores import Progress, Stores, table_of
 from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, state_rows
 from asof.sources.protocol import Input
 from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys
@@ -61,7 +61,7 @@ _NOTHING = _StoredRow(NO_ROW, NEVER)
 
 
 def write_chosen(
-    parts: Parts, view: FeatureView, generation: str, chosen: RowFilter, *, as_of: Micros, progress: Progress
+    stores: Stores, view: FeatureView, generation: str, chosen: RowFilter, *, as_of: Micros, progress: Progress
 ) -> WriteCounts:
     """Update the online rows of all keys with a selected row.
 
@@ -71,14 +71,14 @@ def write_chosen(
         as_of: windows are computed as of this time, not before `chosen.latest`. A row that has a later event is
             computed as of that event, so that no row goes back in time.
     """
-    table = table_of(parts.project, view, generation)
-    run = _ViewRun(parts, view, table, chosen, as_of, progress)
+    table = table_of(stores.project, view, generation)
+    run = _ViewRun(stores, view, table, chosen, as_of, progress)
     return run.windows() if view.is_aggregated else run.newest()
 
 
 @dataclass(frozen=True)
 class _ViewRun:
-    parts: Parts
+    stores: Stores
     view: FeatureView
     table: OnlineTable
     chosen: RowFilter
@@ -87,7 +87,7 @@ class _ViewRun:
 
     def inputs(self) -> dict[str, Input | pa.Table | None]:
         """The source's current rows; read again for each query that must not use an older state."""
-        return {self.view.source.name: rows_of(self.parts, self.view.source)}
+        return {self.view.source.name: rows_of(self.stores, self.view.source)}
 
     def told(self, done: int) -> None:
         self.progress(f"materialize {self.view.name}", done, None)
@@ -96,12 +96,12 @@ class _ViewRun:
         """Write the newest row per key; the store ignores rows older than the stored one."""
         view, query = self.view, NewestRows(self.view, self.chosen)
         written = 0
-        for batch in self.parts.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE):
+        for batch in self.stores.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE):
             rows, keys = keyed_rows(view, pa.Table.from_batches([batch]))
             times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
             columns = [plain_values(rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)]
             written += write_newest(
-                self.parts, view, self.table, keys, columns, event_time=times, created=created, offset=arrived,
+                self.stores, view, self.table, keys, columns, event_time=times, created=created, offset=arrived,
                 gone=rows["gone"].to_pylist() if "gone" in rows.column_names else None,
             )  # fmt: skip
             self.told(written)
@@ -120,7 +120,7 @@ class _ViewRun:
     def _touched(self) -> Iterator[pa.Table]:
         """The touched keys (columns k0…) in chunks that fit into memory."""
         held: list[pa.RecordBatch] = []
-        for batch in self.parts.offline.run(TouchedKeys(self.view, self.chosen), self.inputs()).reader():
+        for batch in self.stores.offline.run(TouchedKeys(self.view, self.chosen), self.inputs()).reader():
             held.append(batch)
             if sum(each.num_rows for each in held) >= KEYS_AT_ONCE:
                 yield pa.Table.from_batches(held)
@@ -159,7 +159,7 @@ class _ViewRun:
         stored: dict[bytes, _StoredRow] = {}
         for start in range(0, len(keys), _TOKENS_AT_ONCE):
             piece = keys[start : start + _TOKENS_AT_ONCE]
-            found = state_rows(*self.parts.online.read([Lookup(self.table, piece)]))
+            found = state_rows(*self.stores.online.read([Lookup(self.table, piece)]))
             rows = {key: row for key, row in zip(piece, found, strict=True) if row is not None}
             newest = _newest(layout, [row[0] for row in rows.values()])
             stored.update(
@@ -172,7 +172,7 @@ class _ViewRun:
         query = RowsOfKeys(self.view, RowFilter(up_to))
         held: list[pa.Table] = []
         size = 0
-        for batch in self.parts.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(EVENTS_AT_ONCE // 2):
+        for batch in self.stores.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(EVENTS_AT_ONCE // 2):
             held.append(pa.Table.from_batches([batch]))
             size += batch.num_rows
             if size >= EVENTS_AT_ONCE:
@@ -186,7 +186,7 @@ class _ViewRun:
 
     def _fold(self, rows: pa.Table, stored: Mapping[bytes, _StoredRow], lost: set[bytes]) -> WriteCounts:
         """Fold these keys from all of their source rows and write them; keys that lost a race are added to `lost`."""
-        view, parts = self.view, self.parts
+        view, stores = self.view, self.stores
         layout = layout_of(view, None)
         rows = rows.combine_chunks()
         keys, places = self._keys(rows)
@@ -199,13 +199,13 @@ class _ViewRun:
                 return WriteCounts()
             keys, places = self._keys(rows)
         own = [name for name in rows.column_names if name.startswith(OWN)]
-        columns = inputs_of(parts, view, layout, rows.select(own).rename_columns([name[len(OWN) :] for name in own]))
+        columns = inputs_of(stores, view, layout, rows.select(own).rename_columns([name[len(OWN) :] for name in own]))
         times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
         events = Events(places, times, created, np.zeros(len(places), dtype=np.int32), arrived, columns)
         due = int(limits.max(initial=self.as_of))
         state, _ = fold(layout, decode(layout, [None] * len(keys)), events, clock_us=due)
-        blobs = encode(layout, state, max_row_bytes=parts.max_row_bytes)
-        kept = parts.online.write(
+        blobs = encode(layout, state, max_row_bytes=stores.max_row_bytes)
+        kept = stores.online.write(
             self.table, keys, blobs,
             condition=Unchanged([stored.get(key, _NOTHING).token for key in keys]),
             expires_at=expiry_of(view, layout, state, now=self.as_of),
@@ -230,12 +230,12 @@ def _newest(layout: RowLayout, rows: Sequence[bytes]) -> list[Micros]:
 
 
 def write_newest(
-    parts: Parts, view: FeatureView, table: OnlineTable, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
+    stores: Stores, view: FeatureView, table: OnlineTable, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
     event_time: Ints, created: Ints, offset: Ints, gone: Sequence[bool] | None = None,
 ) -> int:  # fmt: skip
     """Write latest-value rows in bulk, unless newer ones are stored; returns the number of rows written."""
     expires_at = (event_time + (view.ttl + view.delay + GRACE)).tolist() if view.ttl else None
-    kept = parts.online.write(
+    kept = stores.online.write(
         table, keys, pack_rows(event_time.tolist(), columns, gone),
         condition=Newest(pack_versions(event_time, created, offset)), expires_at=expires_at,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from asof.definitions import FeatureView, LogSource, Sliding, is_ordered_by_arri
 from asof.expressions import check, parse, print_sql
 from asof.flows.generations.names import keeps_arrival
 from asof.flows.rows.batch import input_schema
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.timing import DAY, HOUR, SECOND, Micros
 
 GRACE = 7 * DAY
@@ -62,17 +62,17 @@ def layout_of(view: FeatureView, generation: str | None) -> RowLayout:
 
 
 def inputs_of(
-    parts: Parts, view: FeatureView, layout: RowLayout, rows: pa.Table
+    stores: Stores, view: FeatureView, layout: RowLayout, rows: pa.Table
 ) -> list[tuple[Any, npt.NDArray[np.bool_]]]:
     """The layout's inputs, evaluated over the rows: values, and masks of the rows that count."""
     schema = input_schema(view)
     expressions: dict[str, str] = {}
     for i, (column, where) in enumerate(layout.inputs):
         if column and column not in schema:
-            expressions[f"v{i}"] = print_sql(parse(column), parts.offline.batch_dialect, schema=schema)
+            expressions[f"v{i}"] = print_sql(parse(column), stores.offline.batch_dialect, schema=schema)
         if where:
-            expressions[f"w{i}"] = print_sql(parse(where), parts.offline.batch_dialect, schema=schema)
-    evaluated = parts.offline.evaluate(rows, expressions) if expressions else rows
+            expressions[f"w{i}"] = print_sql(parse(where), stores.offline.batch_dialect, schema=schema)
+    evaluated = stores.offline.evaluate(rows, expressions) if expressions else rows
     columns: list[tuple[Any, npt.NDArray[np.bool_]]] = []
     for i, (column, where) in enumerate(layout.inputs):
         mask = np.ones(rows.num_rows, dtype=bool)

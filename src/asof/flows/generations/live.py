@@ -28,7 +28,7 @@ from asof.flows.rows.archive import archived_after
 from asof.flows.rows.batch import RowBatch, batch_of_archive, counted
 from asof.flows.rows.newest import NewestPackedRows
 from asof.flows.rows.pushed import AppendedRows
-from asof.flows.stores import Parts, building_generation, current_generation, online_views, staged_project
+from asof.flows.stores import Stores, building_generation, current_generation, online_views, staged_project
 from asof.online.protocol import Lookup, PendingRead, Row, StoreReplaced
 
 
@@ -67,8 +67,8 @@ class LiveGenerations:
         source: the source's name.
     """
 
-    def __init__(self, parts: Parts, source: str) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, source: str) -> None:
+        self.stores = stores
         self.source_name = source
         self.feeders: dict[Name, GenerationWriter] = {}
         self.fed: dict[Name, set[int]] = {}
@@ -107,7 +107,7 @@ class LiveGenerations:
     def look_at_store(self) -> None:
         """Leave generations whose rows may have lost events, even if no new event arrives for them."""
         if self.feeders:
-            now = self.parts.online.incarnation()
+            now = self.stores.online.incarnation()
             for name in [name for name, feeder in self.feeders.items() if feeder.incarnation != now]:
                 self._leave_replaced(name)
 
@@ -126,8 +126,8 @@ class LiveGenerations:
             if known is not None:
                 known.view = view
                 continue
-            feeder = GenerationWriter(self.parts, view, name[1])
-            built = progress_of(self.parts.online, feeder.table).is_built
+            feeder = GenerationWriter(self.stores, view, name[1])
+            built = progress_of(self.stores.online, feeder.table).is_built
             incomplete = self._replaced.pop(name, set())
             if built:
                 self.feeders[name], self.fed[name] = feeder, set()
@@ -152,19 +152,19 @@ class LiveGenerations:
 
     def _catch_up(self, name: Name, source: LogSource, partition: int, archived: int) -> None:
         feeder = self.feeders[name]
-        known = progress_of(self.parts.online, feeder.table)
+        known = progress_of(self.stores.online, feeder.table)
         reached = known.offset_of(partition)
         if known.is_incomplete(partition):
             feeder.find_incomplete(partition)
-        for rows in archived_after(self.parts, source, partition, after=reached, through=archived):
+        for rows in archived_after(self.stores, source, partition, after=reached, through=archived):
             batch = counted(feeder.view.source, batch_of_archive(feeder.view.source, rows))
-            feeder.apply(batch, clock=self.parts.clock())
+            feeder.apply(batch, clock=self.stores.clock())
             # Write progress after each step, so that a successor continues from there.
             reached = int(rows["offset"][-1].as_py())
             step = TableProgress(reached={partition: reached})
-            write_progress(self.parts.online, feeder.table, step, within=feeder.incarnation)
+            write_progress(self.stores.online, feeder.table, step, within=feeder.incarnation)
         caught_up = TableProgress(reached={partition: max(archived, reached)}, live={partition: True})
-        write_progress(self.parts.online, feeder.table, caught_up, within=feeder.incarnation)
+        write_progress(self.stores.online, feeder.table, caught_up, within=feeder.incarnation)
         self.fed[name].add(partition)
 
     def feed(self, source: LogSource, batch: RowBatch, raw: pa.Table) -> None:
@@ -173,7 +173,7 @@ class LiveGenerations:
         Args:
             batch: the rows as a batch of the source; raw: the same rows with the archive's columns.
         """
-        clock = self.parts.clock()
+        clock = self.stores.clock()
         partitions = set(np.unique(batch.partition).tolist())
         by_source: dict[int, RowBatch] = {id(source): counted(source, batch)}
         for name in self._in_order():
@@ -192,7 +192,7 @@ class LiveGenerations:
 
     def look_ahead(self, source: LogSource, arrived: AppendedRows) -> PendingPush:
         """Prepare pushed rows before they are in the log: pack them, and request the stored rows of their keys."""
-        clock = self.parts.clock()
+        clock = self.stores.clock()
         ahead = PendingPush(arrived)
         last = max(arrived.rows.event_time)
         chosen = {}
@@ -201,7 +201,7 @@ class LiveGenerations:
             if rows is not None and arrived.partition in self.fed[name] and last <= clock - feeder.view.delay:
                 chosen[name] = rows, rows.keys_of(arrived)
         if chosen:
-            ahead.asked = self.parts.online.ask(
+            ahead.asked = self.stores.online.ask(
                 [Lookup(self.feeders[name].table, list(dict.fromkeys(keys))) for name, (_, keys) in chosen.items()]
             )
         ahead.newest = {name: self.feeders[name].newest(rows, arrived, keys) for name, (rows, keys) in chosen.items()}
@@ -209,7 +209,7 @@ class LiveGenerations:
 
     def feed_pushed(self, source: LogSource, ahead: PendingPush) -> None:
         """Apply pushed rows like `feed`; for views of plain columns without an Arrow table."""
-        clock = self.parts.clock()
+        clock = self.stores.clock()
         arrived = ahead.arrived
         last = max(arrived.rows.event_time)
         for name in self._in_order():
@@ -235,7 +235,7 @@ class LiveGenerations:
         """Write the rows' progress; it never goes back."""
         for name, feeder in list(self.feeders.items()):
             with self.while_there(name):
-                known = progress_of(self.parts.online, feeder.table)
+                known = progress_of(self.stores.online, feeder.table)
                 further = {
                     each: offset for each, offset in through.items()
                     if each in self.fed[name] and offset > known.offset_of(each)
@@ -244,7 +244,7 @@ class LiveGenerations:
                     self._leave_if_lost(name)
                 elif further:
                     change = TableProgress(reached=further)
-                    write_progress(self.parts.online, feeder.table, change, within=feeder.incarnation)
+                    write_progress(self.stores.online, feeder.table, change, within=feeder.incarnation)
 
     def release(self, partitions: set[int], *, in_order: bool = True) -> None:
         """Stop applying these partitions.
@@ -258,7 +258,7 @@ class LiveGenerations:
             if in_order and mine:
                 try:
                     change = TableProgress(live=dict.fromkeys(mine, False))
-                    write_progress(self.parts.online, self.feeders[name].table, change)
+                    write_progress(self.stores.online, self.feeders[name].table, change)
                 except StorageError:
                     pass  # the table is gone, and its progress with it
 
@@ -278,7 +278,7 @@ class LiveGenerations:
         except StoreReplaced:
             self._leave_replaced(name)
         except StorageError:
-            if progress_of(self.parts.online, self.feeders[name].table).is_built:
+            if progress_of(self.stores.online, self.feeders[name].table).is_built:
                 raise
             self._leave_if_lost(name)
 

@@ -7,22 +7,22 @@ from asof.definitions.facts import Facts
 from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
 from asof.flows.generations.names import next_generation
-from asof.flows.stores import Parts, building_generation
+from asof.flows.stores import Stores, building_generation
 
 
-def announce(parts: Parts, view: FeatureView) -> str:
+def announce(stores: Stores, view: FeatureView) -> str:
     """Record that a generation is being built, so that workers write to it; returns its name."""
 
     def building(facts: Facts) -> Facts:
         return facts.with_building(view.name, next_generation(facts, view))
 
-    after = change_facts(parts, building, note=f"building {view.name}")
+    after = change_facts(stores, building, note=f"building {view.name}")
     generation = building_generation(after, view)
     assert generation is not None
     return generation
 
 
-def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
+def flip(stores: Stores, view: FeatureView, generation: str) -> Snapshot:
     """Switch readers to a generation that `announce` named.
 
     Raises:
@@ -38,15 +38,15 @@ def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
             )
         return facts.with_current(view.name, generation)
 
-    return change_facts(parts, switched, note=f"{view.name} is read from generation {generation}")
+    return change_facts(stores, switched, note=f"{view.name} is read from generation {generation}")
 
 
-def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
+def drop_generations(stores: Stores, before: Snapshot, after: Snapshot) -> None:
     """Drop the online tables that the older snapshot uses and the newer one does not."""
     gone = before.facts.named_generations() - after.facts.named_generations()
-    for table in parts.online.tables(parts.project):
+    for table in stores.online.tables(stores.project):
         if (table.view, table.generation) in gone:
-            parts.online.drop(table)
+            stores.online.drop(table)
 
 
 __all__ = ["announce", "drop_generations", "flip"]

@@ -22,7 +22,7 @@ from asof.flows.rows.pages import pages_of
 from asof.flows.rows.pushed import AppendedRows
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.rows.tombstones import deletions
-from asof.flows.stores import Parts, table_of
+from asof.flows.stores import Stores, table_of
 from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged, state_rows
 from asof.timing import Micros
 from asof.values.packing import ARRIVAL_FORMAT, FORMAT, Version, merge_versions, newest_time, plain_values
@@ -42,11 +42,11 @@ class GenerationWriter:
         incarnation: the online store's incarnation before the first read; rows are written to no other.
     """
 
-    def __init__(self, parts: Parts, view: FeatureView, generation: str) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, view: FeatureView, generation: str) -> None:
+        self.stores = stores
         self.view = view
-        self.table = table_of(parts.project, view, generation)
-        self.incarnation = parts.online.incarnation()
+        self.table = table_of(stores.project, view, generation)
+        self.incarnation = stores.online.incarnation()
         self.counts: Counter[str] = Counter()
         self.incomplete: set[bytes] = set()
         self.has_marked = False
@@ -66,7 +66,7 @@ class GenerationWriter:
         if not len(batch):
             return 0
         due = clock - self.view.delay
-        gone = deletions(self.parts, self.view.source, batch.rows)
+        gone = deletions(self.stores, self.view.source, batch.rows)
         if self._layout:
             batch = self.without(batch, gone)
             return self._apply_state(batch, keyed(self.view, batch.rows), due) if len(batch) else 0
@@ -82,7 +82,7 @@ class GenerationWriter:
     def _apply_state(self, batch: RowBatch, distinct: BatchKeys, due: Micros) -> int:
         layout = self._layout
         assert layout is not None
-        columns = inputs_of(self.parts, self.view, layout, batch.rows)
+        columns = inputs_of(self.stores, self.view, layout, batch.rows)
         arrival = batch.arrival.words if layout.keeps_arrival else None
 
         def write(todo: Sequence[int]) -> list[int]:
@@ -107,12 +107,12 @@ class GenerationWriter:
 
     def _fold(self, layout: RowLayout, keys: list[bytes], events: Events, due: Micros) -> Sequence[int]:
         """Fold events into the rows of `keys`; returns the indexes of keys whose write lost a race."""
-        found = state_rows(*self.parts.online.read([Lookup(self.table, keys)]))
+        found = state_rows(*self.stores.online.read([Lookup(self.table, keys)]))
         state = decode(layout, [row[0] if row else None for row in found])
         state, counts = fold(layout, state, events, clock_us=due)
         if state.incomplete.any():
             self._mark(keys, state, events)
-        blobs = encode(layout, state, max_row_bytes=self.parts.max_row_bytes)
+        blobs = encode(layout, state, max_row_bytes=self.stores.max_row_bytes)
         expiry = expiry_of(self.view, layout, state, now=due)
         tokens = [row[1] if row else NO_ROW for row in found]
         changed: Sequence[int] = range(len(keys))
@@ -122,7 +122,7 @@ class GenerationWriter:
             keys, blobs = [keys[i] for i in changed], [blobs[i] for i in changed]
             tokens = [tokens[i] for i in changed]
             expiry = [expiry[i] for i in changed] if expiry is not None else None
-        kept = self.parts.online.write(
+        kept = self.stores.online.write(
             self.table, keys, blobs, expires_at=expiry,
             condition=Unchanged(tokens, within=self.incarnation),
         )  # fmt: skip
@@ -156,7 +156,7 @@ class GenerationWriter:
 
         def write(todo: Sequence[int]) -> list[int]:
             nonlocal written
-            found = state_rows(*self.parts.online.read([Lookup(self.table, [distinct.keys[key] for key in todo])]))
+            found = state_rows(*self.stores.online.read([Lookup(self.table, [distinct.keys[key] for key in todo])]))
             changed, values, tokens = list[int](), list[bytes](), list[int]()
             expiry: list[Micros | None] = []
             for key, row in zip(todo, found, strict=True):
@@ -172,7 +172,7 @@ class GenerationWriter:
                 return []
             keys = [distinct.keys[key] for key in changed]
             condition = Unchanged(tokens, within=self.incarnation)
-            kept = self.parts.online.write(self.table, keys, values, condition=condition, expires_at=expiry)
+            kept = self.stores.online.write(self.table, keys, values, condition=condition, expires_at=expiry)
             written += sum(kept)
             return [key for key, was in zip(changed, kept, strict=True) if not was]
 
@@ -216,7 +216,7 @@ class GenerationWriter:
             nonlocal found, written
             mine = newest if len(todo) == len(newest.keys) else newest.of(list(todo))
             if found is None:
-                (found,) = self.parts.online.read([Lookup(self.table, mine.keys)])
+                (found,) = self.stores.online.read([Lookup(self.table, mine.keys)])
             tokens = [NO_ROW if row is None else row[1] for row in state_rows(found)]
             values = mine.after([row and row[0] for row in found], clock=due)
             found = None
@@ -235,7 +235,7 @@ class GenerationWriter:
                     self._expiry(time if value is own else newest_time(value, width))
                     for time, own, value in zip(mine.times, mine.packed, changed, strict=True)
                 ]
-            kept = self.parts.online.write(
+            kept = self.stores.online.write(
                 self.table, mine.keys, changed, condition=Unchanged(tokens, within=self.incarnation),
                 expires_at=expiry,
             )  # fmt: skip
@@ -256,7 +256,7 @@ class GenerationWriter:
             partitions = set(np.unique(events.partition[flagged[events.rows]]).tolist())
             if partitions - self._marked:
                 change = TableProgress(incomplete=dict.fromkeys(partitions, True))
-                write_progress(self.parts.online, self.table, change)
+                write_progress(self.stores.online, self.table, change)
             self._marked |= partitions
             self.incomplete |= news
             self.has_marked = True
@@ -266,7 +266,7 @@ class GenerationWriter:
         """Scan all rows for incomplete ones that the partition's former owner has not recomputed."""
         assert self._layout is not None
         self._marked.add(partition)
-        for page in pages_of(self.parts, self.table):
+        for page in pages_of(self.stores, self.table):
             flagged = decode(self._layout, [row[1] for row in page]).incomplete
             self.incomplete.update(page[i][0] for i in np.flatnonzero(flagged).tolist())
 
@@ -283,7 +283,7 @@ class GenerationWriter:
         self.incomplete.difference_update(keys)
         if not self.incomplete and self._marked:
             change = TableProgress(incomplete=dict.fromkeys(self._marked, False))
-            write_progress(self.parts.online, self.table, change)
+            write_progress(self.stores.online, self.table, change)
             self._marked.clear()
 
     def _count(self, counts: FoldCounts) -> None:

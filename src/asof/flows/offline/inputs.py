@@ -6,28 +6,28 @@ from typing import Any
 
 from asof.definitions import LogSource, Snapshot, Source
 from asof.errors import EntityFrameError, SourceError, nearest, some
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.sources.protocol import Input, ScanRequest
 from asof.sql.query import PointInTime
 
 
-def inputs_of(parts: Parts, snapshot: Snapshot, query: PointInTime, spine: Any) -> dict[str, Any]:
+def inputs_of(stores: Stores, snapshot: Snapshot, query: PointInTime, spine: Any) -> dict[str, Any]:
     """Source name → its rows, for every source of the read."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
     if isinstance(spine, str):
         known = snapshot.project.sources
-        for name in sorted(parts.offline.tables_in(spine)):
+        for name in sorted(stores.offline.tables_in(spine)):
             if name not in known:
                 raise EntityFrameError(
                     f"the SQL entity frame reads {name!r}, which is not an applied source",
                     hint=nearest(name, known) or f"applied sources: {some(sorted(known))}",
                 )
             sources[name] = known[name]
-    return {name: rows_of(parts, source) for name, source in sources.items()}
+    return {name: rows_of(stores, source) for name, source in sources.items()}
 
 
 def rows_of(
-    parts: Parts, source: Source, *, version: int | None = None, need: ScanRequest | None = None
+    stores: Stores, source: Source, *, version: int | None = None, need: ScanRequest | None = None
 ) -> Input | None:
     """A source's history: the archive of a log source, else the rows of its reader.
 
@@ -35,12 +35,12 @@ def rows_of(
         need: columns and rows that will be read, if known; the result may have more.
     """
     if isinstance(source, LogSource):
-        return parts.offline.rows(parts.archive_of(source), version=version)
-    reader = parts.readers.get(source.type)
+        return stores.offline.rows(stores.archive_of(source), version=version)
+    reader = stores.readers.get(source.type)
     if reader is None:
         raise SourceError(
             f"source {source.name!r}: no reader for sources of type {source.type!r} is installed",
-            hint=f"installed readers: {some(sorted(parts.readers))}",
+            hint=f"installed readers: {some(sorted(stores.readers))}",
             where=source.where,
         )
     return reader.scan(source, need or ScanRequest())

@@ -15,7 +15,7 @@ from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.flows.offline.inputs import inputs_of, rows_of
 from asof.flows.rows.batch import RowBatch, batch_of, batch_of_archive, input_schema
 from asof.flows.rows.tombstones import deletions
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files, ScanRequest
 from asof.sql import archive as statements
@@ -35,7 +35,7 @@ def whole_view(view: FeatureView, *, keys: Sequence[str] | None = None) -> ViewR
 
 
 def view_as_of(
-    parts: Parts,
+    stores: Stores,
     snapshot: Snapshot,
     read: ViewRead,
     keys: Mapping[str, Sequence[Any]],
@@ -51,14 +51,14 @@ def view_as_of(
     columns = {field.name: pa.array(keys[field.name], field.dtype.arrow()) for field in fields}
     columns["asof_at"] = pa.array([moment(at)] * n, pa.timestamp("us", "UTC"))
     query = PointInTime((read,), "asof_at", None, seen)
-    result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=pa.table(columns))
+    result = stores.offline.run(query, inputs_of(stores, snapshot, query, None), spine=pa.table(columns))
     table = result.reader().read_all()
     return {feature.output: python_values(table[feature.output]) for feature in read.features}
 
 
-def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
+def newest_event(stores: Stores, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
     """Event time of a key's newest historical row up to `at`; None without one, or after a tombstone."""
-    rows = rows_of_key(parts, view, plain)
+    rows = rows_of_key(stores, view, plain)
     # Rows are ordered, so the last one decides whether the key exists.
     seen = np.flatnonzero(rows.batch.event_time <= at)
     if view.is_aggregated:
@@ -84,21 +84,21 @@ class KeyRows:
     raw: pa.Table
 
 
-def rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> KeyRows:
+def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyRows:
     source = view.source
     keys = {
         source.raw(field.name): pa.array([value], field.dtype.arrow())
         for field, value in zip(view.key_fields, plain, strict=True)
         if field.dtype.is_integer or field.dtype.name == "String"
     }
-    found = rows_of(parts, source, need=ScanRequest(keys=keys or None))
+    found = rows_of(stores, source, need=ScanRequest(keys=keys or None))
     table = _empty(source)
     if found is not None:
         text = statements.rows_of_keys(
-            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=parts.offline.dialect,
+            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=stores.offline.dialect,
             relation="source",
         )  # fmt: skip
-        table = parts.offline.sql(text, {"source": found}).reader().read_all()
+        table = stores.offline.sql(text, {"source": found}).reader().read_all()
     table = table.filter(table[source.timestamp_field].is_valid())
     if source.is_log:
         batch = batch_of_archive(source, table)
@@ -108,7 +108,7 @@ def rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> KeyRow
             source, table, event_time=times.to_numpy(zero_copy_only=False),
             partition=np.zeros(table.num_rows, dtype=np.int32), offset=np.arange(table.num_rows),
         )  # fmt: skip
-    gone = deletions(parts, source, batch.rows)
+    gone = deletions(stores, source, batch.rows)
     gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
     if not source.is_log and not isinstance(found, Files):
         batch = replace(batch, offset=_ranks(view, table, gone))

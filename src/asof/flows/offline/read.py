@@ -23,7 +23,7 @@ from asof.flows.offline.entity_frame import (
     time_column,
 )
 from asof.flows.offline.inputs import inputs_of
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.selection import OutputColumn, Selection, ViewRead
 from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
@@ -31,7 +31,7 @@ from asof.timing import Micros
 
 
 def read_history(
-    parts: Parts,
+    stores: Stores,
     snapshot: Snapshot,
     selection: Selection,
     entity_df: Any = None,
@@ -60,10 +60,10 @@ def read_history(
             raise _frameless(f"the request values {names} need an entity frame")
         if not reads:
             raise _frameless("no entity frame is given, and the request has no view to read rows of")
-        result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=None)
+        result = stores.offline.run(query, inputs_of(stores, snapshot, query, None), spine=None)
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
         shape = ResultColumns(frame, selection.outputs)
-        return HistoricalRead(parts, snapshot, selection, query, None, shape)
+        return HistoricalRead(stores, snapshot, selection, query, None, shape)
     spine = spine_of(entity_df)
     if isinstance(spine, pa.Table):
         time = time_column(spine.schema)
@@ -71,14 +71,14 @@ def read_history(
         frame = spine.schema
     else:
         described = PointInTime((), TIME)
-        inputs = inputs_of(parts, snapshot, query, spine)
-        frame = _described(parts, described, inputs, spine)
+        inputs = inputs_of(stores, snapshot, query, spine)
+        frame = _described(stores, described, inputs, spine)
         time = time_column(frame)
         check_columns(frame, selection, time)
         check_types(frame, selection)
     query = replace(query, time=time)
     shape = ResultColumns(frame, selection.outputs)
-    return HistoricalRead(parts, snapshot, selection, query, spine, shape)
+    return HistoricalRead(stores, snapshot, selection, query, spine, shape)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class HistoricalRead:
         spine: the entity frame in the engines' form; None to read all rows of the views' sources.
     """
 
-    parts: Parts
+    stores: Stores
     snapshot: Snapshot
     selection: Selection
     query: PointInTime
@@ -107,10 +107,10 @@ class HistoricalRead:
 
     def run(self) -> Any:
         """The engine's result, before on-demand functions."""
-        inputs = inputs_of(self.parts, self.snapshot, self.query, self.spine)
+        inputs = inputs_of(self.stores, self.snapshot, self.query, self.spine)
         if isinstance(self.spine, pa.Table):
             check_frame(self.spine, self.selection, self.query.time)
-        return self.parts.offline.run(self.query, inputs, spine=self.spine)
+        return self.stores.offline.run(self.query, inputs, spine=self.spine)
 
     def batches(self, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """The rows in batches, in bounded memory."""
@@ -152,11 +152,11 @@ class ResultColumns:
         self.schema = pa.schema([*frame, *(pa.field(output.name, output.dtype.arrow()) for output in outputs)])
 
 
-def _described(parts: Parts, query: PointInTime, inputs: Mapping[str, Any], spine: Any) -> pa.Schema:
+def _described(stores: Stores, query: PointInTime, inputs: Mapping[str, Any], spine: Any) -> pa.Schema:
     if isinstance(spine, Files):
-        schema: pa.Schema = parts.offline.run(query, {}, spine=spine).schema
+        schema: pa.Schema = stores.offline.run(query, {}, spine=spine).schema
         return schema
-    return parts.offline.sql(spine.strip().rstrip(";"), inputs).schema
+    return stores.offline.sql(spine.strip().rstrip(";"), inputs).schema
 
 
 def _with_hidden_features(selection: Selection) -> tuple[ViewRead, ...]:

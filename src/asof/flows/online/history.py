@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from asof.definitions import LogSource, Snapshot
 from asof.errors import IncompleteRow
 from asof.flows.offline.key_rows import newest_event, view_as_of
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.online_response import Columns
 from asof.selection import ViewRead
 from asof.timing import Micros
@@ -35,7 +35,7 @@ class History(Protocol):
         ...
 
 
-def history_of(parts: Parts, snapshot: Snapshot, *, before: Callable[[], None] = lambda: None) -> History:
+def history_of(stores: Stores, snapshot: Snapshot, *, before: Callable[[], None] = lambda: None) -> History:
     """The `History` function of an online reader: values from sources and archives, and each key's newest event.
 
     Args:
@@ -46,14 +46,14 @@ def history_of(parts: Parts, snapshot: Snapshot, *, before: Callable[[], None] =
         read: ViewRead, keys: dict[str, list[Any]], at: Micros, *, needs: Sequence[Mapping[int, int]] = ()
     ) -> tuple[dict[str, list[Any]], list[Any]]:
         before()
-        refuse_incomplete_rows(parts, read, keys, needs)
-        values = view_as_of(parts, snapshot, read, keys, at)
+        refuse_incomplete_rows(stores, read, keys, needs)
+        values = view_as_of(stores, snapshot, read, keys, at)
         due = at - read.view.delay
         rows = zip(*(keys[key] for key in read.keys), strict=True) if read.keys else [()]
         plains = [plainer(field.dtype) for field in read.view.key_fields]
         times = [
             newest_event(
-                parts, read.view, [value if plain is None else plain(value) for value, plain in zip(row, plains)], due
+                stores, read.view, [value if plain is None else plain(value) for value, plain in zip(row, plains)], due
             )
             for row in rows
         ]
@@ -63,7 +63,7 @@ def history_of(parts: Parts, snapshot: Snapshot, *, before: Callable[[], None] =
 
 
 def refuse_incomplete_rows(
-    parts: Parts, read: ViewRead, keys: Mapping[str, Sequence[Any]], needs: Sequence[Mapping[int, int]]
+    stores: Stores, read: ViewRead, keys: Mapping[str, Sequence[Any]], needs: Sequence[Mapping[int, int]]
 ) -> None:
     """Raise where history does not cover what incomplete rows have seen: neither of the two has the value.
 
@@ -77,7 +77,7 @@ def refuse_incomplete_rows(
     wanted = sorted({partition for each in needs for partition in each})
     if not wanted or not isinstance(view.source, LogSource):
         return
-    archived = parts.offline.offsets(parts.archive_of(view.source), wanted)
+    archived = stores.offline.offsets(stores.archive_of(view.source), wanted)
     lacking = [
         row for row, each in enumerate(needs)
         if any(offset > archived[partition] for partition, offset in each.items())
@@ -88,8 +88,8 @@ def refuse_incomplete_rows(
         raise IncompleteRow(
             f"feature view {view.name!r}: the row of {key}{more} is incomplete: a late event may have changed its "
             "session, and history does not cover it yet",
-            hint="try again in a moment: the process that took the event archives it and recomputes the row; if the error "
-            "persists, see `asof stream status`",
+            hint="try again in a moment: the process that took the event archives it and recomputes the row; if the "
+            "error persists, see `asof stream status`",
             where=view.where,
         )
 

@@ -14,7 +14,7 @@ from asof.derive import derive_values
 from asof.errors import EntityFrameError, StorageError
 from asof.flows.generations.layout import layout_of
 from asof.flows.online.entity_rows import EntityRows
-from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stores import Stores, current_generation, table_of
 from asof.online.protocol import Lookup, Row
 from asof.online_response import NOT_FOUND, OUTSIDE_MAX_AGE, Columns, OnlineResponse, ViewMetadata
 from asof.selection import FeatureOut, Selection, ViewRead
@@ -74,11 +74,11 @@ class OnlineReader:
         history: used for times before the newest event that a row has merged.
     """
 
-    def __init__(self, parts: Parts, snapshot: Snapshot, selection: Selection, *, history: History) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, snapshot: Snapshot, selection: Selection, *, history: History) -> None:
+        self.stores = stores
         self.snapshot = snapshot
         self.selection = selection
-        self.views = [ViewReader(parts, snapshot, read, history) for read in selection.reads]
+        self.views = [ViewReader(stores, snapshot, read, history) for read in selection.reads]
         alike: dict[Any, list[int]] = {}
         for place, view in enumerate(self.views):
             if view.alike is not None:
@@ -101,7 +101,7 @@ class OnlineReader:
             at: the time of the read; None for the clock's, which is read after the rows, so that no row is later.
         """
         question = self.ask(entity_rows)
-        return self.answer(question, self.parts.online.read(question.lookups) if question.lookups else [], at=at)
+        return self.answer(question, self.stores.online.read(question.lookups) if question.lookups else [], at=at)
 
     def ask(self, entity_rows: Any) -> OnlineRequest:
         """The lookups for `read`, for callers that run them themselves.
@@ -132,7 +132,7 @@ class OnlineReader:
             derived: also run the on-demand functions; else call `derive` afterwards.
         """
         if at is None:
-            at = self.parts.clock()
+            at = self.stores.clock()
         columns, n, _ = question
         values: Columns = {}
         found = []
@@ -183,7 +183,7 @@ class OnlineReader:
 class ViewReader:
     """Reads one view of the selection."""
 
-    def __init__(self, parts: Parts, snapshot: Snapshot, read: ViewRead, history: History) -> None:
+    def __init__(self, stores: Stores, snapshot: Snapshot, read: ViewRead, history: History) -> None:
         view = read.view
         if not view.online:
             raise StorageError(
@@ -192,7 +192,7 @@ class ViewReader:
         self.read = read
         self.view = view
         self.history = history
-        self.table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
+        self.table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
         self.names = tuple(feature.name for feature in read.features)
         self.outputs = [feature.output for feature in read.features]
         self.defaults = [(each.output, plain_default(each)) for each in read.features if each.default is not None]

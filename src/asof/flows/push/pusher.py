@@ -13,7 +13,7 @@ from asof.errors import Argument, PushNotApplied, RequestError, RowsRefused, Sto
 from asof.flows.generations.live import PendingPush
 from asof.flows.rows.arrival import stamp_header, stamps_of
 from asof.flows.rows.pushed import PushedRows, pushed_rows
-from asof.flows.stores import Parts, log_source_named, raw_keys
+from asof.flows.stores import Stores, log_source_named, raw_keys
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import check_topic
 from asof.flows.stream.take_in import take_in
@@ -43,13 +43,13 @@ class Pusher:
     Rows that an earlier process wrote to the log but did not archive are applied and archived first.
     """
 
-    def __init__(self, parts: Parts, source: str) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, source: str) -> None:
+        self.stores = stores
         self.name = source
-        check_topic(parts, log_source_named(parts.registry.load(parts.project), source))
-        self.ingest = Ingest(parts, source, seconds=time.monotonic)
+        check_topic(stores, log_source_named(stores.registry.load(stores.project), source))
+        self.ingest = Ingest(stores, source, seconds=time.monotonic)
         self.topic = self.ingest.source.topic
-        self.partition = parts.log.own_partition(self.topic)
+        self.partition = stores.log.own_partition(self.topic)
         # Offsets of the own partition below this are applied; later ones may be of a push that failed half way.
         self._position = 0
         self._lock = Lock()
@@ -66,8 +66,8 @@ class Pusher:
             return self._take_over()
 
     def _take_over(self) -> int:
-        after = self.parts.log.bounds(self.topic)[self.partition][1]
-        taken = take_in(self.parts, self.ingest)
+        after = self.stores.log.bounds(self.topic)[self.partition][1]
+        taken = take_in(self.stores, self.ingest)
         self._read_stamps_back()
         self._position = max(self._position, after)
         self._flushed_at = time.monotonic()
@@ -75,10 +75,10 @@ class Pusher:
 
     def _read_stamps_back(self) -> None:
         """Look at the last stamps of each partition: what is pushed from now on comes after them."""
-        for number, (first, after) in self.parts.log.bounds(self.topic).items():
+        for number, (first, after) in self.stores.log.bounds(self.topic).items():
             start = max(first, after - _STAMPS_READ_BACK)
             while start < after:
-                messages = self.parts.log.read(self.topic, number, start, stop=after)
+                messages = self.stores.log.read(self.topic, number, start, stop=after)
                 if not len(messages):
                     break
                 self._look_at_stamps(messages)
@@ -91,7 +91,7 @@ class Pusher:
 
     def _next_stamp(self) -> Micros:
         """The stamp of a push: the system's time, later than each that this process has given or read in this log."""
-        self._stamp = max(self.parts.system_clock(), self._stamp + 1, self.ingest.greatest_stamp + 1)
+        self._stamp = max(self.stores.system_clock(), self._stamp + 1, self.ingest.greatest_stamp + 1)
         return min(self._stamp, TOPIC - 1)
 
     def push(self, rows: Any, *, batch_id: str | None = None) -> int:
@@ -117,7 +117,7 @@ class Pusher:
                 f"{name} has {len(batch_id)} characters; the limit is {MAX_BATCH_ID}",
                 hint="use a short ID, such as a UUID: it is stored with every row", arguments=[name],
             )  # fmt: skip
-        made = pushed_rows(self.ingest.source, rows, required=self._required(), clock=self.parts.clock())
+        made = pushed_rows(self.ingest.source, rows, required=self._required(), clock=self.stores.clock())
         messages = made.messages()
         self._refuse_unkept(made, messages)
         with self._lock:
@@ -148,7 +148,7 @@ class Pusher:
 
     def _refuse_unkept(self, made: PushedRows, messages: Sequence[bytes]) -> None:
         """Refuse rows that the archive cannot store: one would block all others, and the caller can fix it."""
-        if self.parts.offline.keeps_nul or not any(b"\\u0000" in each for each in messages):
+        if self.stores.offline.keeps_nul or not any(b"\\u0000" in each for each in messages):
             return
         if reasons := nul_in_text(made.table):
             raise RowsRefused(
@@ -171,7 +171,7 @@ class Pusher:
             return self._append(messages, batch_id, stamp)
         except OwnershipLost:
             # This process paused for so long that another one has taken over its partition and the messages in it.
-            self.partition, self._position = self.parts.log.own_partition(self.topic), 0
+            self.partition, self._position = self.stores.log.own_partition(self.topic), 0
             self._take_over()
             return self._append(messages, batch_id, self._next_stamp())
 
@@ -179,7 +179,7 @@ class Pusher:
         headers = stamp_header(stamp)
         if batch_id is not None:
             headers = (*headers, (BATCH, batch_id.encode()))
-        return self.parts.log.send(
+        return self.stores.log.send(
             self.topic, messages, partition=self.partition, headers=[headers] * len(messages), durable=True
         )
 
@@ -194,13 +194,13 @@ class Pusher:
 
     def _apply(self) -> None:
         """Apply the messages of the own partition that are not applied yet, in order and without gaps."""
-        after = self.parts.log.bounds(self.topic)[self.partition][1]
+        after = self.stores.log.bounds(self.topic)[self.partition][1]
         with self._telling_that_it_is_kept():
             if self._position < after and self.ingest.has_news():
                 # Definitions changed: from here on the current generations are written.
                 self.ingest.flush()
             while self._position < after:
-                part = self.parts.log.read(self.topic, self.partition, self._position, stop=after)
+                part = self.stores.log.read(self.topic, self.partition, self._position, stop=after)
                 self.ingest.take(self.topic, part)
                 self._position = int(part.offsets[-1]) + 1 if len(part) else after
             if self.ingest.generations.are_replaced:
@@ -243,10 +243,10 @@ class Pusher:
 
     def _is_known(self, batch_id: str) -> bool:
         """Whether any process has pushed this batch, according to the log's headers."""
-        for number, (first, after) in self.parts.log.bounds(self.topic).items():
+        for number, (first, after) in self.stores.log.bounds(self.topic).items():
             position = max(self._batches_read.get(number, 0), first)
             while position < after:
-                messages = self.parts.log.read(self.topic, number, position, stop=after)
+                messages = self.stores.log.read(self.topic, number, position, stop=after)
                 if not len(messages):
                     break
                 for headers in messages.headers or ():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from asof.definitions import LogSource, Snapshot
 from asof.errors import RequestError
-from asof.flows.stores import Parts, log_source_named
+from asof.flows.stores import Stores, log_source_named
 from asof.log.protocol import UnknownTopic
 from asof.sql.partitions import ArchivePartition
 
@@ -23,8 +23,8 @@ class Pushers:
         parts, snapshot: called when needed.
     """
 
-    def __init__(self, parts: Callable[[], Parts], snapshot: Callable[[], Snapshot]) -> None:
-        self._parts = parts
+    def __init__(self, stores: Callable[[], Stores], snapshot: Callable[[], Snapshot]) -> None:
+        self._stores = stores
         self._snapshot = snapshot
         self._of: dict[str, Pusher] = {}
         self._lock = Lock()
@@ -46,7 +46,7 @@ class Pushers:
                     hint="send them to the topic, or define a PushSource",
                 )
             with self._lock:
-                pusher = self._of.get(name) or Pusher(self._parts(), name)
+                pusher = self._of.get(name) or Pusher(self._stores(), name)
                 self._of[name] = pusher
         return pusher
 
@@ -63,13 +63,13 @@ class Pushers:
                 self.of(source.name).take_over()
 
     def _has_unarchived(self, source: LogSource) -> bool:
-        parts = self._parts()
+        stores = self._stores()
         try:
-            bounds = parts.log.bounds(source.topic)
+            bounds = stores.log.bounds(source.topic)
         except UnknownTopic:
             return False
         base = ArchivePartition.of(0, epoch=self._snapshot().facts.epoch_of(source.name))
-        archived = parts.offline.offsets(parts.archive_of(source), [base + number for number in bounds])
+        archived = stores.offline.offsets(stores.archive_of(source), [base + number for number in bounds])
         return any(after - 1 > archived[base + number] for number, (_, after) in bounds.items())
 
     def close(self) -> None:

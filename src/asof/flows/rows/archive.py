@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from asof.definitions import LogSource, Source
 from asof.definitions.logs import TOMBSTONE
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.log.protocol import Headers, Messages
 from asof.sql import archive as statements
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
@@ -121,14 +121,14 @@ def unpacked_headers(packed: bytes | None) -> Headers:
     return tuple((name, value) for name, value in msgspec.msgpack.decode(packed, type=list[tuple[str, bytes | None]]))
 
 
-def send_letters(parts: Parts, source: LogSource, letters: pa.Table) -> None:
+def send_letters(stores: Stores, source: LogSource, letters: pa.Table) -> None:
     """Send dead letters to the `dead_letter_topic`: the original messages, with headers of origin and reason.
 
     Raises:
         LogError: they may or may not have been written; send them again.
     """
     rows = letters.to_pylist()
-    parts.log_of(source).send(
+    stores.log_of(source).send(
         source.dead_letter_topic, [row["value"] for row in rows], keys=[row["key"] for row in rows],
         timestamps_us=[micros(row["at"]) for row in rows],
         headers=[
@@ -144,31 +144,31 @@ def send_letters(parts: Parts, source: LogSource, letters: pa.Table) -> None:
 
 
 def archived_after(
-    parts: Parts, source: LogSource, partition: int, *, after: int, through: int, batch_rows: int = 200_000
+    stores: Stores, source: LogSource, partition: int, *, after: int, through: int, batch_rows: int = 200_000
 ) -> Iterator[pa.Table]:
     """Archived rows of a partition with `after < offset <= through`, ordered by offset."""
-    rows = parts.offline.rows(parts.archive_of(source))
+    rows = stores.offline.rows(stores.archive_of(source))
     if rows is None or after >= through:
         return
     text = statements.rows_between(partition, after=after, through=through)
-    for batch in parts.offline.sql(text, {"archive": rows}).reader(batch_rows):
+    for batch in stores.offline.sql(text, {"archive": rows}).reader(batch_rows):
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
 
 
-def letters_after(parts: Parts, source: LogSource, partition: int, *, after: int) -> dict[int, str]:
+def letters_after(stores: Stores, source: LogSource, partition: int, *, after: int) -> dict[int, str]:
     """Dead letters of a partition with `offset > after`: offset → reason."""
-    if parts.offline.offsets(parts.letters_of(source), [partition])[partition] <= after:
+    if stores.offline.offsets(stores.letters_of(source), [partition])[partition] <= after:
         return {}
-    rows = parts.offline.rows(parts.letters_of(source))
+    rows = stores.offline.rows(stores.letters_of(source))
     if rows is None:
         return {}
     text = statements.letter_reasons(partition, after=after)
-    found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
+    found = stores.offline.sql(text, {"letters": rows}).reader().read_all()
     return dict(zip(found["offset"].to_pylist(), found["reason"].to_pylist(), strict=True))
 
 
-def wait_until_archived(parts: Parts, source: Source, wanted: Mapping[int, int], *, seconds: float) -> dict[int, int]:
+def wait_until_archived(stores: Stores, source: Source, wanted: Mapping[int, int], *, seconds: float) -> dict[int, int]:
     """Wait until a source's archive has reached these offsets, or for `seconds`.
 
     Args:
@@ -181,7 +181,7 @@ def wait_until_archived(parts: Parts, source: Source, wanted: Mapping[int, int],
         return {}
     until = time.monotonic() + seconds
     while True:
-        archived = parts.offline.offsets(parts.archive_of(source), sorted(wanted))
+        archived = stores.offline.offsets(stores.archive_of(source), sorted(wanted))
         if all(archived[each] >= offset for each, offset in wanted.items()) or time.monotonic() >= until:
             return archived
         time.sleep(_POLL_S)

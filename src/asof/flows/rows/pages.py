@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.online.protocol import OnlineTable, ScannedRow
 
 PAGE_ROWS = 2000
 
 
-def pages_of(parts: Parts, table: OnlineTable, *, most_rows: int | None = None) -> Iterator[list[ScannedRow]]:
+def pages_of(stores: Stores, table: OnlineTable, *, most_rows: int | None = None) -> Iterator[list[ScannedRow]]:
     """The rows of a table in pages; no page if it is empty.
 
     Args:
@@ -19,7 +19,7 @@ def pages_of(parts: Parts, table: OnlineTable, *, most_rows: int | None = None) 
     after: bytes | None = None
     read = 0
     while most_rows is None or read < most_rows:
-        page = parts.online.scan(table, after=after, limit=PAGE_ROWS)
+        page = stores.online.scan(table, after=after, limit=PAGE_ROWS)
         if page:
             yield page
         if len(page) < PAGE_ROWS:

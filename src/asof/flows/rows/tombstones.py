@@ -10,11 +10,11 @@ from asof.definitions import Source
 from asof.definitions.logs import TOMBSTONE
 from asof.dtypes import DType, from_arrow
 from asof.expressions import parse, print_sql
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.values.fit import fit
 
 
-def deletions(parts: Parts, source: Source, rows: pa.Table) -> npt.NDArray[np.bool_] | None:
+def deletions(stores: Stores, source: Source, rows: pa.Table) -> npt.NDArray[np.bool_] | None:
     """Mask of the rows that delete their key; None if there are none.
 
     Args:
@@ -33,8 +33,8 @@ def deletions(parts: Parts, source: Source, rows: pa.Table) -> npt.NDArray[np.bo
             assert dtype is not None, f"column {name} has an unsupported type, which plan refuses"
             schema[name], columns[name] = dtype, fit(rows[name], dtype)[0]
         table = pa.table(columns) if columns else rows
-        text = print_sql(parsed, parts.offline.batch_dialect, schema=schema)
-        gone |= _true(parts.offline.evaluate(table, {"gone": text})["gone"])
+        text = print_sql(parsed, stores.offline.batch_dialect, schema=schema)
+        gone |= _true(stores.offline.evaluate(table, {"gone": text})["gone"])
     return gone if gone.any() else None
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from asof.definitions import LogSource
 from asof.flows.rows.archive import LETTERS_SCHEMA, archive_schema, send_letters
 from asof.flows.rows.pushed import AppendedRows, archived_rows
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 
 LOOSE_ROWS, LOOSE_PUSHES = 20_000, 1000
 """Pushed rows are combined into an Arrow table at this number of rows, or of pushes."""
@@ -74,8 +74,8 @@ class ArchiveWriter:
         source: its current definition; to be set only while no write is running.
     """
 
-    def __init__(self, parts: Parts, source: LogSource) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, source: LogSource) -> None:
+        self.stores = stores
         self.source = source
         self.waiting = Buffer()
         self._writing: tuple[Buffer, Future[None]] | None = None
@@ -123,7 +123,7 @@ class ArchiveWriter:
             rows = pa.concat_tables(buffer.rows).select(schema.names).cast(schema)
         # Dead letters first: once the rows' offsets are committed, these messages are not read again.
         self._write_letters(buffer.letters, buffer.through)
-        self.parts.offline.append(self.parts.archive_of(self.source), rows, buffer.through)
+        self.stores.offline.append(self.stores.archive_of(self.source), rows, buffer.through)
 
     def write_letters(self, letters: pa.Table | None, through: Mapping[int, int]) -> None:
         """Write these and the buffered dead letters now; no write may be running."""
@@ -135,10 +135,10 @@ class ArchiveWriter:
         if not letters:
             return
         rows = pa.concat_tables(letters).cast(LETTERS_SCHEMA)
-        self.parts.offline.append(self.parts.letters_of(self.source), rows, through)
+        self.stores.offline.append(self.stores.letters_of(self.source), rows, through)
         if self.source.dead_letter_topic:
             # After the table, before the rows' offsets: a crash in between sends them twice, and loses none.
-            send_letters(self.parts, self.source, rows)
+            send_letters(self.stores, self.source, rows)
 
     def discard(self, partitions: set[int]) -> None:
         """Drop the buffered rows of these partitions."""

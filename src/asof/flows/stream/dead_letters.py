@@ -19,7 +19,7 @@ from asof.errors import LogError, NotFound
 from asof.flows.facts import change_facts
 from asof.flows.rows.archive import LETTERS_SCHEMA, unpacked_headers
 from asof.flows.rows.arrival import Place, origin, origin_header
-from asof.flows.stores import Parts, log_source_named, raw_keys
+from asof.flows.stores import Stores, log_source_named, raw_keys
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import UnknownTopic
 from asof.results import Record, Records
@@ -56,13 +56,13 @@ class DeadLetter(Record):
     replayed: bool
 
 
-def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
+def list_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
     """The newest dead letters of one or all sources."""
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     found: list[DeadLetter] = []
     for each in _sources(snapshot, source):
-        rows = _letters(parts, each, statements.newest_letters(int(limit)))
-        sent = replayed_places(parts, each) if rows.num_rows else set()
+        rows = _letters(stores, each, statements.newest_letters(int(limit)))
+        sent = replayed_places(stores, each) if rows.num_rows else set()
         for row in rows.to_pylist():
             place = row["partition"], row["offset"]
             found.append(
@@ -76,28 +76,28 @@ def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETT
     return Records(DeadLetter, found[:limit])
 
 
-def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the name that users know
+def show_letter(stores: Stores, id: str) -> dict[str, Any]:  # the name that users know
     """One dead letter with its raw key and value, and the current schema's reason to refuse it (None: it fits now).
 
     Raises:
         NotFound: there is no dead letter with this ID.
     """
-    source, place = _of_id(parts, id)
-    rows = _letters(parts, source, statements.letters([place]))
+    source, place = _of_id(stores, id)
+    rows = _letters(stores, source, statements.letters([place]))
     if not rows.num_rows:
         raise NotFound(f"no dead letter {id!r}", hint="run `asof dead-letters list` to see them")
     letter = rows.to_pylist()[0]
-    refused = _refused(parts, parts.registry.load(parts.project), source, [letter])
+    refused = _refused(stores, stores.registry.load(stores.project), source, [letter])
     return {
         "id": id, "source": source.name, "topic": letter["topic"], "partition": letter["topic_partition"],
         "offset": letter["topic_offset"], "at": letter["at"], "reason": letter["reason"], "key": letter["key"],
         "headers": unpacked_headers(letter["headers"]),
         "value": letter["value"], "text": _text(letter["value"]), "refused_now": refused.get(0),
-        "replayed": place in replayed_places(parts, source),
+        "replayed": place in replayed_places(stores, source),
     }  # fmt: skip
 
 
-def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
     """Send the dead letters that fit now to the source's replay topic, which workers read.
 
     Each counts at its own event time, and is sent only once, however often it is replayed.
@@ -105,59 +105,59 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
     Returns:
         `sent` and `already`: numbers of messages; `still_unfit`: ID → reason.
     """
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     wanted = log_source_named(snapshot, source)
     chosen: set[Place] | None = None
     if ids is not None:
-        found = [_of_id(parts, each) for each in ids]
+        found = [_of_id(stores, each) for each in ids]
         foreign = [each for each, (owner, _) in zip(ids, found, strict=True) if owner.name != source]
         if foreign:
             raise NotFound(
                 f"dead letter {foreign[0]!r} is not of source {source!r}", hint="replay it with its own source"
             )
         chosen = {place for _, place in found}
-    rows = _letters(parts, wanted, statements.letters(chosen)).to_pylist()
+    rows = _letters(stores, wanted, statements.letters(chosen)).to_pylist()
     by_place = {(row["partition"], row["offset"]): row for row in rows}
     for place in sorted((chosen or set()) - by_place.keys()):
         raise NotFound(f"no dead letter {letter_id(source, place)!r}", hint="run `asof dead-letters list` to see them")
     topic = wanted.replay_topic
     if by_place:
-        parts.log.create(topic, 1)
-    token = _take_turn(parts, source)
+        stores.log.create(topic, 1)
+    token = _take_turn(stores, source)
     try:
-        already = replayed_places(parts, wanted) & by_place.keys()
+        already = replayed_places(stores, wanted) & by_place.keys()
         news = [(place, row) for place, row in sorted(by_place.items()) if place not in already]
-        refused = _refused(parts, snapshot, wanted, [row for _, row in news])
+        refused = _refused(stores, snapshot, wanted, [row for _, row in news])
         fit = [each for i, each in enumerate(news) if i not in refused]
-        if fit and _turn_of(parts, source) != token:
+        if fit and _turn_of(stores, source) != token:
             raise LogError(
                 f"another replay of source {source!r} took over; nothing was sent", hint="run the replay again"
             )
         if fit:
-            parts.log.send(
+            stores.log.send(
                 topic, [row["value"] for _, row in fit], keys=[row["key"] for _, row in fit], partition=0,
                 timestamps_us=[micros(row["at"]) for _, row in fit],
                 headers=[(*unpacked_headers(row["headers"]), origin_header(place)) for place, row in fit],
                 durable=True,
             )  # fmt: skip
     finally:
-        _give_turn_back(parts, source, token)
+        _give_turn_back(stores, source, token)
     still = {letter_id(source, news[i][0]): reason for i, reason in sorted(refused.items())}
     return {"sent": len(fit), "already": len(already), "still_unfit": still}
 
 
-def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
+def replayed_places(stores: Stores, source: LogSource) -> set[Place]:
     """The dead letters that are in the replay topic already."""
     topic = source.replay_topic
     try:
-        bounds = parts.log.bounds(topic)
+        bounds = stores.log.bounds(topic)
     except UnknownTopic:
         return set()
     places: set[Place] = set()
     for number, (first, after) in bounds.items():
         start = first
         while start < after:
-            messages = parts.log.read(topic, number, start, stop=after)
+            messages = stores.log.read(topic, number, start, stop=after)
             if not len(messages):
                 break
             places.update(place for headers in messages.headers or () if (place := origin(headers)) is not None)
@@ -174,14 +174,14 @@ class _TurnTaken(LogError):
     """Another process took the lock first."""
 
 
-def _take_turn(parts: Parts, source: str) -> str:
+def _take_turn(stores: Stores, source: str) -> str:
     """Lock a source's replay across processes; returns the lock's token.
 
     The lock is a fact in the registry, taken by compare-and-set. The lock of a dead process expires.
     """
     token = uuid.uuid4().hex
     while True:
-        other = _wait_for_turn(parts, source)
+        other = _wait_for_turn(stores, source)
 
         def taken(facts: Facts, other: str | None = other) -> Facts:
             if facts.replaying.get(source) not in (None, other):
@@ -191,34 +191,34 @@ def _take_turn(parts: Parts, source: str) -> str:
             return facts.with_replay(source, token)
 
         try:
-            change_facts(parts, taken, note=f"replaying dead letters of {source}")
+            change_facts(stores, taken, note=f"replaying dead letters of {source}")
             return token
         except _TurnTaken:
             continue
 
 
-def _wait_for_turn(parts: Parts, source: str) -> str | None:
+def _wait_for_turn(stores: Stores, source: str) -> str | None:
     """Wait until the lock is free (None) or has expired (its token)."""
-    other, until = _turn_of(parts, source), time.monotonic() + TURN_S
+    other, until = _turn_of(stores, source), time.monotonic() + TURN_S
     while other is not None and time.monotonic() < until:
         time.sleep(0.02)
-        now = _turn_of(parts, source)
+        now = _turn_of(stores, source)
         if now != other:
             other, until = now, time.monotonic() + TURN_S
     return other
 
 
-def _turn_of(parts: Parts, source: str) -> str | None:
-    return parts.registry.load(parts.project).facts.replaying.get(source)
+def _turn_of(stores: Stores, source: str) -> str | None:
+    return stores.registry.load(stores.project).facts.replaying.get(source)
 
 
-def _give_turn_back(parts: Parts, source: str, token: str) -> None:
+def _give_turn_back(stores: Stores, source: str, token: str) -> None:
     note = f"replayed dead letters of {source}"
-    change_facts(parts, lambda facts: facts.without_replay(source, token), note=note)
+    change_facts(stores, lambda facts: facts.without_replay(source, token), note=note)
 
 
 def _refused(
-    parts: Parts, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
+    stores: Stores, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
 ) -> dict[int, str]:
     """Index → reason, for dead letters that do not fit the current schema at the current time."""
     messages = MessageBatch(
@@ -227,17 +227,17 @@ def _refused(
     )  # fmt: skip
     keys = raw_keys(source, snapshot.project.views_of(source.name))
     decoded = decode_messages(
-        source, messages, keys=keys, clock=parts.clock(), schemas=parts.schemas_of(source),
-        transform=transform_of(parts, source),
+        source, messages, keys=keys, clock=stores.clock(), schemas=stores.schemas_of(source),
+        transform=transform_of(stores, source),
     )  # fmt: skip
     return {letter.index: letter.reason for letter in decoded.letters}
 
 
-def _letters(parts: Parts, source: LogSource, text: str) -> pa.Table:
-    rows = parts.offline.rows(parts.letters_of(source))
+def _letters(stores: Stores, source: LogSource, text: str) -> pa.Table:
+    rows = stores.offline.rows(stores.letters_of(source))
     if rows is None:
         return _STORED.empty_table()
-    found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
+    found = stores.offline.sql(text, {"letters": rows}).reader().read_all()
     for name in set(_STORED.names) - set(found.column_names):
         # Tables of an earlier version have no headers column.
         found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
@@ -250,13 +250,13 @@ def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:
     return [each for each in snapshot.project.sources.values() if isinstance(each, LogSource)]
 
 
-def _of_id(parts: Parts, id: str) -> tuple[LogSource, Place]:
+def _of_id(stores: Stores, id: str) -> tuple[LogSource, Place]:
     name, *rest = id.rsplit("/", 2)
     if len(rest) != 2 or not all(each.lstrip("-").isdigit() for each in rest):
         raise NotFound(
             f"{id!r} is not a dead letter's ID", hint="write source/partition/offset, as in `asof dead-letters list`"
         )
-    return log_source_named(parts.registry.load(parts.project), name), (int(rest[0]), int(rest[1]))
+    return log_source_named(stores.registry.load(stores.project), name), (int(rest[0]), int(rest[1]))
 
 
 def _text(value: bytes | None) -> str | None:

@@ -16,7 +16,7 @@ from asof.definitions import LogSource
 from asof.flows.generations.layout import GRACE
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.rows.retries import write_until_kept
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.online.protocol import NO_ROW, Lookup, OnlineTable, Unchanged, state_rows
 from asof.sql import archive as statements
 from asof.values.fit import event_micros
@@ -38,31 +38,31 @@ class EventIdClaims:
         source: a source with an `event_id`.
     """
 
-    def __init__(self, parts: Parts, source: LogSource) -> None:
-        self.parts, self.source = parts, source
-        self.table = OnlineTable(parts.project, f"{source.name}{EVENTS}", "ids", "state")
+    def __init__(self, stores: Stores, source: LogSource) -> None:
+        self.stores, self.source = stores, source
+        self.table = OnlineTable(stores.project, f"{source.name}{EVENTS}", "ids", "state")
         self.restore()
 
     def restore(self) -> None:
         """Restore event IDs from the archive if the store may lack some: it is new, lost data, or failed over."""
-        incarnation = self.parts.online.incarnation()
-        if progress_of(self.parts.online, self.table).restored_in == incarnation:
+        incarnation = self.stores.online.incarnation()
+        if progress_of(self.stores.online, self.table).restored_in == incarnation:
             return
-        self.parts.online.prepare(self.table)
-        rows = self.parts.offline.rows(self.parts.archive_of(self.source))
+        self.stores.online.prepare(self.table)
+        rows = self.stores.offline.rows(self.stores.archive_of(self.source))
         if rows is not None:
-            since = self.parts.clock() - self.source.event_id_horizon
-            text = statements.event_ids_since(self.source.event_id, since, dialect=self.parts.offline.dialect)
-            for batch in self.parts.offline.sql(text, {"archive": rows}).reader(_ROWS_AT_ONCE):
+            since = self.stores.clock() - self.source.event_id_horizon
+            text = statements.event_ids_since(self.source.event_id, since, dialect=self.stores.offline.dialect)
+            for batch in self.stores.offline.sql(text, {"archive": rows}).reader(_ROWS_AT_ONCE):
                 self._restore(pa.Table.from_batches([batch]))
         restored = TableProgress(restored_in=incarnation)
-        write_progress(self.parts.online, self.table, restored, within=incarnation)
+        write_progress(self.stores.online, self.table, restored, within=incarnation)
 
     def _restore(self, rows: pa.Table) -> None:
         places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
         times = event_micros(rows["ingested_at"].combine_chunks()).to_pylist()
         untils = [time + self.source.event_id_horizon for time in times]
-        self.parts.online.write(
+        self.stores.online.write(
             self.table, self._keys(rows["id"]), [_packed(place, until) for place, until in zip(places, untils)],
             condition=Unchanged([NO_ROW] * len(places)), expires_at=[until + GRACE for until in untils],
         )  # fmt: skip
@@ -81,7 +81,7 @@ class EventIdClaims:
         until = now + self.source.event_id_horizon
 
         def claim(todo: Sequence[bytes]) -> list[bytes]:
-            found = state_rows(*self.parts.online.read([Lookup(self.table, list(todo))]))
+            found = state_rows(*self.stores.online.read([Lookup(self.table, list(todo))]))
             free: list[tuple[bytes, int, int]] = []
             for key, stored in zip(todo, found, strict=True):
                 its_rows = wanted[key]
@@ -95,7 +95,7 @@ class EventIdClaims:
                     firsts[mine] = True
                 elif held_until <= now and self._is_archived(holder):
                     free.append((key, its_rows[0], stored[1]))
-            kept = self.parts.online.write(
+            kept = self.stores.online.write(
                 self.table, [key for key, _, _ in free], [_packed(places[row], until) for _, row, _ in free],
                 condition=Unchanged([token for _, _, token in free]), expires_at=[until + GRACE] * len(free),
             ) if free else []  # fmt: skip
@@ -112,7 +112,7 @@ class EventIdClaims:
     def _is_archived(self, place: Place) -> bool:
         """Whether the message that holds an ID is archived; before that, the same message may be read again."""
         partition, offset = place
-        return self.parts.offline.offsets(self.parts.archive_of(self.source), [partition])[partition] >= offset
+        return self.stores.offline.offsets(self.stores.archive_of(self.source), [partition])[partition] >= offset
 
     def _keys(self, column: pa.Array | pa.ChunkedArray) -> list[bytes]:
         dtype = next(field.dtype for field in self.source.schema if field.name == self.source.event_id)

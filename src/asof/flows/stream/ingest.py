@@ -38,7 +38,7 @@ from asof.flows.rows.archive import letter_rows, with_arrival
 from asof.flows.rows.arrival import Ints, origins_of, stamps_of
 from asof.flows.rows.batch import batch_of
 from asof.flows.rows.pushed import AppendedRows, PushedRows
-from asof.flows.stores import Parts, log_source_named
+from asof.flows.stores import Stores, log_source_named
 from asof.flows.stream.buffer import ArchiveWriter, Buffer
 from asof.flows.stream.dead_letter_limit import RecentVerdicts
 from asof.flows.stream.verdicts import Verdicts
@@ -62,23 +62,23 @@ class Ingest:
         greatest_stamp: of all pushed messages taken so far; 0 if none had one.
     """
 
-    def __init__(self, parts: Parts, source: str, *, seconds: Callable[[], float]) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, source: str, *, seconds: Callable[[], float]) -> None:
+        self.stores = stores
         self.name = source
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
         self.archived: dict[int, int] = {}
         self.greatest_stamp: Micros = 0
-        self.snapshot: Snapshot = parts.registry.load(parts.project)
+        self.snapshot: Snapshot = stores.registry.load(stores.project)
         self.source = log_source_named(self.snapshot, source)
         # Constant for this object: a topic that is recreated has other offsets, and another epoch.
         self.epoch = self.snapshot.facts.epoch_of(source)
-        self.generations = LiveGenerations(parts, source)
+        self.generations = LiveGenerations(stores, source)
         self._taken: dict[int, int] = {}
         self._done: dict[int, int] = {}
-        self._verdicts = Verdicts(parts, self.source, counts=self.counts)
+        self._verdicts = Verdicts(stores, self.source, counts=self.counts)
         self._recent = RecentVerdicts(seconds)
-        self._writer = ArchiveWriter(parts, self.source)
+        self._writer = ArchiveWriter(stores, self.source)
         self.generations.read_registry(self.snapshot)
         self.generations.take_up(self.source, self.archived)
 
@@ -106,7 +106,7 @@ class Ingest:
             LogError: the log deleted events that were never archived.
         """
         partition = number + self.base(topic)
-        archived = self.parts.offline.offsets(self.parts.archive_of(self.source), [partition])[partition]
+        archived = self.stores.offline.offsets(self.stores.archive_of(self.source), [partition])[partition]
         if first > archived + 1:
             gap = f"offsets {archived + 1} to {first - 1} of partition {number} of topic {topic!r}"
             if not accept_gap:
@@ -115,7 +115,7 @@ class Ingest:
                     hint="accept the loss with `asof stream run --accept-gap`, which records it",
                 )
             self._writer.write(Buffer(through={partition: first - 1}))
-            record_gap(self.parts, self.name, gap)
+            record_gap(self.stores, self.name, gap)
             archived = first - 1
         self._verdicts.begin(self.source, partition, archived=archived)
         self.archived[partition] = self._taken[partition] = archived
@@ -133,7 +133,7 @@ class Ingest:
         messages = self._news(messages, base)
         if not len(messages):
             return
-        source, now = self.source, self.parts.clock()
+        source, now = self.source, self.stores.clock()
         decoded = self._verdicts.decode(source, self.snapshot, messages, base=base, now=now)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)
         through = _last_offsets(messages, base)
@@ -197,7 +197,7 @@ class Ingest:
         """
         if self._verdicts.depend_on_others or rows.source is not self.source or not rows.count:
             return None
-        arrived = AppendedRows(rows, number + self.base(self.source.topic), first, self.parts.clock(), pushed_at)
+        arrived = AppendedRows(rows, number + self.base(self.source.topic), first, self.stores.clock(), pushed_at)
         return self.generations.look_ahead(self.source, arrived)
 
     def take_pushed(self, ahead: PendingPush) -> None:
@@ -208,7 +208,7 @@ class Ingest:
         """
         arrived = ahead.arrived
         rows, partition = arrived.rows, arrived.partition
-        arrived.ingested_at = self.parts.clock()
+        arrived.ingested_at = self.stores.clock()
         if self.feeders:
             self.generations.feed_pushed(self.source, ahead)
         self._writer.waiting.add(arrived)
@@ -320,7 +320,7 @@ class Ingest:
 
     def has_news(self) -> bool:
         """Whether the registry changed, or a new generation is ready: the next flush must be waited for."""
-        is_new = self.parts.registry.version(self.parts.project) != self.snapshot.version
+        is_new = self.stores.registry.version(self.stores.project) != self.snapshot.version
         return is_new or not self.generations.are_settled
 
     def lost(self) -> list[FeatureView]:
@@ -332,8 +332,8 @@ class Ingest:
 
         Only called while nothing is buffered: every applied message is in the archive.
         """
-        if self.parts.registry.version(self.parts.project) != self.snapshot.version:
-            self.snapshot = self.parts.registry.load(self.parts.project)
+        if self.stores.registry.version(self.stores.project) != self.snapshot.version:
+            self.snapshot = self.stores.registry.load(self.stores.project)
             if self.name in self.snapshot.project.sources:
                 # A removed source keeps its last definition and its archive.
                 self.source = self._writer.source = log_source_named(self.snapshot, self.name)
@@ -361,7 +361,7 @@ class Ingest:
             if feeder.incomplete:
                 with self.generations.while_there(name):
                     keys = feeder.next_incomplete(MOST_RECOMPUTED)
-                    done = recompute_rows(self.parts, self.source, feeder, keys)
+                    done = recompute_rows(self.stores, self.source, feeder, keys)
                     feeder.completed(done)
                     self.counts["rows recomputed"] += len(done)
 

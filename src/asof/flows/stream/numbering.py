@@ -10,14 +10,14 @@ from asof.definitions.facts import Facts
 from asof.errors import LogError
 from asof.flows.facts import change_facts, record_gap
 from asof.flows.rows.archive import archive_schema
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.topics import make_topic, topics_of
 from asof.log.protocol import Log, UnknownTopic
 from asof.sql.partitions import HISTORY, ArchivePartition
 from asof.timing import micros
 
 
-def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) -> None:
+def check_topic(stores: Stores, source: LogSource, *, accept_gap: bool = False) -> None:
     """Create the source's topic if it is missing, and detect one that was recreated or truncated.
 
     The first call also records the start offset of each partition, permanently and for all workers.
@@ -25,16 +25,16 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
     Raises:
         LogError: the topic was recreated or truncated, so messages that were not archived are lost.
     """
-    make_topic(parts, source)
-    log = parts.log_of(source)
+    make_topic(stores, source)
+    log = stores.log_of(source)
     found = log.topic_id(source.topic)
-    facts = parts.registry.load(parts.project).facts
+    facts = stores.registry.load(stores.project).facts
     known, epoch = facts.topics.get(source.name), facts.epoch_of(source.name)
     base = ArchivePartition.of(0, epoch=epoch)
     short: dict[int, int] = {}
     if known == found:
         bounds = log.bounds(source.topic)
-        archived = parts.offline.offsets(parts.archive_of(source), [base + number for number in bounds])
+        archived = stores.offline.offsets(stores.archive_of(source), [base + number for number in bounds])
         short = {number: after for number, (_, after) in bounds.items() if archived[base + number] >= after}
         if not short:
             return
@@ -53,40 +53,40 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
         following = ArchivePartition.of(0, epoch=epoch + 1)
         through = {following + number: after - 1 for number, (_, after) in bounds.items()}
         none = archive_schema(source).empty_table()
-        parts.offline.append(parts.archive_of(source), none, through)
+        stores.offline.append(stores.archive_of(source), none, through)
 
     if known is None:
-        _begin(parts, source, found)
+        _begin(stores, source, found)
         return
     change_facts(
-        parts, lambda facts: facts.with_topic_again(source.name, found, epoch=epoch + 1),
+        stores, lambda facts: facts.with_topic_again(source.name, found, epoch=epoch + 1),
         note=f"topic {source.topic}: id {found}",
     )  # fmt: skip
     what = "truncated" if short else "recreated"
-    record_gap(parts, source.name, f"topic {source.topic!r} {what};")
+    record_gap(stores, source.name, f"topic {source.topic!r} {what};")
 
 
-def _begin(parts: Parts, source: LogSource, topic_id: str) -> None:
+def _begin(stores: Stores, source: LogSource, topic_id: str) -> None:
     """Record the topic and the start offsets of its partitions.
 
     Workers that start at the same time all use the offsets of the first one to commit.
     """
-    starts = _starts(parts, source)
+    starts = _starts(stores, source)
 
     def with_topic(facts: Facts) -> Facts:
         return facts if source.name in facts.topics else facts.with_topic(source.name, topic_id, starts=starts)
 
-    facts = change_facts(parts, with_topic, note=f"topic {source.topic}: id {topic_id}").facts
+    facts = change_facts(stores, with_topic, note=f"topic {source.topic}: id {topic_id}").facts
     through = {number: offset - 1 for number, offset in facts.starts.get(source.name, {}).items() if offset > 0}
     if through:
-        parts.offline.append(parts.archive_of(source), archive_schema(source).empty_table(), through)
+        stores.offline.append(stores.archive_of(source), archive_schema(source).empty_table(), through)
 
 
-def _starts(parts: Parts, source: LogSource) -> Mapping[int, int]:
+def _starts(stores: Stores, source: LogSource) -> Mapping[int, int]:
     """Partition → start offset, for a topic that others write to and that may have older messages."""
     if source.topic_is_ours:
         return {}
-    log = parts.log_of(source)
+    log = stores.log_of(source)
     bounds = log.bounds(source.topic)
     if source.start == "earliest":
         return {number: first for number, (first, _) in bounds.items()}
@@ -104,11 +104,11 @@ def shortened(topic: str, number: int, *, archived: int, after: int) -> LogError
     )
 
 
-def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
+def partitions_of(stores: Stores, source: LogSource, *, epoch: int) -> list[int]:
     """All partition numbers that the source's archive may have."""
     numbers: list[int] = [HISTORY]
     for each in range(epoch + 1):
-        for log, topic, is_replayed in topics_of(parts, source):
+        for log, topic, is_replayed in topics_of(stores, source):
             try:
                 count = log.partitions(topic)
             except UnknownTopic:
@@ -135,13 +135,13 @@ class LogPartition:
     after: int
 
 
-def log_partitions(parts: Parts, source: LogSource, *, epoch: int) -> Iterator[LogPartition]:
+def log_partitions(stores: Stores, source: LogSource, *, epoch: int) -> Iterator[LogPartition]:
     """The partitions of a source's topic and of its replay topic, as far as the topics exist.
 
     Args:
         epoch: number of times that the source's topic was recreated.
     """
-    for log, topic, is_replayed in topics_of(parts, source):
+    for log, topic, is_replayed in topics_of(stores, source):
         try:
             bounds = log.bounds(topic)
         except UnknownTopic:

@@ -14,7 +14,7 @@ from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.batch import batch_of_archive, counted
-from asof.flows.stores import Parts, Progress, current_generation, silent, table_of
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import log_partitions, partitions_of
 from asof.flows.stream.take_in import take_in
@@ -29,7 +29,7 @@ STILL_S = 7.0
 _EVENTS_AT_ONCE = 1_000_000
 
 
-def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
+def rebuild(stores: Stores, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
     """Build a new generation of a view with a log source, and switch readers to it.
 
     Workers continue: from their next flush they write to both generations. Readers use the old one until the new one
@@ -38,54 +38,54 @@ def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wai
     Returns:
         Number of rows in the new generation.
     """
-    generation = announce(parts, view)
-    rows = fill(parts, view, generation, progress=progress)
-    wait_for_workers(parts, view, generation, seconds=wait_s)
-    before = parts.registry.load(parts.project)
-    drop_generations(parts, before, flip(parts, view, generation))
+    generation = announce(stores, view)
+    rows = fill(stores, view, generation, progress=progress)
+    wait_for_workers(stores, view, generation, seconds=wait_s)
+    before = stores.registry.load(stores.project)
+    drop_generations(stores, before, flip(stores, view, generation))
     return rows
 
 
-def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress = silent) -> int:
+def fill(stores: Stores, view: FeatureView, generation: str, *, progress: Progress = silent) -> int:
     """Fold the archive into an announced generation; after that, workers write to it."""
     source = view.source
     assert isinstance(source, LogSource)
     # An archive that an earlier version made gets the columns by which rows are ordered from now on.
-    parts.offline.create(parts.archive_of(source), archive_schema(source))
-    feeder = GenerationWriter(parts, view, generation)
-    parts.online.drop(feeder.table)
-    parts.online.prepare(feeder.table)
-    epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
-    base = parts.offline.offsets(parts.archive_of(source), partitions_of(parts, source, epoch=epoch))
-    rows = _fold_archive(parts, source, feeder, base, progress)
+    stores.offline.create(stores.archive_of(source), archive_schema(source))
+    feeder = GenerationWriter(stores, view, generation)
+    stores.online.drop(feeder.table)
+    stores.online.prepare(feeder.table)
+    epoch = stores.registry.load(stores.project).facts.epoch_of(source.name)
+    base = stores.offline.offsets(stores.archive_of(source), partitions_of(stores, source, epoch=epoch))
+    rows = _fold_archive(stores, source, feeder, base, progress)
     reached = {each: offset for each, offset in base.items() if offset >= 0}
-    built = TableProgress(reached=reached, built=parts.clock())
-    write_progress(parts.online, feeder.table, built, within=feeder.incarnation)
+    built = TableProgress(reached=reached, built=stores.clock())
+    write_progress(stores.online, feeder.table, built, within=feeder.incarnation)
     return rows
 
 
-def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
+def wait_for_workers(stores: Stores, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
     """Wait until workers have caught up with the new generation; they start to write to it at their next flush.
 
     If no worker runs, readers switch to the state of the archive, and events that only the old rows have are replayed
     when a worker starts. Pushed rows need no worker: those that are only in the log are applied here.
     """
     source = view.source
-    current = current_generation(parts.registry.load(parts.project), view)
+    current = current_generation(stores.registry.load(stores.project), view)
     if current is None or not isinstance(source, LogSource):
         return
     if source.type == "push":
-        ingest = Ingest(parts, source.name, seconds=time.monotonic)
+        ingest = Ingest(stores, source.name, seconds=time.monotonic)
         try:
-            take_in(parts, ingest)
+            take_in(stores, ingest)
         finally:
             ingest.close()
-    new, old = table_of(parts.project, view, generation), table_of(parts.project, view, current)
+    new, old = table_of(stores.project, view, generation), table_of(stores.project, view, current)
     until = still_until = time.monotonic() + seconds
     before: Any = None
     while True:
-        reached, wanted = progress_of(parts.online, new), progress_of(parts.online, old)
-        if not _is_behind(parts, source, reached, wanted):
+        reached, wanted = progress_of(stores.online, new), progress_of(stores.online, old)
+        if not _is_behind(stores, source, reached, wanted):
             return
         now = time.monotonic()
         if before != (before := (reached, wanted)):
@@ -95,11 +95,11 @@ def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, second
         time.sleep(0.05)
 
 
-def _is_behind(parts: Parts, source: LogSource, reached: TableProgress, wanted: TableProgress) -> bool:
+def _is_behind(stores: Stores, source: LogSource, reached: TableProgress, wanted: TableProgress) -> bool:
     """Whether old rows may have events that the new rows lack and will not get soon."""
     ends = dict(wanted.reached)
-    epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
-    for each in log_partitions(parts, source, epoch=epoch):
+    epoch = stores.registry.load(stores.project).facts.epoch_of(source.name)
+    for each in log_partitions(stores, source, epoch=epoch):
         partition = each.archived_as
         if not reached.is_live(partition):
             if wanted.is_live(partition):
@@ -109,30 +109,30 @@ def _is_behind(parts: Parts, source: LogSource, reached: TableProgress, wanted: 
 
 
 def _fold_archive(
-    parts: Parts, source: LogSource, feeder: GenerationWriter, base: Mapping[int, int], progress: Progress
+    stores: Stores, source: LogSource, feeder: GenerationWriter, base: Mapping[int, int], progress: Progress
 ) -> int:
     """Fold all archived rows up to the base offsets, one bucket of keys at a time."""
-    rows = parts.offline.rows(parts.archive_of(source))
+    rows = stores.offline.rows(stores.archive_of(source))
     if rows is None:
         return 0
-    total = _one(parts, statements.count_rows(), {"archive": rows})
+    total = _one(stores, statements.count_rows(), {"archive": rows})
     buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     keys = [source.raw(key) for key in feeder.view.join_keys]
-    hashed = parts.offline.bucket(keys, buckets)
+    hashed = stores.offline.bucket(keys, buckets)
     done = written = 0
     for bucket in range(buckets):
         text = statements.rows_of_bucket(hashed, bucket, through=base)
-        table = parts.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
+        table = stores.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
         if table.num_rows:
             batch = counted(source, batch_of_archive(source, table))
-            written += feeder.apply(batch, clock=parts.clock())
+            written += feeder.apply(batch, clock=stores.clock())
         done += table.num_rows
         progress(f"build {feeder.view.name}", done, total)
     return written
 
 
-def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
-    table: pa.Table = parts.offline.sql(text, inputs).reader().read_all()
+def _one(stores: Stores, text: str, inputs: Mapping[str, Any]) -> int:
+    table: pa.Table = stores.offline.sql(text, inputs).reader().read_all()
     return int(table.column(0)[0].as_py())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from threading import Event
 
 from asof.errors import AsofError, LogError
-from asof.flows.stores import Parts, Progress, silent
+from asof.flows.stores import Progress, Stores, silent
 from asof.flows.stream.worker import FLUSH_EVERY_S, StreamWorker
 from asof.timing import PATIENCE_S
 
@@ -17,7 +17,7 @@ WAIT_S = 1.0
 
 
 def run_stream(
-    parts: Parts,
+    stores: Stores,
     sources: Sequence[str] | None = None,
     *,
     until_caught_up: bool = False,
@@ -48,7 +48,7 @@ def run_stream(
         StorageError: a store cannot be written (a full disk …); the next run continues from the archive's end.
         DeadLetterLimit: too many messages are dead letters.
     """
-    run = _WorkerRun(parts, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress)
+    run = _WorkerRun(stores, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress)
     stop = stop or Event()
     waits_since: float | None = None
     while True:
@@ -80,13 +80,19 @@ class _WorkerRun:
     """
 
     def __init__(
-        self, parts: Parts, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float, progress: Progress
+        self,
+        stores: Stores,
+        sources: Sequence[str] | None,
+        *,
+        accept_gap: bool,
+        flush_every_s: float,
+        progress: Progress,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.has_begun = self.has_archived = False
         self.began_at = 0.0
         self._taken = 0
-        self._parts = parts
+        self._stores = stores
         self._sources = sources
         self._accept_gap = accept_gap
         self._flush_every_s = flush_every_s
@@ -96,7 +102,7 @@ class _WorkerRun:
         """Create a worker, and run it."""
         self.began_at = time.monotonic()
         worker = StreamWorker(
-            self._parts, self._sources, accept_gap=self._accept_gap, flush_every_s=self._flush_every_s
+            self._stores, self._sources, accept_gap=self._accept_gap, flush_every_s=self._flush_every_s
         )
         try:
             self._steps(worker, stop, until_caught_up=until_caught_up)

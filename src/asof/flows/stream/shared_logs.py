@@ -7,23 +7,23 @@ from contextlib import suppress
 
 from asof.definitions import LogSource, Project
 from asof.errors import AsofError
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive
 from asof.planning import Finding
 from asof.sql.partitions import ArchivePartition
 
 
-def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> set[str]:
+def kept_topics(stores: Stores, old: Mapping[str, str], *, project: str = "") -> set[str]:
     """The topics of a project among `old`: topics (name → ID) from before topic names had a project prefix.
 
     The registry knows a source's topic by its ID; the topic of its dead letters belongs to the same project.
 
     Args:
-        project: by default, the project of `parts`.
+        project: by default, the project of `stores`.
     """
-    project = project or parts.project
-    snapshot = parts.registry.load(project)
+    project = project or stores.project
+    snapshot = stores.registry.load(project)
     known = snapshot.facts.topics
     kept = {name for name, id in old.items() if id in known.values()}
     for source in snapshot.project.sources.values():
@@ -35,16 +35,16 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
             if replay in old and source.name in known:
                 epochs = range(snapshot.facts.epoch_of(source.name) + 1)
                 partitions = [ArchivePartition.of(0, epoch=epoch, is_replayed=True) for epoch in epochs]
-                offsets = parts.offline.offsets(Archive(project, source.name), partitions)
+                offsets = stores.offline.offsets(Archive(project, source.name), partitions)
                 kept |= {replay} if any(offset >= 0 for offset in offsets.values()) else set()
         elif source.topic in kept:
             kept |= {replay, source.dead_letter_topic} & old.keys()
     return kept
 
 
-def others_of(parts: Parts, topic: str) -> list[str]:
+def others_of(stores: Stores, topic: str) -> list[str]:
     """Descriptions of the other stores that use one of the project's topics."""
-    log = parts.log.shared
+    log = stores.log.shared
     if log is None:
         return []
     try:
@@ -52,59 +52,59 @@ def others_of(parts: Parts, topic: str) -> list[str]:
     except UnknownTopic:
         return []
     old = log.old_topics()
-    if topic in old and topic in kept_topics(parts, old):
+    if topic in old and topic in kept_topics(stores, old):
         # A store may have used the topic before users were recorded; this registry's projects can be checked.
-        for project in parts.registry.projects():
+        for project in stores.registry.projects():
             named = f"project {project!r} of "
             if (
-                project != parts.project
-                and topic in kept_topics(parts, old, project=project)
+                project != stores.project
+                and topic in kept_topics(stores, old, project=project)
                 and not any(each.startswith(named) for each in others)
             ):
                 others.append(f"{named}this registry")
     return others
 
 
-def delete_or_leave(parts: Parts, topic: str) -> list[str]:
+def delete_or_leave(stores: Stores, topic: str) -> list[str]:
     """Delete a topic, unless others use it; returns descriptions of them."""
-    others = others_of(parts, topic)
+    others = others_of(stores, topic)
     if others:
-        leave(parts, topic)
+        leave(stores, topic)
     else:
-        parts.log.delete(topic)
+        stores.log.delete(topic)
     return others
 
 
-def leave(parts: Parts, topic: str) -> None:
+def leave(stores: Stores, topic: str) -> None:
     """Remove this store from a topic's users, without deleting the topic."""
-    log = parts.log.shared
+    log = stores.log.shared
     if log is not None:
         with suppress(UnknownTopic):
             log.leave(topic)
 
 
-def check_sharing(parts: Parts, project: Project) -> list[Finding]:
+def check_sharing(stores: Stores, project: Project) -> list[Finding]:
     """Warnings about logs and archives that other environments or projects write to as well."""
     findings = [
         Finding(
-            "warning", f"project {parts.project!r}", "", "",
+            "warning", f"project {stores.project!r}", "", "",
             f"{file} has the same {' and '.join(sections)}, so both environments share all data: rows pushed in one "
             "are trained on and served in the other, and `teardown --purge` of one may delete both",
             f"give each its own `project` (and no common topic_prefix), or its own {' and '.join(sections)}",
         )
-        for file, sections in parts.shared_stores().items()
+        for file, sections in stores.shared_stores().items()
     ]  # fmt: skip
     sources = [each for each in project.sources.values() if isinstance(each, LogSource) and each.topic_is_ours]
     if not sources:
         return findings
     # A log that cannot be reached is what `check_logs` reports.
     with suppress(AsofError):
-        log = parts.log.shared
+        log = stores.log.shared
         old = log.old_topics() if log is not None else {}
-        kept = kept_topics(parts, old) if old else set()
-        known = parts.registry.load(parts.project).facts.topics
+        kept = kept_topics(stores, old) if old else set()
+        known = stores.registry.load(stores.project).facts.topics
         for source in sources:
-            if others := others_of(parts, source.topic):
+            if others := others_of(stores, source.topic):
                 findings.append(
                     Finding(
                         "warning", f"source {source.name!r}", source.where, "",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from asof.definitions import LogSource, Snapshot
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.numbering import log_partitions
 from asof.log.protocol import Log
 from asof.results import Record, Records
@@ -76,23 +76,23 @@ class PartitionStatus(Record):
     gaps: list[str]
 
 
-def stream_status(parts: Parts) -> Records[PartitionStatus]:
+def stream_status(stores: Stores) -> Records[PartitionStatus]:
     """Status of each partition of each log source."""
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     answer: list[PartitionStatus] = []
     for source in snapshot.project.sources.values():
         if isinstance(source, LogSource):
-            answer += _of_source(parts, snapshot, source)
+            answer += _of_source(stores, snapshot, source)
     return Records(PartitionStatus, answer)
 
 
-def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[PartitionStatus]:
+def _of_source(stores: Stores, snapshot: Snapshot, source: LogSource) -> list[PartitionStatus]:
     epoch = snapshot.facts.epoch_of(source.name)
     gaps = list(snapshot.facts.gaps.get(source.name, ()))
-    held = sorted(log_partitions(parts, source, epoch=epoch), key=lambda each: each.archived_as)
-    archived = parts.offline.offsets(parts.archive_of(source), [each.archived_as for each in held])
-    newest, rates, letters = _newest(parts, source, archived), _rates(parts, source), _letters(parts, source)
-    now = parts.clock()
+    held = sorted(log_partitions(stores, source, epoch=epoch), key=lambda each: each.archived_as)
+    archived = stores.offline.offsets(stores.archive_of(source), [each.archived_as for each in held])
+    newest, rates, letters = _newest(stores, source, archived), _rates(stores, source), _letters(stores, source)
+    now = stores.clock()
     answer = []
     for each in held:
         partition, first, after = each.archived_as, each.first, each.after
@@ -130,13 +130,13 @@ def _time_at(log: Log, topic: str, number: int, start: int, stop: int, *, last: 
     return int(messages.timestamps_us[-1 if last else 0]) if len(messages) else None
 
 
-def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dict[int, _NewestArchived]:
-    rows = parts.offline.rows(parts.archive_of(source))
+def _newest(stores: Stores, source: LogSource, archived: Mapping[int, int]) -> dict[int, _NewestArchived]:
+    rows = stores.offline.rows(stores.archive_of(source))
     begun = [partition for partition, offset in archived.items() if offset >= 0]
     if rows is None or not begun:
         return {}
     text = statements.newest_rows(begun, count=RECENT_ROWS, time=source.timestamp_field)
-    table = parts.offline.sql(text, {"archive": rows}).reader().read_all()
+    table = stores.offline.sql(text, {"archive": rows}).reader().read_all()
     partitions, offsets = (table[name].to_numpy() for name in ("partition", "offset"))
     taken = event_micros(table["ingested_at"].combine_chunks()).to_numpy(zero_copy_only=False)
     happened = event_micros(table["happened"].combine_chunks(), source.timestamp_unit)
@@ -151,24 +151,24 @@ def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dic
     return answer
 
 
-def _rates(parts: Parts, source: LogSource) -> dict[int, int]:
+def _rates(stores: Stores, source: LogSource) -> dict[int, int]:
     """Partition → number of rows archived within the last minute."""
-    rows = parts.offline.rows(parts.archive_of(source))
+    rows = stores.offline.rows(stores.archive_of(source))
     if rows is None:
         return {}
-    text = statements.counts_since(parts.clock() - RATE_OVER, dialect=parts.offline.dialect)
-    return _counts(parts, text, {"archive": rows})
+    text = statements.counts_since(stores.clock() - RATE_OVER, dialect=stores.offline.dialect)
+    return _counts(stores, text, {"archive": rows})
 
 
-def _letters(parts: Parts, source: LogSource) -> dict[int, int]:
-    rows = parts.offline.rows(parts.letters_of(source))
+def _letters(stores: Stores, source: LogSource) -> dict[int, int]:
+    rows = stores.offline.rows(stores.letters_of(source))
     if rows is None:
         return {}
-    return _counts(parts, statements.counts_by_partition("letters"), {"letters": rows})
+    return _counts(stores, statements.counts_by_partition("letters"), {"letters": rows})
 
 
-def _counts(parts: Parts, text: str, inputs: Mapping[str, Any]) -> dict[int, int]:
-    table = parts.offline.sql(text, inputs).reader().read_all()
+def _counts(stores: Stores, text: str, inputs: Mapping[str, Any]) -> dict[int, int]:
+    table = stores.offline.sql(text, inputs).reader().read_all()
     return dict(zip(table["partition"].to_pylist(), table["n"].to_pylist(), strict=True))
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.ingest import Ingest
 
 
-def take_in(parts: Parts, ingest: Ingest) -> int:
+def take_in(stores: Stores, ingest: Ingest) -> int:
     """Apply and archive the messages of a source's log that are not in its archive; returns their number.
 
     Safe while workers run: online rows and the archive ignore messages that they have.
     """
-    topic, log = ingest.source.topic, parts.log_of(ingest.source)
+    topic, log = ingest.source.topic, stores.log_of(ingest.source)
     ingest.flush()
     taken = 0
     for number, (first, after) in sorted(log.bounds(topic).items()):

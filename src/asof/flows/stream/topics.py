@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from asof.definitions import LogSource, Project
 from asof.errors import AsofError
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.log.protocol import Log, UnknownTopic
 from asof.planning import Finding
 
 
-def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, bool]]:
+def topics_of(stores: Stores, source: LogSource) -> list[tuple[Log, str, bool]]:
     """A source's own topic and its replay topic: the log, the name, and whether it is the replay topic."""
-    return [(parts.log_of(source), source.topic, False), (parts.log, source.replay_topic, True)]
+    return [(stores.log_of(source), source.topic, False), (stores.log, source.replay_topic, True)]
 
 
-def check_logs(parts: Parts, project: Project) -> list[Finding]:
+def check_logs(stores: Stores, project: Project) -> list[Finding]:
     """Check that each source's log is reachable, and has the topic if others create it."""
     findings: list[Finding] = []
     asked: dict[int, AsofError | None] = {}
@@ -22,7 +22,7 @@ def check_logs(parts: Parts, project: Project) -> list[Finding]:
         if not isinstance(source, LogSource):
             continue
         try:
-            log = parts.log_of(source)
+            log = stores.log_of(source)
             if id(log) not in asked:
                 # Wait only once for an unreachable cluster, however many sources use it.
                 asked[id(log)] = None
@@ -33,34 +33,34 @@ def check_logs(parts: Parts, project: Project) -> list[Finding]:
             if (failure := asked[id(log)]) is not None:
                 raise failure
             if not source.topic_is_ours:
-                find_topic(parts, source)
+                find_topic(stores, source)
         except AsofError as error:
             findings.append(Finding("error", f"source {source.name!r}", source.where, "", error.message, error.hint))
     return findings
 
 
-def make_topic(parts: Parts, source: LogSource) -> None:
+def make_topic(stores: Stores, source: LogSource) -> None:
     """Create the source's topic, if Asof owns it.
 
     Raises:
         UnknownTopic: others own the topic, and it does not exist.
     """
     if source.dead_letter_topic:
-        parts.log_of(source).create(source.dead_letter_topic, 1)
+        stores.log_of(source).create(source.dead_letter_topic, 1)
     if source.topic_is_ours:
-        parts.log.create(source.topic, parts.partitions)
+        stores.log.create(source.topic, stores.partitions)
     else:
-        find_topic(parts, source)
+        find_topic(stores, source)
 
 
-def find_topic(parts: Parts, source: LogSource) -> str:
+def find_topic(stores: Stores, source: LogSource) -> str:
     """ID of the topic that a source reads.
 
     Raises:
         UnknownTopic: it does not exist.
     """
     try:
-        return parts.log_of(source).topic_id(source.topic)
+        return stores.log_of(source).topic_id(source.topic)
     except UnknownTopic as error:
         error.where, error.hint = source.where, "create it there, or check topic= and bootstrap_servers="
         raise

@@ -8,10 +8,10 @@ from asof.decoding import Transform
 from asof.definitions import LogSource
 from asof.definitions.transforms import FORM, KEEP, MESSAGE
 from asof.errors import DefinitionError, NotFound, RequestError, nearest
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 
 
-def transform_of(parts: Parts, source: LogSource) -> Transform | None:
+def transform_of(stores: Stores, source: LogSource) -> Transform | None:
     """The source's transform from messages to rows; None if it has none.
 
     Raises:
@@ -23,8 +23,8 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
     if made is None:
         return None
     if made.sql:
-        return _evaluated(parts, source)
-    own = made if made.function is not None else parts.function_of(source)
+        return _evaluated(stores, source)
+    own = made if made.function is not None else stores.function_of(source)
     if own is None or own.function is None:
         raise NotFound(
             f"source {source.name!r}: its {made.name} is applied, but not in the repository",
@@ -39,11 +39,11 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
     return own.function
 
 
-def _evaluated(parts: Parts, source: LogSource) -> Transform:
+def _evaluated(stores: Stores, source: LogSource) -> Transform:
     """The evaluation of a source's SQL. Each process checks it again: a registry may have SQL of no plan."""
     assert source.transform is not None
     try:
-        found = parts.offline.read_select(
+        found = stores.offline.read_select(
             source.transform.sql, table=MESSAGE, columns=[field.name for field in source.message_fields]
         )
     except ValueError as error:
@@ -64,7 +64,7 @@ def _evaluated(parts: Parts, source: LogSource) -> Transform:
         columns[KEEP] = f"coalesce(({found.where}), false)"
 
     def run(table: pa.Table) -> pa.Table:
-        return parts.offline.evaluate(table, columns)
+        return stores.offline.evaluate(table, columns)
 
     return run
 

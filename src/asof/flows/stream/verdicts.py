@@ -12,7 +12,7 @@ import pyarrow as pa
 from asof.decoding import DecodedMessages, UnusableMessage, decode_messages
 from asof.definitions import LogSource, Snapshot
 from asof.flows.rows.archive import letters_after
-from asof.flows.stores import Parts, raw_keys
+from asof.flows.stores import Stores, raw_keys
 from asof.flows.stream.event_ids import EventIdClaims
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Messages
@@ -27,11 +27,11 @@ class Verdicts:
         counts: gets the number of dropped duplicates.
     """
 
-    def __init__(self, parts: Parts, source: LogSource, *, counts: Counter[str]) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, source: LogSource, *, counts: Counter[str]) -> None:
+        self.stores = stores
         self.counts = counts
         self._known: dict[int, dict[int, str]] = {}
-        self._claims = EventIdClaims(parts, source) if source.event_id else None
+        self._claims = EventIdClaims(stores, source) if source.event_id else None
 
     @property
     def depend_on_others(self) -> bool:
@@ -40,7 +40,7 @@ class Verdicts:
 
     def begin(self, source: LogSource, partition: int, *, archived: int) -> None:
         """Load the verdicts on messages of a partition that were decided but not archived with their batch."""
-        self._known[partition] = letters_after(self.parts, source, partition, after=archived)
+        self._known[partition] = letters_after(self.stores, source, partition, after=archived)
 
     def release(self, partition: int) -> None:
         """Stop deciding on this partition."""
@@ -52,7 +52,7 @@ class Verdicts:
             self._claims = None
             return
         if self._claims is None or self._claims.source is not source:
-            self._claims = EventIdClaims(self.parts, source)
+            self._claims = EventIdClaims(self.stores, source)
         self._claims.restore()
 
     def decode(
@@ -65,7 +65,7 @@ class Verdicts:
         """
         decoded = decode_messages(
             source, messages, keys=raw_keys(source, snapshot.project.views_of(source.name)), clock=now,
-            schemas=self.parts.schemas_of(source), transform=transform_of(self.parts, source),
+            schemas=self.stores.schemas_of(source), transform=transform_of(self.stores, source),
         )  # fmt: skip
         decoded = self._without_unkept(decoded)
         decoded = self._as_judged_before(decoded, messages, base)
@@ -73,7 +73,7 @@ class Verdicts:
 
     def _without_unkept(self, decoded: DecodedMessages) -> DecodedMessages:
         """Turn rows that the archive cannot store into dead letters: one would block all others permanently."""
-        if self.parts.offline.keeps_nul:
+        if self.stores.offline.keeps_nul:
             return decoded
         return _with_letters(decoded, nul_in_text(decoded.rows))
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from asof.definitions import LogSource
 from asof.errors import LogError, RegistryConflict
-from asof.flows.stores import Parts, log_source_named
+from asof.flows.stores import Stores, log_source_named
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import check_topic, shortened
 from asof.flows.stream.rebuild import rebuild
@@ -41,14 +41,14 @@ class TopicMember:
         accept_gap: continue if the log lost events that were never archived, and record the gap.
     """
 
-    def __init__(self, parts: Parts, ingest: Ingest, topic: str, *, log: Log, accept_gap: bool) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, ingest: Ingest, topic: str, *, log: Log, accept_gap: bool) -> None:
+        self.stores = stores
         self.ingest = ingest
         self.topic = topic
         self.log = log
         self.accept_gap = accept_gap
         self._is_abandoned = False
-        group = group_of(parts.project, ingest.name) + ("" if topic == ingest.source.topic else ".replay")
+        group = group_of(stores.project, ingest.name) + ("" if topic == ingest.source.topic else ".replay")
         self.consumer: Consumer = log.subscribe(
             topic, group, assigned=self._assigned, revoked=self._revoked, lost=self._lost
         )
@@ -117,7 +117,7 @@ class TopicMember:
         others = {number + base: after - 1 for number, (_, after) in bounds.items() if number not in held}
         if not others:
             return True
-        archived = self.parts.offline.offsets(self.parts.archive_of(self.ingest.source), list(others))
+        archived = self.stores.offline.offsets(self.stores.archive_of(self.ingest.source), list(others))
         return all(archived[partition] >= last for partition, last in others.items())
 
     def close(self, *, abandon: bool) -> None:
@@ -142,8 +142,10 @@ class StreamWorker:
         has_archived: whether any message was written to both stores.
     """
 
-    def __init__(self, parts: Parts, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float) -> None:
-        self.parts = parts
+    def __init__(
+        self, stores: Stores, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float
+    ) -> None:
+        self.stores = stores
         self.accept_gap = accept_gap
         self.flush_every_s = flush_every_s
         self.ingests: dict[str, Ingest] = {}
@@ -160,9 +162,9 @@ class StreamWorker:
 
     def look_at_registry(self) -> None:
         """Join the groups of new sources, and leave those of removed ones."""
-        version = self.parts.registry.version(self.parts.project)
+        version = self.stores.registry.version(self.stores.project)
         if version != self._version:
-            snapshot = self.parts.registry.load(self.parts.project)
+            snapshot = self.stores.registry.load(self.stores.project)
             names = self._named or [
                 name for name, each in snapshot.project.sources.items() if isinstance(each, LogSource)
             ]
@@ -172,19 +174,19 @@ class StreamWorker:
                     self._leave(name)
             for name, source in sources.items():
                 if name not in self.ingests:
-                    check_topic(self.parts, source, accept_gap=self.accept_gap)
-                    self.ingests[name] = Ingest(self.parts, name, seconds=time.monotonic)
-                    self._join(name, source.topic, self.parts.log_of(source))
+                    check_topic(self.stores, source, accept_gap=self.accept_gap)
+                    self.ingests[name] = Ingest(self.stores, name, seconds=time.monotonic)
+                    self._join(name, source.topic, self.stores.log_of(source))
             self._version = version
-        topics = self.parts.log.topics()
+        topics = self.stores.log.topics()
         for name, ingest in self.ingests.items():
             if ingest.source.replay_topic in topics:
-                self._join(name, ingest.source.replay_topic, self.parts.log)
+                self._join(name, ingest.source.replay_topic, self.stores.log)
 
     def _join(self, name: str, topic: str, log: Log) -> None:
         if (name, topic) not in self.members:
             ingest = self.ingests[name]
-            self.members[name, topic] = TopicMember(self.parts, ingest, topic, log=log, accept_gap=self.accept_gap)
+            self.members[name, topic] = TopicMember(self.stores, ingest, topic, log=log, accept_gap=self.accept_gap)
 
     def _leave(self, name: str, *, abandon: bool = False) -> None:
         ingest = self.ingests.pop(name)
@@ -253,10 +255,10 @@ class StreamWorker:
                 pass  # another build started, or the store failed over: a later check rebuilds what is lost
         for ingest in self.ingests.values():
             is_mine = ingest.base(ingest.source.topic) in ingest.archived
-            is_new = self.parts.registry.version(self.parts.project) == ingest.snapshot.version
+            is_new = self.stores.registry.version(self.stores.project) == ingest.snapshot.version
             if self._building is None and is_mine and is_new and (views := ingest.lost()):
                 self.counts["views rebuilt"] += 1
-                self._building = self._builder.submit(rebuild, self.parts, views[0])
+                self._building = self._builder.submit(rebuild, self.stores, views[0])
 
     def is_caught_up(self) -> bool:
         """Whether all messages of the logs are applied, and no online rows are missing."""

@@ -75,7 +75,7 @@ class OnlineReads:
     ) -> None:
         self.store = store
         self.applied = AppliedDefinitions(
-            store.project, lambda: open_store_of(store).parts.registry, self._decide, decide_ahead=True
+            store.project, lambda: open_store_of(store).stores.registry, self._decide, decide_ahead=True
         )
         self.without_blocking: NonBlockingReader | None = None
         self._threads = threads
@@ -84,7 +84,7 @@ class OnlineReads:
         self._functions = functions
         self._counts = counts
         self.tracing = tracing
-        self.is_local = open_store_of(store).parts.online.is_local
+        self.is_local = open_store_of(store).stores.online.is_local
         self._checking: asyncio.Task[bool] | None = None
         self._next_check: asyncio.Task[bool] | None = None
         self._is_registry_away = False
@@ -98,7 +98,7 @@ class OnlineReads:
 
     async def load(self) -> None:
         """Load the registry, and open the store's non-blocking reader if it has one."""
-        self.without_blocking = open_store_of(self.store).parts.online.async_reader()
+        self.without_blocking = open_store_of(self.store).stores.online.async_reader()
         await self._in_thread(self.applied.refresh)
 
     async def close(self) -> None:
@@ -221,7 +221,7 @@ class OnlineReads:
 def _read_and_answer(reader: OnlineReader, entities: Any, counts: RequestCounts) -> tuple[OnlineResponse, bool]:
     question = reader.ask(entities)
     began = perf_counter()
-    rows = reader.parts.online.read(question.lookups) if question.lookups else []
+    rows = reader.stores.online.read(question.lookups) if question.lookups else []
     counts.store.add(perf_counter() - began)
     return reader.answer(question, rows, derived=False)
 

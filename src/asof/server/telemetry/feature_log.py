@@ -68,7 +68,7 @@ class ServedLog:
             if self._writer is None:
                 from asof.flows.admin.feature_log import ServedRows
 
-                self._writer = ServedRows(open_store_of(self._store).parts, self._partition)
+                self._writer = ServedRows(open_store_of(self._store).stores, self._partition)
             try:
                 self._counts.other("kept", self._writer.append(service, responses))
             except AsofError as error:

@@ -14,7 +14,7 @@ from asof.errors import NotFound, nearest
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same, file_mark
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.results import Records
 from asof.selection import Selection
 from asof.sources.protocol import Files
@@ -32,7 +32,7 @@ def manifest_of(
     changed: Sequence[str],
 ) -> TrainingSet:
     """The inputs of a training set, and whether it can be rebuilt."""
-    parts, selection, query = read.parts, read.selection, read.query
+    stores, selection, query = read.stores, read.selection, read.query
     why = [
         f"source {each!r} cannot be pinned: its rows may change unnoticed"
         for each, mark in marks.items() if mark.kind == "query"
@@ -44,8 +44,8 @@ def manifest_of(
     return TrainingSet(
         name=name,
         rows=digest.rows,
-        created=iso(parts.clock()),
-        created_by=parts.who,
+        created=iso(stores.clock()),
+        created_by=stores.who,
         features=[output.reference for output in selection.outputs],
         full_feature_names=all(each.name == each.reference.replace(":", "__", 1) for each in selection.outputs),
         known_at=known_at if known_at is None or isinstance(known_at, bool) else iso(known_at),
@@ -95,26 +95,26 @@ def _projections(selection: Selection) -> list[Projection]:
     return projections
 
 
-def sources_read(parts: Parts, read: HistoricalRead) -> list[Source]:
+def sources_read(stores: Stores, read: HistoricalRead) -> list[Source]:
     """The sources of the views, and those in an SQL entity frame."""
     sources = {each.view.source.name: each.view.source for each in read.query.reads}
     if isinstance(read.spine, str):
         known = read.snapshot.project.sources
-        sources |= {name: known[name] for name in parts.offline.tables_in(read.spine) if name in known}
+        sources |= {name: known[name] for name in stores.offline.tables_in(read.spine) if name in known}
     return list(sources.values())
 
 
-def mark_of(parts: Parts, source: Source) -> SourceMark:
+def mark_of(stores: Stores, source: Source) -> SourceMark:
     """The pin of a source: the version, offsets or files that were read."""
     if isinstance(source, LogSource):
-        rows = parts.offline.rows(parts.archive_of(source))
+        rows = stores.offline.rows(stores.archive_of(source))
         offsets: dict[int, int] = {}
         if rows is not None:
-            found = parts.offline.sql(statements.last_offsets(), {"archive": rows}).reader().read_all().to_pylist()
+            found = stores.offline.sql(statements.last_offsets(), {"archive": rows}).reader().read_all().to_pylist()
             offsets = {each["partition"]: each["last"] for each in found}
-        version = parts.offline.version(parts.archive_of(source))
+        version = stores.offline.version(stores.archive_of(source))
         return SourceMark(kind="archive", version=version, offsets=offsets)
-    found = rows_of(parts, source)
+    found = rows_of(stores, source)
     if isinstance(found, Files):
         return SourceMark(kind="files", files=[file_mark(path) for path in found.paths])
     return SourceMark(kind="query")
@@ -130,32 +130,32 @@ def files_are_same(mark: SourceMark) -> bool:
     return all(file_is_same(each) for each in mark.files or ())
 
 
-def list_training_sets(parts: Parts) -> Records[TrainingSet]:
+def list_training_sets(stores: Stores) -> Records[TrainingSet]:
     """The manifests of all saved training sets, by name."""
-    return Records(TrainingSet, [saved for _, saved in sorted(saved_training_sets(parts).items())])
+    return Records(TrainingSet, [saved for _, saved in sorted(saved_training_sets(stores).items())])
 
 
-def training_set(parts: Parts, name: str) -> dict[str, Any]:
+def training_set(stores: Stores, name: str) -> dict[str, Any]:
     """One training set's manifest.
 
     Raises:
         NotFound: none has this name.
     """
-    return saved_training_set(parts, name).to_dict()
+    return saved_training_set(stores, name).to_dict()
 
 
-def saved_training_sets(parts: Parts) -> Mapping[str, TrainingSet]:
+def saved_training_sets(stores: Stores) -> Mapping[str, TrainingSet]:
     """All saved training sets by name."""
-    return parts.registry.load(parts.project).facts.training_sets
+    return stores.registry.load(stores.project).facts.training_sets
 
 
-def saved_training_set(parts: Parts, name: str) -> TrainingSet:
+def saved_training_set(stores: Stores, name: str) -> TrainingSet:
     """The training set of this name.
 
     Raises:
         NotFound: none has it.
     """
-    saved = saved_training_sets(parts)
+    saved = saved_training_sets(stores)
     if name not in saved:
         raise NotFound(
             f"no training set {name!r} is saved",
@@ -164,18 +164,18 @@ def saved_training_set(parts: Parts, name: str) -> TrainingSet:
     return saved[name]
 
 
-def read_training_set(parts: Parts, name: str) -> pa.Table:
+def read_training_set(stores: Stores, name: str) -> pa.Table:
     """The saved rows of a training set."""
-    return open_training_set(parts, saved_training_set(parts, name)).read_all()
+    return open_training_set(stores, saved_training_set(stores, name)).read_all()
 
 
-def open_training_set(parts: Parts, saved: TrainingSet) -> pa.RecordBatchReader:
+def open_training_set(stores: Stores, saved: TrainingSet) -> pa.RecordBatchReader:
     """The rows of a saved training set in batches.
 
     Raises:
         NotFound: its rows are missing in the offline store.
     """
-    reader = parts.offline.load_table(parts.project, saved.table)
+    reader = stores.offline.load_table(stores.project, saved.table)
     if reader is None:
         raise NotFound(
             f"the rows of training set {saved.name!r} are missing in the offline store",

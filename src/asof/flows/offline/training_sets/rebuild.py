@@ -12,7 +12,7 @@ from asof.flows.offline.compare import differing_rows
 from asof.flows.offline.read import read_history
 from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same
 from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, open_training_set, saved_training_set
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.selection import Selection, select
 from asof.timing import micros
 
@@ -23,7 +23,7 @@ Functions = Callable[[Selection], Selection]
 
 
 def rebuild_training_set(
-    parts: Parts, name: str, *, functions: Functions = lambda selection: selection
+    stores: Stores, name: str, *, functions: Functions = lambda selection: selection
 ) -> dict[str, Any]:
     """Recompute a training set's features for its own rows, on the archives as of then, and compare.
 
@@ -34,9 +34,9 @@ def rebuild_training_set(
         `rows_then`, `rows_now`, `changed_columns`, `differing` (number of rows), `differing_rows` (the first ones),
         and `why`: changes since then that can explain a difference.
     """
-    manifest = saved_training_set(parts, name)
-    saved = open_training_set(parts, manifest).read_all()
-    selection, snapshot, why = _selection_again(parts, manifest, functions)
+    manifest = saved_training_set(stores, name)
+    saved = open_training_set(stores, manifest).read_all()
+    selection, snapshot, why = _selection_again(stores, manifest, functions)
     frame = saved.select(manifest.frame_columns)
     if manifest.time_column in frame.column_names:
         # The time column is known by name, whatever other timestamps the frame has.
@@ -45,7 +45,7 @@ def rebuild_training_set(
     seen = {each: as_seen(mark) for each, mark in manifest.sources.items() if mark.kind == "archive"}
     start, end = (None if each is None else micros(each) for each in (manifest.start, manifest.end))
     read = read_history(
-        parts, snapshot, selection, frame if manifest.entity_frame else None, known_at=manifest.known_at_cut,
+        stores, snapshot, selection, frame if manifest.entity_frame else None, known_at=manifest.known_at_cut,
         seen=seen, start=start, end=end, by_offsets=not manifest.by_arrival,
     )  # fmt: skip
     features = [each["name"] for each in manifest.columns if each["name"] not in manifest.frame_columns]
@@ -74,19 +74,19 @@ def rebuild_training_set(
              "then": saved[column][row].as_py(), "now": again[column][row].as_py()}
             for column in changed for row in differing[column]
         ][:_SAMPLE],
-        "why": why + _source_changes(parts, manifest),
+        "why": why + _source_changes(stores, manifest),
     }  # fmt: skip
 
 
 def _selection_again(
-    parts: Parts, manifest: TrainingSet, functions: Functions
+    stores: Stores, manifest: TrainingSet, functions: Functions
 ) -> tuple[Selection, Snapshot, list[str]]:
     """The set's request, planned with the definitions of then if available; and the changes since then."""
-    current = parts.registry.load(parts.project)
+    current = stores.registry.load(stores.project)
     why = _definition_changes(manifest, current)
     if why:
         try:
-            then = parts.registry.load_version(parts.project, manifest.registry_version)
+            then = stores.registry.load_version(stores.project, manifest.registry_version)
             if not _definition_changes(manifest, then):
                 selection = functions(_selected(then, manifest))
                 return selection, then, [f"{each}; rebuilt with the old one" for each in why]
@@ -125,7 +125,7 @@ def _definition_changes(manifest: TrainingSet, snapshot: Snapshot) -> list[str]:
     return why
 
 
-def _source_changes(parts: Parts, manifest: TrainingSet) -> list[str]:
+def _source_changes(stores: Stores, manifest: TrainingSet) -> list[str]:
     why = []
     for name, mark in manifest.sources.items():
         if mark.kind == "files" and not files_are_same(mark):

@@ -30,19 +30,19 @@ def save_training_set(
     Raises:
         RequestError: the name is invalid, or taken and `overwrite` is not set.
     """
-    parts = read.parts
+    stores = read.stores
     if not _NAME.fullmatch(name):
         raise RequestError(
             f"{name!r} is not a valid name of a training set", hint="use up to 100 letters, digits, '_', '-' and '.'"
         )
-    _refuse_taken(parts.registry.load(parts.project).facts, name, overwrite=overwrite)
-    sources = sources_read(parts, read)
-    marks = {source.name: mark_of(parts, source) for source in sources}
+    _refuse_taken(stores.registry.load(stores.project).facts, name, overwrite=overwrite)
+    sources = sources_read(stores, read)
+    marks = {source.name: mark_of(stores, source) for source in sources}
     seen = {each: as_seen(mark) for each, mark in marks.items() if mark.kind == "archive"}
     table = f"{name}.{uuid.uuid4().hex[:12]}"
     digest = TableHash(read.schema)
     batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(_counted(read.up_to(seen), name, progress)))
-    parts.offline.save_table(parts.project, table, batches)
+    stores.offline.save_table(stores.project, table, batches)
     changed = [each for each, mark in marks.items() if mark.kind == "files" and not files_are_same(mark)]
     saved = manifest_of(read, name, table, digest, marks, changed)
     former: list[str] = []
@@ -54,12 +54,12 @@ def save_training_set(
         return facts.with_training_set(saved)
 
     try:
-        change_facts(parts, with_set, note=f"saved training set {name}")
+        change_facts(stores, with_set, note=f"saved training set {name}")
     except AsofError:
-        parts.offline.drop_table(parts.project, table)
+        stores.offline.drop_table(stores.project, table)
         raise
     for each in former:
-        parts.offline.drop_table(parts.project, each)
+        stores.offline.drop_table(stores.project, each)
     return saved.content()
 
 

@@ -15,7 +15,7 @@ from asof.expressions import check, parse
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.batch import input_schema
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.online.sqlite.store import SqliteOnlineStore
@@ -26,9 +26,9 @@ from asof.testing.clock import MicrosClock
 from asof.timing import Clock, Micros
 
 
-def embedded_parts(
+def embedded_stores(
     tmp_path: Path, *, clock: Clock | None = None, project: str = "shop", readers: Mapping[str, Any] | None = None
-) -> Parts:
+) -> Stores:
     """The embedded products, all below `tmp_path`; relative paths of file sources are relative to it.
 
     Args:
@@ -36,7 +36,7 @@ def embedded_parts(
         readers: source type → reader, beside the one for files.
     """
     clock = clock or MicrosClock()
-    return Parts(
+    return Stores(
         project=project,
         registry=SqliteRegistry(tmp_path / "registry.db"),
         offline=DuckDBOffline(tmp_path / "archive", threads=1),
@@ -48,29 +48,29 @@ def embedded_parts(
     )
 
 
-def close(parts: Parts) -> None:
+def close(stores: Stores) -> None:
     """Let go of all files, so that the folder can be copied."""
-    for part in (parts.registry, parts.online, parts.log, parts.offline):
+    for part in (stores.registry, stores.online, stores.log, stores.offline):
         part.close()  # type: ignore[attr-defined]
 
 
-def copied_parts(built: Path, tmp_path: Path) -> Parts:
+def copied_stores(built: Path, tmp_path: Path) -> Stores:
     """The embedded parts over a copy of a folder that other parts (closed since) have filled."""
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
-    return embedded_parts(tmp_path)
+    return embedded_stores(tmp_path)
 
 
-def apply_by_hand(parts: Parts, *definitions: Definition, **facts: Any) -> Snapshot:
+def apply_by_hand(stores: Stores, *definitions: Definition, **facts: Any) -> Snapshot:
     """Commit definitions with the types of their features, in place of what was applied, and keep the facts.
 
     Nothing is checked against real sources, and no online table is prepared: a view's schema has to name the types of
     its join keys, and its source's (or its own) those of the columns that aggregations use.
     """
-    before = parts.registry.load(parts.project)
+    before = stores.registry.load(stores.project)
     project = project_of([typed(each) if isinstance(each, FeatureView) else each for each in definitions])
     kept = Facts.of({**before.facts.content(), **facts})
-    after = Snapshot(before.version, parts.project, project, kept)
-    return parts.registry.commit(after, expected=before.version, who=parts.who, when=parts.clock(), note="by hand")
+    after = Snapshot(before.version, stores.project, project, kept)
+    return stores.registry.commit(after, expected=before.version, who=stores.who, when=stores.clock(), note="by hand")
 
 
 def typed(view: FeatureView) -> FeatureView:
@@ -84,18 +84,18 @@ def typed(view: FeatureView) -> FeatureView:
     return view.resolved(schema=view.schema, aggregations=aggregations)
 
 
-def reader_of(parts: Parts, view: str) -> OnlineReader:
+def reader_of(stores: Stores, view: str) -> OnlineReader:
     """A reader of all features of one applied view; what a row cannot answer it reads from history."""
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
 
     def history(read: ViewRead, keys: Any, at: Micros) -> Any:
         count = len(next(iter(keys.values()))) if keys else 1
-        return view_as_of(parts, snapshot, read, keys, at), [None] * count
+        return view_as_of(stores, snapshot, read, keys, at), [None] * count
 
-    return OnlineReader(parts, snapshot, select(snapshot, view), history=history)
+    return OnlineReader(stores, snapshot, select(snapshot, view), history=history)
 
 
-def read_online(parts: Parts, view: str, keys: Any, *, at: Micros | None = None) -> dict[str, list[Any]]:
+def read_online(stores: Stores, view: str, keys: Any, *, at: Micros | None = None) -> dict[str, list[Any]]:
     """Every feature of a view for some keys (a dict of columns, or dicts), as of the clock or `at`."""
-    response, _ = reader_of(parts, view).read(keys, at=parts.clock() if at is None else at)
+    response, _ = reader_of(stores, view).read(keys, at=stores.clock() if at is None else at)
     return response.to_dict()
