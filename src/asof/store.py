@@ -40,11 +40,9 @@ class FeatureStore:
 
     Args:
         repo_path: the folder with feature_store.yaml and the Python files; the working directory where not given.
-        fs_yaml_file: the configuration file itself, relative to the working directory: it is read in place of
-            feature_store.yaml. Its folder is the repository where no `repo_path` is given.
+        fs_yaml_file: the configuration file itself; its folder is the repository where no `repo_path` is given.
         env: the environment, for `feature_store.<env>.yaml`.
-        clock: the store's now: a callable without arguments that answers an aware datetime.
-        system_clock: the system's now in the same form, for tests: pushes are stamped by it, whatever `clock` says.
+        clock, system_clock: callables returning aware datetimes: the store's now, and the system's, which stamps pushes.
         config: a configuration made in code, in place of a file.
 
     Raises:
