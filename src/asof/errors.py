@@ -156,6 +156,10 @@ class FeatureNameCollision(RequestError):
     """Two requested features would have the same output name."""
 
 
+class FunctionChanged(RequestError):
+    """A function of the repository here is not the one that was applied: files and registry are of different times."""
+
+
 class EntityFrameError(RequestError):
     """The entity frame lacks a key or a time, or has values that cannot be used."""
 

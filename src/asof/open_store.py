@@ -21,7 +21,7 @@ from asof.errors import NotFound, SourceError, nearest
 from asof.flows.push.pushers import Pushers
 from asof.flows.stores import Progress, Stores, view_named
 from asof.opening.clock import clock_of, system_clock_of, user_and_host
-from asof.repository import Repository
+from asof.repository import FunctionMismatch, Repository
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences, ViewRead, select
 from asof.timing import moment_given
@@ -124,7 +124,7 @@ class OpenStore:
 
         if objects is None:
             return make_plan(self.stores, self.definitions())
-        new = self.repository.remember(project_of(objects))
+        new = self.repository.remember_given(project_of(objects))
         return make_plan(self.stores, merged(self.snapshot().project, new))
 
     def apply(self, plan: Plan | Sequence[Definition] | Definition | None, progress: Progress) -> Plan:
@@ -209,7 +209,10 @@ class OpenStore:
 
     def _decided(self, features: FeatureReferences, full_feature_names: bool) -> DecidedRequest:
         self._look()
-        return self._applied.decided(FeatureRequest(features, full_feature_names))
+        decided = self._applied.decided(FeatureRequest(features, full_feature_names))
+        if decided.selection.derivations:
+            self.repository.check_given(decided.selection)
+        return decided
 
     def _decide(self, snapshot: Snapshot, request: FeatureRequest, history: History | None = None) -> DecidedRequest:
         selection = select(snapshot, request.features, full_feature_names=request.full_feature_names)
@@ -324,7 +327,11 @@ class OpenStore:
     def doctor(self) -> Records[Check]:
         from asof.flows.admin.doctor import doctor
 
-        return doctor(self.stores, clock_note=self.clock_note)
+        def differences(project: Project) -> list[FunctionMismatch]:
+            self.definitions()
+            return self.repository.differences(project)
+
+        return doctor(self.stores, clock_note=self.clock_note, differences=differences)
 
     def dead_letters(self, source: str | None, limit: int) -> Records[DeadLetter]:
         from asof.flows.stream.dead_letters import list_letters

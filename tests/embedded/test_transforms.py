@@ -239,6 +239,6 @@ def test_a_column_keep_beside_a_condition_is_refused(tmp_path):
 
     with (
         FeatureStore(tmp_path) as store,
-        pytest.raises(CheckFailed, match="returns column 'keep' beside WHERE"),
+        pytest.raises(CheckFailed, match="returns column 'keep' next to WHERE"),
     ):
         store.apply()

@@ -342,5 +342,5 @@ def test_it_comes_back_from_its_content():
     assert source_of(by_sql.content()) == by_sql
     again = source_of(by_function.content())
     assert again == by_function and again.transform.function is None
-    assert again.transform.fingerprint == by_function.transform.fingerprint
+    assert again.transform.code.fingerprint == by_function.transform.code.fingerprint
     assert "def double" in again.transform.source_text

@@ -4,7 +4,7 @@ from asof.config.auth import Auth
 from asof.config.documents import expanded
 from asof.config.loading import StoreConfig, environments, load_config
 from asof.config.options import Option
-from asof.config.parts import ProductConfig
+from asof.config.products import ProductConfig
 from asof.config.reference import REFERENCE
 from asof.config.sharing import place_of, shared_stores
 

@@ -14,7 +14,7 @@ from typing import Any
 from asof.config.auth import Auth, read_auth
 from asof.config.documents import LocatedValue, overlay, read_document
 from asof.config.options import options_of_section
-from asof.config.parts import ProductConfig, ProductConfigReader, default_type, ignored
+from asof.config.products import ProductConfig, ProductConfigReader, default_type, ignored
 from asof.config.reading import read_options, read_value
 from asof.config.reference import CONNECTIONS, SECTIONS, options_of
 from asof.config.sections import ProjectSection, ServerSection

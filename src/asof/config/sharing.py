@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asof.config.loading import FILE, StoreConfig, environments, part_in
-from asof.config.parts import ProductConfig
+from asof.config.products import ProductConfig
 from asof.config.secrets import masked
 
 _PARTED_BY_PROJECT = ("log", "offline_store")

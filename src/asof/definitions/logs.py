@@ -30,6 +30,8 @@ class LogSource(Source):
         message_format: `JsonFormat` (the default), `AvroFormat`, `ProtoFormat`.
         transform: turns messages into rows, at most one row per message: SQL (`SELECT … FROM message WHERE …`, run by
             DuckDB) over the messages' columns, or a function of an Arrow table of messages.
+        transform_version: a text that stands for what that function uses and Asof cannot compare; change it when that
+            changes.
         message_schema: the columns to read from a message, where a transform computes those of `schema` from them.
         key_fields: columns that are read from the message's key instead of its value. With them, a message without a
             value (a tombstone) deletes its key.
@@ -83,6 +85,7 @@ class LogSource(Source):
         topic: str = "",
         message_format: str | MessageFormat | Mapping[str, object] | None = "json",
         transform: str | Callable[..., object] | None = None,
+        transform_version: str = "",
         message_schema: Sequence[Field] | None = None,
         key_fields: Sequence[str] | str = (),
         key_format: str | AvroFormat = "text",
@@ -142,10 +145,10 @@ class LogSource(Source):
         self._check_event_id()
         if dead_letter_topic == self.topic:
             raise self.refuse("dead_letter_topic= is the source's own topic", hint="name another topic")
-        self._begin_transform(transform, tuple(message_schema or ()))
+        self._begin_transform(transform, tuple(message_schema or ()), transform_version)
         self._begin_metadata(key_fields, key_format, dict(header_fields or {}), record_time_field)
 
-    def _begin_transform(self, transform: Any, message_schema: tuple[Field, ...]) -> None:
+    def _begin_transform(self, transform: Any, message_schema: tuple[Field, ...], version: str) -> None:
         if transform is None and message_schema:
             raise self.refuse(
                 "has message_schema= but no transform=", hint="give transform=, or leave out message_schema="
@@ -156,7 +159,9 @@ class LogSource(Source):
             raise self.refuse(
                 f"transform={transform!r} is not a transform", hint="give a SELECT as text, or a function"
             )
-        made = MessageTransform.of(transform) if transform is not None else None
+        if version and not callable(transform):
+            raise self.refuse("transform_version= needs a function as transform=", hint="leave out transform_version=")
+        made = MessageTransform.of(transform, version=version) if transform is not None else None
         # The engine's own parser reads the SQL, when definitions are checked and before it runs.
         if made is not None and not made.sql and not made.function_name:
             raise self.refuse("transform is empty", hint=FORM)
@@ -319,7 +324,7 @@ class PushSource(LogSource):
     def _refuse_message_options(self, name: str, options: Mapping[str, object]) -> None:
         for option in (
             "message_format", "key_fields", "key_format", "header_fields", "record_time_field", "transform",
-            "message_schema", "dead_letter_topic",
+            "transform_version", "message_schema", "dead_letter_topic",
         ):  # fmt: skip
             given = options.get(option)
             if given and given not in ("json", "text"):

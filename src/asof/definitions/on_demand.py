@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from asof.definitions.base import as_list, text_of
 from asof.definitions.entities import Entity, Field
+from asof.definitions.identity import KnownFunction
 from asof.definitions.sources import RequestSource
 from asof.definitions.views import FeatureView, Projection, View
 
@@ -29,12 +29,14 @@ class OnDemandFeatureView(View):
             frame. It sees the features by name (as `view__feature` where two views share one), the entity keys,
             the request values and `event_timestamp`.
         mode: `python`, `pandas` or `polars`.
+        version: stands for what the function uses and Asof cannot compare, such as a loaded model: change it when that
+            changes. All else that decides its value is compared without it.
     """
 
     kind = "on-demand feature view"
     accepted = frozenset(
         {"udf_string", "feature_transformation", "write_to_online_store", "singleton", "track_metrics", "aggregations",
-         "version", "enabled", "input_schema", "org"}
+         "enabled", "input_schema", "org"}
     )  # fmt: skip
 
     schema: tuple[Field, ...]
@@ -43,6 +45,8 @@ class OnDemandFeatureView(View):
     function: Callable[..., object] | None
     function_name: str
     source_text: str
+    version: str
+    code: KnownFunction
 
     def __init__(
         self,
@@ -56,8 +60,10 @@ class OnDemandFeatureView(View):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
+        version: str = "",
         source_text: str = "",
         function_name: str = "",
+        identity: Mapping[str, object] | None = None,
         **ignored: object,
     ) -> None:
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
@@ -72,12 +78,18 @@ class OnDemandFeatureView(View):
             if not isinstance(source, Projection | RequestSource):
                 raise self.refuse(f"sources= contains {source!r}", hint="give feature views and request sources only")
             inputs.append(source)
+        # Feast's default says that nothing was said.
+        version = "" if version == "latest" else str(version or "")
         if udf is not None:
             source_text = source_text or text_of(udf)
             function_name = getattr(udf, "__qualname__", "")
         self._set(
             schema=tuple(schema), sources=tuple(inputs), mode=mode, function=udf, function_name=function_name,
-            source_text=source_text, entities=tuple(as_list(entities)),
+            source_text=source_text, entities=tuple(as_list(entities)), version=version,
+            code=KnownFunction(
+                udf, name=function_name, source_text=source_text, mode=mode, version=version,
+                identity=identity,
+            ),
         )  # fmt: skip
 
     @property
@@ -102,8 +114,8 @@ class OnDemandFeatureView(View):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the function's text, to check that the code that runs is the applied code."""
-        return hashlib.sha256(self.source_text.encode()).hexdigest()[:16]
+        """Hash of all that determines what the function returns."""
+        return self.code.fingerprint
 
     def with_function(self, function: Callable[..., object]) -> OnDemandFeatureView:
         """A copy of the view with its function attached; a view decoded from a registry has none."""
@@ -128,6 +140,8 @@ class OnDemandFeatureView(View):
             "mode": self.mode,
             "function": self.function_name,
             "source_text": self.source_text,
+            **({"version": self.version} if self.version else {}),
+            **self.code.content(),
         }
 
 
@@ -141,6 +155,7 @@ def on_demand_feature_view(
     description: str | None = None,
     tags: Mapping[str, str] | None = None,
     owner: str = "",
+    version: str = "",
     **options: object,
 ) -> Callable[[Callable[..., object]], OnDemandFeatureView]:
     """Decorator that makes a function an on-demand feature view with the function's name."""
@@ -150,7 +165,7 @@ def on_demand_feature_view(
         return OnDemandFeatureView(
             name or function.__name__, sources=sources, schema=schema, mode=mode, udf=function, entities=entities,
             description=(inspect.getdoc(function) or "") if description is None else description, tags=tags,
-            owner=owner, **others,
+            owner=owner, version=version, **others,
         )  # fmt: skip
 
     return decorate

@@ -187,7 +187,7 @@ def merged(applied: Project, new: Project) -> Project:
     where = {f"{each.kind}/{each.name}": each.where for project in (applied, new) for each in project}
     project = decode_project(content, where)
     for name, view in new.on_demand_views.items():
-        project.on_demand_views[name]._set(function=view.function)
+        project.on_demand_views[name]._set(function=view.function, code=view.code)
     for name, source in new.sources.items():
         if isinstance(source, LogSource) and source.transform is not None:
             # Its function is not part of the content.
@@ -283,7 +283,21 @@ def state_hash(view: FeatureView, *, earlier: bool = False) -> str:
                   "event_id", "event_id_horizon")  # fmt: skip
     for each in unshaping:
         content["source"].pop(each, None)
+    if isinstance(content["source"].get("transform"), dict):
+        content["source"]["transform"] = _shaping(content["source"]["transform"])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _shaping(transform: dict[str, Any]) -> dict[str, Any]:
+    """Of a transform's content what shapes rows: versions of packages are only recorded.
+
+    A function that uses nothing else is known by its text, which is there anyway: as before identities were recorded,
+    so that its rows need not be built again.
+    """
+    shaping = {key: each for key, each in transform.items() if key not in ("identity", "version")}
+    parts = dict(transform.get("identity", {}).get("parts", {}))
+    parts.pop(f"function {transform.get('function_name', '')}", None)
+    return {**shaping, "parts": parts} if parts else shaping
 
 
 __all__ = ["FORMAT", "KINDS", "Project", "Snapshot", "is_ordered_by_arrival", "project_of", "state_hash"]

@@ -188,6 +188,7 @@ class LogOptions(TypedDict, total=False):
     """Options of log sources in addition to their own parameters: see `LogSource`."""
 
     transform: str | Callable[..., object] | None
+    transform_version: str
     message_schema: Sequence[Field] | None
     key_fields: Sequence[str] | str
     key_format: str | AvroFormat

@@ -85,9 +85,9 @@ def draw_state_machine(layout: DiagramLayout) -> str:
     tip = f"tip-{layout.name}"
     return (
         f'<svg class="machine {layout.name}" viewBox="0 0 {layout.width} {layout.height}" role="img"'
-        f' aria-labelledby="machine-{layout.name}-title machine-{layout.name}-words">'
+        f' aria-labelledby="machine-{layout.name}-title machine-{layout.name}-text">'
         f'<title id="machine-{layout.name}-title">The shop as a state machine</title>'
-        f'<desc id="machine-{layout.name}-words">Chance per one-minute tick: {escape(words)}.</desc>'
+        f'<desc id="machine-{layout.name}-text">Chance per one-minute tick: {escape(words)}.</desc>'
         f'<defs><marker id="{tip}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7"'
         f' orient="auto-start-reverse"><path class="tip" d="M0 1 L10 5 L0 9 z"></path></marker></defs>'
         f"{arrows}{nodes}</svg>"
@@ -118,17 +118,15 @@ def draw_histogram(column: str, histogram: Histogram, *, top_share: float) -> st
             parts.append(f'<text class="figure" x="{middle}" y="{bottom - height - 4:.1f}">{text}</text>')
         parts.append(f'<text class="tick" x="{middle}" y="{bottom + 15}">{escape(bar["label"])}</text>')
     parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"></line>')
-    parts.append(
-        f'<text class="axis-words" x="{(left + right) / 2}" y="{bottom + 34}">page views in the session</text>'
-    )
+    parts.append(f'<text class="axis-text" x="{(left + right) / 2}" y="{bottom + 34}">page views in the session</text>')
     if histogram["mean"] is not None:
         parts.append(_mark_legend(histogram, right=right, y=20.0))
     words = f"{histogram['rows']:,} orders; " + "; ".join(f"{b['label']}: {b['count']:,}" for b in bars)
     name = f"histogram-{escape(column)}"
     return (
-        f'<svg class="histogram" viewBox="0 0 360 250" role="img" aria-labelledby="{name}-title {name}-words">'
+        f'<svg class="histogram" viewBox="0 0 360 250" role="img" aria-labelledby="{name}-title {name}-text">'
         f'<title id="{name}-title">{escape(histogram["title"])} seen before an order</title>'
-        f'<desc id="{name}-words">{escape(words)}</desc>'
+        f'<desc id="{name}-text">{escape(words)}</desc>'
         f'<text class="panel" x="4" y="20">{escape(histogram["title"])}</text>{"".join(parts)}</svg>'
     )
 

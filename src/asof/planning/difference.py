@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from asof.definitions.base import Definition
+from asof.definitions.identity import shown
 from asof.definitions.logs import LogSource
 from asof.definitions.on_demand import OnDemandFeatureView
 from asof.definitions.project import KINDS, Project, Snapshot, is_ordered_by_arrival, state_hash
@@ -28,6 +29,8 @@ from asof.timing import span_text
 
 _LISTS = ("schema", "aggregations", "features", "sources")
 """What definitions have several of, each with a name: a line each."""
+_PART = "part "
+"""Begins the lines of what decides a function's value."""
 _DURATIONS = ("ttl", "delay", "lookback", "lag", "allowed_lateness", "max_future")
 
 
@@ -74,7 +77,7 @@ def _consequences(snapshot: Snapshot, old: Definition | None, new: Definition) -
             yield NewGeneration(new.name, before, after)
     if isinstance(new, OnDemandFeatureView):
         before = old.fingerprint if isinstance(old, OnDemandFeatureView) else None
-        if new.fingerprint != before:
+        if not isinstance(old, OnDemandFeatureView) or new.code.differences(old.code):
             yield NewFunction(new.name, before, new.fingerprint)
 
 
@@ -96,10 +99,12 @@ def _shape_of(snapshot: Snapshot, view: FeatureView) -> str:
 def _lines(old: Definition | None, new: Definition) -> tuple[FieldChange, ...]:
     before, after = _flat(old) if old is not None else {}, _flat(new)
     # The text of a function would fill the page; NewFunction prints its fingerprint.
-    if old is not None and before.get("source_text") != after.get("source_text"):
-        before["source_text"], after["source_text"] = "the code applied before", "other code"
-    elif old is None and "source_text" in after:
-        after["source_text"] = "new code"
+    for key in ("source_text", "transform.source_text"):
+        if old is not None and before.get(key) != after.get(key):
+            before[key], after[key] = "the code applied before", "other code"
+        elif old is None and key in after:
+            after[key] = "new code"
+    _show_identity(before, after)
     for key in _LISTS:
         if _is_same_order(before.get(f"{key} order"), after.get(f"{key} order")):
             # What comes and what goes has lines of its own.
@@ -110,6 +115,29 @@ def _lines(old: Definition | None, new: Definition) -> tuple[FieldChange, ...]:
         for key in dict.fromkeys((*before, *after))
         if before.get(key) != after.get(key)
     )
+
+
+def _show_identity(before: dict[str, str], after: dict[str, str]) -> None:
+    """What decides a function's value by its name, in place of digests."""
+    old = {key for key in before if key.startswith(_PART)}
+    new = {key for key in after if key.startswith(_PART)}
+    if not (old and new):
+        # A new function is said to be new; one of an earlier Asof was known by its text alone.
+        for key in old:
+            del before[key]
+        for key in new:
+            del after[key]
+        if new and before:
+            before["known by"], after["known by"] = "its text", "its text, and the constants and functions that it uses"
+        return
+    # That the function's own text is another one is said already.
+    own = f"{_PART}function {after.get('function') or after.get('transform.function_name')}"
+    for key in sorted(old | new):
+        changed = before.pop(key, None), after.pop(key, None)
+        if changed[0] != changed[1] and key != own:
+            name = shown(key.removeprefix(_PART))
+            before[name] = "as it was applied" if changed[0] else "not used"
+            after[name] = "not used" if not changed[1] else "another one" if changed[0] else "used"
 
 
 def _is_same_order(before: str | None, after: str | None) -> bool:
@@ -134,7 +162,11 @@ def _flat(each: Definition) -> dict[str, str]:
                 known = flat.get(f"{key}.{name}")
                 flat[f"{key}.{name}"] = f"{known}; {_item(key, item)}" if known else _item(key, item)
         elif isinstance(value, dict) and key != "batch_source":
-            flat |= {f"{key}.{inner}": _text(each) for inner, each in value.items()}
+            identity = value if key == "identity" else value.get("identity", {}) if key == "transform" else {}
+            flat |= {f"{_PART}{label}": each for label, each in identity.get("parts", {}).items()}
+            flat |= {f"package {name}": each for name, each in identity.get("packages", {}).items()}
+            if key != "identity":
+                flat |= {f"{key}.{inner}": _text(each) for inner, each in value.items() if inner != "identity"}
         elif key != "name":
             flat[key] = span_text(value) if key in _DURATIONS else _text(value)
     return flat

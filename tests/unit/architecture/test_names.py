@@ -25,6 +25,19 @@ NOUNS = {"Finding", "Interrupted", "Overloaded", "Sliding", "Tracing", "Unchange
 """Nouns of the field, and what users write, catch or implement: a window, two errors, a condition."""
 
 
+GENERAL = set(
+    """
+    bounded dumper evaluator histogram int metrics needed replaced shop
+    access aggregate array async auth body call certificate check client codec command config create database db
+    defaults demo error extreme failed finder format hash http kind lazy local member metadata new no object objects
+    option options out query range reply report response schema script section select servers short spec stage story
+    sum taken timeout tls type typed unknown unreachable writer
+    avro bytea delta duck json kafka postgres sqlite
+    """.split()
+)
+"""Words of class names that are programming's, not the feature store's; and products."""
+
+
 def _classes() -> dict[str, list[str]]:
     """Class name (without a leading underscore) → where it is defined."""
     found = defaultdict(list)
@@ -50,4 +63,19 @@ def test_classes_are_named_by_nouns() -> None:
         if name in PRONOUNS or (PARTICIPLE.fullmatch(name) and name not in NOUNS)
     ]
 
+    assert not offences, describe(offences)
+
+
+def test_the_terms_in_class_names_are_in_the_glossary() -> None:
+    glossary = (ROOT / "docs/concepts/glossary.md").read_text().lower()
+    used = defaultdict(set)
+    for name in _classes():
+        for word in re.findall(r"[A-Z][a-z]+|[A-Z]+(?=[A-Z][a-z]|$)", name):
+            used[word.lower()].add(name)
+
+    offences = [
+        f"{word}: {sorted(names)[:4]}"
+        for word, names in used.items()
+        if len(names) > 1 and word not in GENERAL and not re.search(rf"\b{word.removesuffix('s')}s?\b", glossary)
+    ]
     assert not offences, describe(offences)

@@ -13,15 +13,12 @@ from tests.unit.architecture.tree import SOURCE, describe, modules, nodes, parse
 
 NOT_YET = {
     "cli",
-    "demo",
-    "flows/stream",
-    "online",
     "store.py",
 }
 """Packages and modules below `asof` that are still to be rewritten: one that is clean leaves this list."""
 
 
-_SQL = re.compile(r"\bSELECT\b.*\bFROM\b", re.DOTALL)
+_SQL = re.compile(r"\bSELECT\b.*\bFROM\b|\bCREATE TABLE\b", re.DOTALL)
 
 _OWN_TERMS = {"aggregation": "words?"}
 """Package → the term of its own that the list would refuse: there a word is 64 bits of an online row."""

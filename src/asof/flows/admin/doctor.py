@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from asof.aggregation import decode
-from asof.definitions import FeatureView, LogSource, Snapshot, Source
+from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
+from asof.definitions.identity import what_differs
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
@@ -59,11 +60,26 @@ Said = tuple[bool, str, str]
 """Whether the component is healthy, a text, and a hint."""
 
 
-def doctor(stores: Stores, *, clock_note: str = "") -> Records[Check]:
+class DifferentFunction(Protocol):
+    """How the function of a view or source differs from the applied one, as text."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def meaning(self) -> Sequence[str]: ...
+    @property
+    def packages(self) -> Sequence[str]: ...
+
+
+Differences = Callable[[Project], Sequence[DifferentFunction]]
+
+
+def doctor(stores: Stores, *, clock_note: str = "", differences: Differences = lambda project: ()) -> Records[Check]:
     """Check every component; a failure is a line of the result, never an exception.
 
     Args:
         clock_note: a note on a clock that is not the system's.
+        differences: compares the repository's functions with those of the applied project.
     """
     now = iso(stores.clock())
     clock = clock_note.removeprefix("clock: ")
@@ -84,6 +100,8 @@ def doctor(stores: Stores, *, clock_note: str = "") -> Records[Check]:
             checks.append(_check(name, partial(_batch_source, stores, snapshot, source)))
     for view in snapshot.project.views.values():
         checks.append(_check(f"view {view.name}", partial(_view, stores, snapshot, view)))
+    if _has_functions(snapshot.project):
+        checks.append(_check("functions", lambda: _functions(snapshot.project, differences)))
     checks.append(_check("training sets", lambda: _training_sets(stores)))
     return Records(Check, checks)
 
@@ -269,6 +287,25 @@ def _flags(stores: Stores, view: FeatureView, generation: str) -> tuple[list[str
 
 def _key_text(view: FeatureView, key: bytes) -> str:
     return ", ".join(f"{name}={value}" for name, value in restored_key(view.key_fields, key_values(key)).items())
+
+
+def _has_functions(project: Project) -> bool:
+    transforms = (each.transform for each in project.sources.values() if isinstance(each, LogSource))
+    return bool(project.on_demand_views) or any(each is not None and not each.sql for each in transforms)
+
+
+def _functions(project: Project, differences: Differences) -> Said:
+    """Whether the repository's functions are those that were applied; another version of a package is a warning."""
+    found = differences(project)
+    changed = [
+        f"{each.title}: {what_differs(each.meaning)} differs from the applied one" for each in found if each.meaning
+    ]
+    if changed:
+        return False, "; ".join(changed), "run `asof apply`, or update the files here"
+    packages = [f"{each.title}: {text}" for each in found for text in each.packages]
+    if packages:
+        return True, "; ".join(packages), "check that its results are the same, then run `asof apply`"
+    return True, "as they were applied", ""
 
 
 def _training_sets(stores: Stores) -> Said:

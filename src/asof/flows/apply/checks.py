@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from asof.definitions import LogSource, Project, Source
+from asof.definitions import Definition, LogSource, Project, Source
+from asof.definitions.identity import KnownFunction
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, DefinitionError
 from asof.flows.offline.inputs import rows_of
@@ -32,6 +33,40 @@ def check_reserved_columns(project: Project) -> list[Finding]:
         for field in source.schema
         if field.name in (*ARRIVAL_COLUMNS, *LATER_COLUMNS)
     ]  # fmt: skip
+
+
+def check_functions(project: Project, applied: Project) -> list[Finding]:
+    """What decides the value of users' functions and cannot be compared, and packages in other versions than before."""
+    findings = []
+    for each, code, before in _codes(project, applied):
+        title = f"{each.kind} {each.name!r}"
+        for problem in code.problems if code.function is not None else ():
+            findings.append(
+                Finding(
+                    "error", title, each.where, "",
+                    f"its function uses {problem}: Asof cannot compare that between processes",
+                    "make it a constant or a function of the repository, or give "
+                    f"{'transform_version' if isinstance(each, LogSource) else 'version'}= and change that when its "
+                    "meaning changes",
+                )
+            )  # fmt: skip
+        for difference in code.package_differences(before) if before is not None else ():
+            findings.append(
+                Finding("warning", title, each.where, "", difference, "check that its results are the same")
+            )
+    return findings
+
+
+def _codes(project: Project, applied: Project) -> Iterator[tuple[Definition, KnownFunction, KnownFunction | None]]:
+    """The users' functions of a project, each with what is applied under its name."""
+    for name, view in project.on_demand_views.items():
+        old = applied.on_demand_views.get(name)
+        yield view, view.code, old.code if old is not None else None
+    for name, source in project.sources.items():
+        if isinstance(source, LogSource) and source.transform is not None and not source.transform.sql:
+            before = applied.sources.get(name)
+            known = before.transform if isinstance(before, LogSource) else None
+            yield source, source.transform.code, known.code if known is not None else None
 
 
 def check_transforms(stores: Stores, project: Project) -> list[Finding]:

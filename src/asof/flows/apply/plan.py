@@ -7,7 +7,13 @@ from typing import Any
 from asof.definitions import LogSource, Project
 from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
-from asof.flows.apply.checks import check_null_keys, check_reach, check_reserved_columns, check_transforms
+from asof.flows.apply.checks import (
+    check_functions,
+    check_null_keys,
+    check_reach,
+    check_reserved_columns,
+    check_transforms,
+)
 from asof.flows.stores import Stores
 from asof.flows.stream.shared_logs import check_sharing
 from asof.flows.stream.topics import check_logs
@@ -31,8 +37,10 @@ def make_plan(stores: Stores, project: Project) -> Plan:
         except AsofError as error:
             described[source.name] = error
     resolved, findings = resolve(project, described)
-    plan = diff(stores.registry.load(stores.project), resolved).with_findings(findings)
-    more = check_reserved_columns(resolved) + check_transforms(stores, resolved)
+    applied = stores.registry.load(stores.project)
+    plan = diff(applied, resolved).with_findings(findings)
+    more = check_reserved_columns(resolved) + check_functions(resolved, applied.project)
+    more += check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
     if not plan.errors:
         more += check_null_keys(stores, resolved)

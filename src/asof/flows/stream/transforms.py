@@ -6,8 +6,9 @@ import pyarrow as pa
 
 from asof.decoding import Transform
 from asof.definitions import LogSource
+from asof.definitions.identity import what_differs
 from asof.definitions.transforms import FORM, KEEP, MESSAGE
-from asof.errors import DefinitionError, NotFound, RequestError, nearest
+from asof.errors import DefinitionError, FunctionChanged, NotFound, nearest
 from asof.flows.stores import Stores
 
 
@@ -17,7 +18,7 @@ def transform_of(stores: Stores, source: LogSource) -> Transform | None:
     Raises:
         DefinitionError: its SQL is more than expressions over one message, or does not return the source's schema.
         NotFound: the repository does not define the function.
-        RequestError: the repository's function differs from the applied one.
+        FunctionChanged: the repository's function differs from the applied one.
     """
     made = source.transform
     if made is None:
@@ -30,11 +31,11 @@ def transform_of(stores: Stores, source: LogSource) -> Transform | None:
             f"source {source.name!r}: its {made.name} is applied, but not in the repository",
             hint="restore its file, or run `asof apply`", where=source.where,
         )  # fmt: skip
-    if own.fingerprint != made.fingerprint:
-        raise RequestError(
-            f"source {source.name!r}: its {made.name} in the repository differs from the applied one",
-            hint="run `asof apply`",
-            where=source.where,
+    if differences := own.differences(made):
+        raise FunctionChanged(
+            f"source {source.name!r}: its {made.name} in the repository differs from the applied one: "
+            f"{what_differs(differences)}",
+            hint="run `asof apply`, or update the files here", where=source.where,
         )  # fmt: skip
     return own.function
 
@@ -56,7 +57,7 @@ def _evaluated(stores: Stores, source: LogSource) -> Transform:
     if found.where:
         if KEEP in columns:
             raise DefinitionError(
-                f"source {source.name!r}: transform returns column {KEEP!r} beside WHERE, which needs that name",
+                f"source {source.name!r}: transform returns column {KEEP!r} next to WHERE, which needs that name",
                 hint="give the column another name", where=source.where,
             )  # fmt: skip
         # The expressions must not be evaluated, and fail, for rows that the condition excludes.

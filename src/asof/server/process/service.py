@@ -105,6 +105,7 @@ class Service:
         """Load the registry, and start to poll it for changes."""
         await self.reading.load()
         self.run_aside(self._watch_registry())
+        self.run_aside(self._read_functions())
         self.run_aside(self._sweep())
         self.run_aside(self._write_down())
         if self.served is not None:
@@ -219,6 +220,13 @@ class Service:
         words: dict[str, Any] = {"status": "ready", "version": self.reading.snapshot.version}
         if self._registry_error is not None:
             words["registry"] = self._registry_error.message
+        repository = open_store_of(self.store).repository
+        if warnings := [
+            f"{each.title}: {text}"
+            for each in repository.differences(self.reading.snapshot.project)
+            for text in (*(f"{part} differs from the applied one" for part in each.meaning), *each.packages)
+        ]:
+            words["warnings"] = warnings
         return words
 
     async def in_writer(self, work: Callable[..., Any], *args: Any) -> Any:
@@ -243,6 +251,15 @@ class Service:
 
     def _take_over(self, source: str) -> None:
         open_store_of(self.store).pushers.of(source).take_over()
+
+    async def _read_functions(self) -> None:
+        """Read the functions of on-demand views ahead of the first request for them."""
+        if not self.reading.snapshot.project.on_demand_views:
+            return
+        try:
+            await self.in_writer(open_store_of(self.store).definitions)
+        except AsofError as error:
+            log.warning("the repository's functions cannot be read: %s", error)
 
     async def _watch_registry(self) -> None:
         while True:

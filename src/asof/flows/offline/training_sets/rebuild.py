@@ -120,7 +120,7 @@ def _definition_changes(manifest: TrainingSet, snapshot: Snapshot) -> list[str]:
         derived = snapshot.project.on_demand_views.get(name)
         if derived is None:
             why.append(f"on-demand feature view {name!r} is not applied any more")
-        elif derived.fingerprint != then:
+        elif not derived.code.has_fingerprint(then):
             why.append(f"the function of on-demand feature view {name!r} has changed")
     return why
 

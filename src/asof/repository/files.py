@@ -1,4 +1,4 @@
-"""A repository's Python files: their definitions, and the functions of on-demand views and transforms."""
+"""A repository's Python files, and the definitions in them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ import importlib
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import spec_from_file_location
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
-from asof.definitions import LogSource, OnDemandFeatureView, Source
+from asof.definitions import LogSource, OnDemandFeatureView
 from asof.definitions.base import Definition
+from asof.definitions.identity import KnownFunction
 from asof.definitions.project import Project, _named_by, project_of
-from asof.definitions.transforms import MessageTransform
-from asof.errors import AsofError, NotFound, RepositoryError, RequestError
-from asof.selection import Selection
+from asof.errors import AsofError, RepositoryError
+from asof.repository.modules import importable
 
 IGNORE_FILES = (".asofignore", ".feastignore")
 SKIPPED = ("__pycache__", "node_modules", "site-packages")
@@ -31,74 +26,6 @@ TEST_FILES = ("test_*.py", "*_test.py", "conftest.py", "setup.py")
 # Modules are global to the process: concurrent loads would see each other's.
 _LOCK = threading.RLock()
 _LOADING = threading.local()
-
-
-class Repository:
-    """A repository's definitions as last loaded, for their functions, which no registry stores.
-
-    Args:
-        root: the folder with the Python files.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._views: dict[str, OnDemandFeatureView] = {}
-        self._sources: dict[str, Source] = {}
-
-    def definitions(self) -> Project:
-        """Load the files again and return their definitions; raises as `collect`."""
-        return self.remember(collect(self.root))
-
-    def remember(self, project: Project) -> Project:
-        """Keep the functions of these definitions, which may be from outside the files."""
-        self._views |= project.on_demand_views
-        self._sources |= project.sources
-        return project
-
-    def transform_of(self, source: LogSource) -> MessageTransform | None:
-        """The transform of a source with its function; None where the repository has none."""
-        own = self._transform(source.name)
-        if own is None or (source.transform is not None and own.fingerprint != source.transform.fingerprint):
-            # Another process may have applied it since the files were loaded.
-            self.definitions()
-            own = self._transform(source.name)
-        return own
-
-    def _transform(self, name: str) -> MessageTransform | None:
-        source = self._sources.get(name)
-        return source.transform if isinstance(source, LogSource) else None
-
-    def with_functions(self, selection: Selection) -> Selection:
-        """A copy of the selection with the functions of its on-demand views, which must be the applied ones.
-
-        Raises:
-            NotFound, RequestError: the repository lacks a function, or has a different one.
-        """
-        if not selection.derivations:
-            return selection
-        made = [replace(each, view=self._with_function(each.view)) for each in selection.derivations]
-        return replace(selection, derivations=tuple(made))
-
-    def _with_function(self, view: OnDemandFeatureView) -> OnDemandFeatureView:
-        own = self._views.get(view.name)
-        if own is None or own.fingerprint != view.fingerprint:
-            # Another process may have applied it since the files were loaded.
-            self.definitions()
-            own = self._views.get(view.name)
-        if own is None or own.function is None:
-            raise NotFound(
-                f"on-demand feature view {view.name!r} is applied, but the repository at {self.root} no longer "
-                "defines it",
-                hint="run `asof apply`, or restore its file",
-                where=view.where,
-            )
-        if own.fingerprint != view.fingerprint:
-            raise RequestError(
-                f"the function of on-demand feature view {view.name!r} is not the one that was applied",
-                hint="run `asof apply`",
-                where=own.where,
-            )
-        return view.with_function(own.function)
 
 
 def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
@@ -129,10 +56,13 @@ def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
             hint='put its own work under `if __name__ == "__main__":`, or name the file in .asofignore',
         )
     files = {_module_name(path, root): path for path in python_files(root, ignore=ignore)}
-    with _LOCK, _importable(root, files):
+    with _LOCK, importable(root, files):
         before, _LOADING.root = getattr(_LOADING, "root", None), root
         try:
             found = [each for name in files for each in _definitions(_load(name, files[name], root))]
+            for code in functions_of(found):
+                # While their modules can be imported, and before any call changes what they hold.
+                code.settle(root)
         finally:
             _LOADING.root = before
     for each in found:
@@ -197,64 +127,6 @@ def _module_name(path: Path, root: Path) -> str:
     return ".".join(part.replace(".", "_") for part in parts)
 
 
-class _ModuleLoader(SourceFileLoader):
-    """Compiles from source each time: cached bytecode is matched by the file's second, which a quick edit may keep."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
-
-
-class _Finder(MetaPathFinder):
-    """Finds the repository's modules first, only for the thread that loads it."""
-
-    def __init__(self, root: Path, files: Mapping[str, Path]) -> None:
-        self.root, self.files = root, files
-        self.thread = threading.get_ident()
-        # A folder without definitions must not hide an installed package of the same name.
-        self.folders = {name.rpartition(".")[0] for name in files} | {
-            name.split(".")[0] for name in files if "." in name
-        }
-
-    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if threading.get_ident() != self.thread:
-            return None
-        base = self.root.joinpath(*name.split("."))
-        file = self.files.get(name) or next(
-            (each for each in (base / "__init__.py", base.with_name(f"{base.name}.py")) if each.is_file()), None
-        )
-        if file is not None:
-            folder = [str(file.parent)] if file.name == "__init__.py" else None
-            loader = _ModuleLoader(name, str(file))
-            return spec_from_file_location(name, file, loader=loader, submodule_search_locations=folder)
-        if base.is_dir() and any(each == name or each.startswith(f"{name}.") for each in self.folders):
-            spec = ModuleSpec(name, None, is_package=True)
-            spec.submodule_search_locations = [str(base)]
-            return spec
-        return None
-
-
-@contextmanager
-def _importable(root: Path, files: Mapping[str, Path]) -> Iterator[None]:
-    """Context in which the repository's modules can be imported; afterwards they are removed again."""
-    finder = _Finder(root, files)
-    tops = {name.split(".")[0] for name in files} | {
-        path.stem if path.suffix == ".py" else path.name for path in root.iterdir() if path.suffix == ".py"
-    }
-    tops -= set(sys.stdlib_module_names) | {"asof"}
-    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in tops}
-    for name in before:
-        del sys.modules[name]
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.split(".")[0] in tops]:
-            del sys.modules[name]
-        sys.modules.update(before)
-
-
 def _load(name: str, path: Path, root: Path) -> ModuleType:
     try:
         return importlib.import_module(name)
@@ -306,6 +178,16 @@ def _definitions(module: ModuleType) -> Iterator[Definition]:
             yield from _among(value.values())
 
 
+def functions_of(found: Iterable[Definition]) -> Iterator[KnownFunction]:
+    """The functions of on-demand views and transforms among these definitions and those that they name."""
+    for each in found:
+        if isinstance(each, OnDemandFeatureView):
+            yield each.code
+        elif isinstance(each, LogSource) and each.transform is not None:
+            yield each.transform.code
+        yield from functions_of(_named_by(each))
+
+
 def _among(values: Iterable[Any]) -> Iterator[Definition]:
     yield from (each for each in values if isinstance(each, Definition))
 
@@ -314,3 +196,6 @@ def _shorten(each: Definition, root: Path) -> None:
     each._set(where=relative(each.where, root))
     for needed in _named_by(each):
         _shorten(needed, root)
+
+
+__all__ = ["IGNORE_FILES", "collect", "functions_of", "python_files", "relative"]
