@@ -42,7 +42,7 @@ class FeatureStore:
         repo_path: the folder with feature_store.yaml and the Python files; the working directory where not given.
         fs_yaml_file: the configuration file itself; its folder is the repository where no `repo_path` is given.
         env: the environment, for `feature_store.<env>.yaml`.
-        clock, system_clock: callables returning aware datetimes: the store's now, and the system's, which stamps pushes.
+        clock, system_clock: callables that return an aware datetime: the store's now; the system's, to stamp pushes.
         config: a configuration made in code, in place of a file.
 
     Raises:
