@@ -31,8 +31,8 @@ GROUPS = {
 
 TYPES = {
     "Bool": ("true or false", "`bool`; no 0 or 1"),
-    "Int32": ("whole numbers of 32 bits", "`int`, or a `float` without a fraction"),
-    "Int64": ("whole numbers of 64 bits", "`int`, or a `float` without a fraction"),
+    "Int32": ("whole numbers of 32 bits", "`int`, or a `float` without a fraction, up to 2**53"),
+    "Int64": ("whole numbers of 64 bits", "`int`, or a `float` without a fraction, up to 2**53"),
     "Float32": ("numbers of 32 bits; the nearest value is kept", "`float`, or an `int` that it can hold exactly"),
     "Float64": ("numbers of 64 bits", "`float`, or an `int` that it can hold exactly"),
     "Decimal": (

@@ -22,7 +22,7 @@ from tests.services import (
 from tests.services.sharing import close_run, open_run
 
 # The conformance suites are part of the package; without this their failures would show no values.
-pytest.register_assert_rewrite("asof.testing")
+pytest.register_assert_rewrite("asof.testing", "tests.matrix.outcomes")
 
 SHARED = {
     "postgres": Postgres,

@@ -93,6 +93,8 @@ LEAST_INT64, GREATEST_INT64 = INT_BOUNDS["Int64"]
 GREATEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 GREATEST_EXACT = 2**53
 """The greatest integer up to which all integers of either sign are exact in Float64."""
+GREATEST_EXACT_32 = 2**24
+"""The same of Float32."""
 
 SCALARS: dict[str, DType] = {
     str(dtype.name): dtype
@@ -136,12 +138,19 @@ def parse(text: str) -> DType:
 
 
 def from_arrow(kind: pa.DataType) -> DType | None:
-    """The type whose values are exactly those of an Arrow column of this type; None if Asof has none."""
+    """The type whose values an Arrow column of this type holds, exactly; None where there is none.
+
+    Lists of a fixed size are arrays, UUIDs text, structs and maps JSON.
+    """
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
         return from_arrow(kind.value_type)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if isinstance(kind, pa.UuidType):
+        return String
+    if pa.types.is_struct(kind) or pa.types.is_map(kind):
+        return Json
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner = from_arrow(kind.value_type)
         return None if inner is None else Array(inner)
     if pa.types.is_decimal(kind):
@@ -152,6 +161,7 @@ def from_arrow(kind: pa.DataType) -> DType | None:
         (pa.types.is_integer, Int32), (pa.types.is_float64, Float64), (pa.types.is_floating, Float32),
         (pa.types.is_string, String), (pa.types.is_large_string, String), (pa.types.is_string_view, String),
         (pa.types.is_binary, Bytes), (pa.types.is_large_binary, Bytes), (pa.types.is_binary_view, Bytes),
+        (pa.types.is_fixed_size_binary, Bytes),
         (pa.types.is_date, Date), (pa.types.is_timestamp, Timestamp),
     ):  # fmt: skip
         if fits(kind):

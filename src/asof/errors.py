@@ -243,6 +243,10 @@ class StorageError(AsofError):
     exit_code = 8
 
 
+class OnlineRowsLost(StorageError):
+    """The online store has lost rows that were built: a read is refused, which would find zeros and nulls."""
+
+
 class PushNotApplied(StorageError):
     """Pushed rows are durable in the log but not yet in the online store; pushing them again would count them twice."""
 

@@ -194,11 +194,16 @@ class OnlineResponse(Frames):
         return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
     def to_df(self, include_event_timestamps: bool = False) -> pd.DataFrame:
-        """The same as a pandas data frame, with the types that pandas infers."""
+        """The same as a pandas data frame, as pandas makes one of the lists; integers with nulls stay integers."""
         require("pandas", "to_df()")
         import pandas as pd
 
-        return pd.DataFrame(self.to_dict(include_event_timestamps))
+        columns: dict[str, Any] = dict(self.to_dict(include_event_timestamps))
+        for field in (*self.selection.keys, *self.selection.request_fields, *self.selection.outputs):
+            if field.dtype.is_integer and None in columns[field.name]:
+                # pandas would make floats of them.
+                columns[field.name] = pd.array(columns[field.name], dtype=field.dtype.name)
+        return pd.DataFrame(columns)
 
     def to_numpy(self) -> npt.NDArray[np.float64]:
         """The features as a float matrix, entity rows × features in the requested order; nulls are NaN.

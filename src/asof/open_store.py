@@ -17,7 +17,7 @@ from asof.config import StoreConfig
 from asof.defaults import HISTORY_READS
 from asof.definitions import Definition, FeatureService, FeatureView, Project, Snapshot, project_of
 from asof.definitions.project import merged
-from asof.errors import NotFound, SourceError, nearest
+from asof.errors import NotFound, OnlineRowsLost, SourceError, nearest
 from asof.flows.push.pushers import Pushers
 from asof.flows.stores import Progress, Stores, view_named
 from asof.opening.clock import clock_of, system_clock_of, user_and_host
@@ -187,10 +187,19 @@ class OpenStore:
 
     def online(self, features: FeatureReferences, entity_rows: Rows, full_feature_names: bool) -> OnlineResponse:
         decided = self._decided(features, full_feature_names)
-        response, complete = decided.reader.read(entity_rows)
-        while not complete and (newer := self._applied.newer(decided)) is not None:
-            response, complete = (decided := newer).reader.read(entity_rows)
-        return response
+        while True:
+            try:
+                response, complete = decided.reader.read(entity_rows)
+            except OnlineRowsLost:
+                # They may be those of a generation that readers have left.
+                newer = self._applied.newer(decided)
+                if newer is None:
+                    raise
+            else:
+                newer = None if complete else self._applied.newer(decided)
+                if newer is None:
+                    return response
+            decided = newer
 
     def open_reader(
         self,

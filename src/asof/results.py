@@ -76,9 +76,9 @@ class Frames(ABC):
         """All rows as an Arrow table."""
 
     def to_df(self) -> pd.DataFrame:
-        """All rows as a pandas data frame."""
+        """All rows as a pandas data frame; integers with nulls stay integers (`Int64`)."""
         require("pandas", "to_df()")
-        return self.to_arrow().to_pandas()
+        return pandas_frame(self.to_arrow())
 
     def to_polars(self) -> pl.DataFrame:
         """All rows as a Polars data frame."""
@@ -222,6 +222,43 @@ def arrow_of(kind: type[Record], rows: Sequence[Record]) -> pa.Table:
     return pa.table(columns)
 
 
+def pandas_frame(table: pa.Table) -> pd.DataFrame:
+    """The table as a data frame.
+
+    pandas makes floats of integers where one is null, so such columns get its nullable types. Inside of lists NumPy has
+    neither nulls nor zones: lists with nulls or times are Python's own, all others NumPy's arrays.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    kinds = (
+        pd.Int8Dtype(), pd.Int16Dtype(), pd.Int32Dtype(), pd.Int64Dtype(),
+        pd.UInt8Dtype(), pd.UInt16Dtype(), pd.UInt32Dtype(), pd.UInt64Dtype(),
+    )  # fmt: skip
+    nullable = {pa.from_numpy_dtype(kind.numpy_dtype): kind for kind in kinds}
+    columns = {}
+    for place, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
+        if _has_to_be_lists(column):
+            columns[place] = pd.Series(column.to_pylist(), dtype=object)
+        elif column.null_count and field.type in nullable:
+            columns[place] = column.to_pandas(types_mapper=nullable.get)
+        else:
+            columns[place] = column.to_pandas()
+    frame = pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
+    frame.columns = pd.Index(table.column_names)
+    return frame
+
+
+def _has_to_be_lists(column: pa.ChunkedArray) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_list(column.type):
+        return bool(pa.types.is_nested(column.type))
+    kind = column.type.value_type
+    return pa.types.is_nested(kind) or pa.types.is_temporal(kind) or pc.list_flatten(column).null_count > 0
+
+
 def columns_of(kind: type[Record]) -> list[str]:
     """The names of the columns that the class of a row declares, in its order."""
     structs: tuple[str, ...] | None = getattr(kind, "__struct_fields__", None)
@@ -267,6 +304,7 @@ __all__ = [
     "TableResult",
     "arrow_of",
     "columns_of",
+    "pandas_frame",
     "require",
     "rows_of",
 ]

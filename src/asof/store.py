@@ -79,7 +79,7 @@ class FeatureStore:
         """What `apply` would change, and all findings of checking the definitions against the real sources.
 
         Args:
-            objects: definitions to apply beside those that are applied; the repository's files where not given.
+            objects: definitions to apply in addition to those that are applied; the repository's files where not given.
         """
         return self._open.plan(objects)
 
@@ -104,7 +104,7 @@ class FeatureStore:
         """Remove this project's registry and online rows; its archives and logs, too, with `purge`.
 
         Returns:
-            What was left where it is because other projects or environments use it, in words.
+            What was left where it is because other projects or environments use it, as text.
         """
         return self._open.teardown(purge=purge)
 
@@ -240,8 +240,8 @@ class FeatureStore:
         """Work on the logs until stopped: apply their events online at once, archive them every few seconds.
 
         Args:
-            patience_s: how long a server that went away is waited for; one that never answered is not.
-            waiting: told once for each time that a server is waited for.
+            patience_s: how long to wait for a server that went away; one that was never reachable is not waited for.
+            waiting: called once each time the worker starts to wait for a server.
         """
         return self._open.stream_run(
             sources, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop,
@@ -257,7 +257,7 @@ class FeatureStore:
         return self._open.backfill(source, progress)
 
     def rebuild(self, views: Sequence[str] | None = None, *, progress: Progress = silent) -> dict[str, int]:
-        """Build online rows anew: from the archives for logs, from the sources for batch views; view → rows."""
+        """Build online rows again: from the archives for logs, from the sources for batch views; view → rows."""
         return self._open.rebuild(views, progress)
 
     def compact(self) -> dict[str, object]:
@@ -333,7 +333,7 @@ class FeatureStore:
         return self._open.rebuild_training_set(name)
 
     def served_features(self, service: str) -> TableResult:
-        """What a server has kept of a service's answers: see `server.feature_log_share`."""
+        """What a server has kept of a service's responses: see `server.feature_log_share`."""
         return self._open.served_features(service)
 
     def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:

@@ -76,7 +76,7 @@ def test_a_healthy_store_has_a_good_line_for_each_part(stores: Stores) -> None:
     assert checks["clock"].text == "a given clock (2026-01-01T12:00:00Z)"
     assert checks["source traffic"].text == "offsets traffic/0 0..9; 0 not archived"
     assert "9 rows, 1 file " in checks["archive traffic"].text
-    assert checks["dead letters traffic"].text == "1 dead letters"
+    assert checks["dead letters traffic"].text == "1 dead letter"
     assert checks["source users"].text == "2 rows, 3 columns"
     assert "last materialized 2026-01-01T12:00:00Z, 2 rows" in checks["view country"].text
     assert "fed as far as the archive; 3 rows" in checks["view windows"].text
@@ -102,7 +102,7 @@ def test_keys_whose_rows_passed_the_limit_are_named(stores: Stores) -> None:
     rebuild(small, stores.registry.load("shop").project.views["windows"], wait_s=0)
 
     check = checks_of(small)["view windows"]
-    assert not check.ok and "3 keys have rows above 10 bytes and return null: 'user_id=0', 'user_id=1'" in check.text
+    assert not check.ok and "rows of 3 keys exceed 10 bytes and return null: 'user_id=0', 'user_id=1'" in check.text
 
 
 def test_rows_of_an_earlier_definition_and_rows_that_never_were_are_named(stores: Stores) -> None:

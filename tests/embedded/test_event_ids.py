@@ -225,7 +225,7 @@ def test_pushes_are_told_apart_as_well(tmp_path: Path):
     ("options", "reason"),
     [
         ({"event_id": "idd"}, "did you mean 'id'"), ({"event_id": "amount"}, "'amount' is Float64"),
-        ({"event_id_horizon": 0}, "no id would be remembered"),
+        ({"event_id_horizon": 0}, "no ID would be kept"),
     ],
 )  # fmt: skip
 def test_an_id_that_cannot_be_one_is_refused(options, reason):

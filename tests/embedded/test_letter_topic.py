@@ -104,5 +104,5 @@ def test_a_replayed_letter_keeps_its_headers(stores):
 
 
 def test_a_source_does_not_write_letters_into_its_own_topic():
-    with pytest.raises(DefinitionError, match="the topic of its own messages"):
+    with pytest.raises(DefinitionError, match="is the source's own topic"):
         LogSource("visits", schema=SCHEMA, timestamp_field="at", timestamp_unit="us", dead_letter_topic="visits")

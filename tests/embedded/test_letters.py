@@ -142,9 +142,9 @@ def test_a_replay_whose_process_died_is_taken_over(stores: Stores, monkeypatch: 
 
 def test_two_replays_at_once_send_each_letter_once(stores: Stores, tmp_path: Path) -> None:
     later = MicrosClock(NOW + 2 * HOUR)
-    several = [embedded_stores(tmp_path, clock=later) for _ in range(3)]
+    processes = [embedded_stores(tmp_path, clock=later) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda each: replay_letters(each, "orders"), several))
+        done = list(pool.map(lambda each: replay_letters(each, "orders"), processes))
 
     assert sum(each["sent"] for each in done) == 1 and sum(each["already"] for each in done) == 2
     assert stores.log.bounds("orders.replay") == {0: (0, 1)}

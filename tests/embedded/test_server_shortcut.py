@@ -57,7 +57,7 @@ class Reader:
         self.failure: Exception | None = None
 
     async def read(self, lookups: Any) -> Any:
-        return open_store_of(self.store).stores.online.read(lookups)
+        return open_store_of(self.store).stores.online.read_marked(lookups)
 
     def asker(self, tables: Sequence[Any]) -> Any:
         def ask(keys: Sequence[bytes], reply: Any) -> bool:

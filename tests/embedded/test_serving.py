@@ -90,6 +90,7 @@ def applied(stores: Stores, *definitions: Any) -> Snapshot:
         table = table_of(stores.project, each, "g-1")
         stores.online.drop(table)
         stores.online.prepare(table)
+        stores.online.mark(table)
     return snapshot
 
 
@@ -324,10 +325,10 @@ def test_the_clock_is_asked_after_the_rows_are_read(stores: Stores) -> None:
     applied(stores, PROFILE)
 
     class Online:
-        def read(self, lookups: Any) -> Any:
+        def read_marked(self, lookups: Any) -> Any:
             stores.clock.move(SECOND)  # type: ignore[attr-defined]
             put(stores, "profile", (1,), stores.clock(), 7, "x", None)
-            return stores.online.read(lookups)
+            return stores.online.read_marked(lookups)
 
     slow = stores.replaced(online=Online())  # type: ignore[arg-type]
     answer, _ = reader(slow, ["profile:age"]).read([{"user_id": 1}])
@@ -668,6 +669,7 @@ def test_reads_go_on_while_generations_flip_and_old_ones_are_dropped(store: Feat
                 new, [key for key, _, _ in copied], [value for _, value, _ in copied],
                 condition=Newest([version for _, _, version in copied]),  # type: ignore[misc]
             )  # fmt: skip
+            stores.online.mark(new)
             apply_by_hand(stores, PROFILE, generations={"profile": {"current": new.generation, "count": number}})
             stores.online.drop(old)
     finally:

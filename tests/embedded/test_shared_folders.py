@@ -205,7 +205,7 @@ def test_two_repositories_with_one_project_and_one_log_are_warned_and_no_purge_t
     assert any(f"'push.orders' is also used by {place}/dev/data/registry.db" in each for each in warnings(prod))
     assert any(f"'visits' is also used by {place}/prod/data/registry.db" in each for each in warnings(dev))
     left = dev.teardown(purge=True)
-    assert [each.split(" stays")[0] for each in left] == ["topic 'push.orders'"]
+    assert [each.split(" was kept")[0] for each in left] == ["topic 'push.orders'"]
     assert both(prod, "spent:spent_ever", 1) == ([10.0], [10.0])
     prod.push("orders", [order(1, 1.0, -10)])
     assert warnings(prod) == []
@@ -263,7 +263,7 @@ def test_projects_that_shared_a_topic_before_are_warned_and_no_purge_takes_it_fr
 
     assert any("'push.orders' is also used by project 'lab' of this registry" in each for each in warnings(shop))
     before = both(lab, "spent:spent_ever", 1, 2)
-    assert [each.split(" stays")[0] for each in shop.teardown(purge=True)] == ["topic 'push.orders'"]
+    assert [each.split(" was kept")[0] for each in shop.teardown(purge=True)] == ["topic 'push.orders'"]
     lab.push("orders", [order(2, 1.0, -5)])
     assert both(lab, "spent:spent_ever", 1, 2) == (before[0][:1] + [21.0], before[1][:1] + [21.0])
     shop.apply()

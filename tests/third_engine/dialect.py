@@ -23,7 +23,6 @@ class ThirdDialect:
     name = "third"
     forms = replace(SIMILAR, name="third", types={**SIMILAR.types, "String": "TEXT"})
     numbers_rows = False
-    casts_keys = True
 
     def type_name(self, dtype: DType) -> str:
         if dtype.name not in TYPES:
@@ -62,8 +61,11 @@ class ThirdDialect:
             return self.time_of(value, sql_type)
         if dtype.is_integer and sql_type == "DOUBLE":
             problem = text(f"asof: {what} holds a fraction, and is declared {dtype}")
-            return f"CASE WHEN {value} = round({value}) THEN CAST({value} AS BIGINT) ELSE asof_error({value}, {problem}) END"
+            return f"CASE WHEN {value} = round({value}) AND abs({value}) <= {2**53} THEN CAST({value} AS BIGINT) ELSE asof_error({value}, {problem}) END"
         return value if sql_type == wanted else f"CAST({value} AS {wanted})"
+
+    def keeps_key(self, sql_type: str, dtype: DType) -> bool:
+        return False
 
     def ordering(self, column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
         return column

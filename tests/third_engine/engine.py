@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset
 import sqlglot
 from sqlglot import exp
 
@@ -23,9 +22,10 @@ from asof.errors import EntityFrameError, SourceError
 from asof.expressions.dialects import DUCKDB
 from asof.offline import results
 from asof.offline.delta.archives import DeltaArchives
+from asof.offline.files import read_files
 from asof.offline.protocol import Engine, Spine
 from asof.offline.results import SPINE, LazyResult, arrival_of, cut, empty_rows, in_types
-from asof.sources.protocol import Batches, Files, Input, ScanRequest
+from asof.sources.protocol import Batches, Files, Input, ScanRequest, is_ordered
 from asof.sql.query import WANTED, PointInTime, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
@@ -188,7 +188,7 @@ class PointInTimeRead(results.PointInTimeResult):
         if isinstance(self.spine, pa.Table):
             return tables, self.spine
         if isinstance(self.spine, Files):
-            return tables, pyarrow.dataset.dataset(list(self.spine.paths), format=self.spine.format).to_table()
+            return tables, read_files(self.spine).read_all()
         if isinstance(self.spine, str):
             return tables, SqlRead(self.spine, self.inputs).to_arrow()
         keys = {k: f for read in self.query.reads for k, f in zip(read.keys, read.view.key_fields, strict=True)}
@@ -240,7 +240,7 @@ def _tables(
         given = inputs.get(source.name)
         rows = _rows(given) if given is not None else empty_rows(source)
         dtypes = {field.name: from_arrow(field.type) for field in rows.schema}
-        if isinstance(given, Files):
+        if is_ordered(given):
             rows = rows.append_column(ROW, pa.array(range(rows.num_rows), pa.int64()))
         sql_types = _load(database, f"asof_source_{number}", rows)
         sql_types.pop(ROW, None)
@@ -255,7 +255,7 @@ def _rows(given: Input | pa.Table) -> pa.Table:
     if isinstance(given, Batches):
         return given.open(ScanRequest()).read_all()
     assert isinstance(given, Files)
-    return pyarrow.dataset.dataset(list(given.paths), schema=given.schema, format=given.format).to_table()
+    return read_files(given).read_all()
 
 
 def _load(database: sqlite3.Connection, name: str, given: Input | pa.Table | None) -> dict[str, str]:

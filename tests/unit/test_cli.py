@@ -562,10 +562,12 @@ class TestFeeding:
         assert store.calls[-1][1] == ("visits", [{"user_id": 7}, {"user_id": 8}])
 
     def test_rows_are_pushed_from_a_table(self, asof_: Shell, store: FakeStore, tmp_path: Path) -> None:
-        (tmp_path / "rows.csv").write_text("user_id,page\n7,home\n")
+        visits = SimpleNamespace(name="visits", schema=(Field("user_id", Int64), Field("page", String)))
+        store.answers["list_data_sources"] = [visits]
+        (tmp_path / "rows.csv").write_text("user_id,page\n7,007\n")
         asof_("push", "visits", "--file", str(tmp_path / "rows.csv"))
 
-        assert store.calls[-1][1][1].to_pylist() == [{"user_id": 7, "page": "home"}]
+        assert store.calls[-1][1][1].to_pylist() == [{"user_id": 7, "page": "007"}]
 
     @pytest.mark.parametrize("rows", [["{"], ["7"], []])
     def test_what_is_no_object_is_usage(self, asof_: Shell, rows: list[str]) -> None:

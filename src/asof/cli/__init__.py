@@ -1,4 +1,4 @@
-"""The command line: words and tables around `asof.store`; it decides nothing itself."""
+"""The command line: texts and tables around `asof.store`; it decides nothing itself."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class LazyGroup(click.Group):
     def main(  # type: ignore[override]  # it ends the process in every mode, so it has no overloads
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
-        """Run a command line to its end: every error becomes words and an exit code here, and nowhere else."""
+        """Run a command line to its end: every error becomes a message and an exit code here, and nowhere else."""
         prog_name = prog_name or "asof"
         if "_ASOF_COMPLETE" in os.environ:
             # A shell asks for completions.

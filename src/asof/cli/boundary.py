@@ -1,4 +1,4 @@
-"""The one place where errors become words on stderr and an exit code."""
+"""The one place where errors become messages on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def run_bounded(call: Callable[[], object], context: CliContext) -> int:
-    """Run a command, then write its results; answer the exit code."""
+    """Run a command, then write its results; return the exit code."""
     with context.interrupts.noticed():
         return _run(call, context)
 

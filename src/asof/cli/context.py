@@ -70,7 +70,7 @@ class CliContext:
         self._until_closed.close()
 
     def note(self, text: str) -> None:
-        """Say something beside the result, on stderr; --quiet leaves it out."""
+        """Say something in addition to the result, on stderr; --quiet leaves it out."""
         if not self.quiet:
             click.echo(text, err=True)
 
@@ -86,8 +86,8 @@ class CliContext:
         """Go on only after a yes: given as --yes, or typed.
 
         Raises:
-            click.exceptions.Exit: the answer was no.
-            click.UsageError: stdin gives no answer.
+            click.exceptions.Exit: the user said no.
+            click.UsageError: stdin has no line to read.
         """
         if yes:
             return
@@ -98,7 +98,7 @@ class CliContext:
                 raise
             click.echo(err=True)  # the question is on this line
             raise click.UsageError(
-                "this needs an answer, and stdin gives none: add --yes", click.get_current_context()
+                "this asks for a confirmation, and stdin gives none: add --yes", click.get_current_context()
             ) from None
         if not agreed:
             self.note("Nothing was changed.")

@@ -12,10 +12,10 @@ PIPE_CLOSED = 141
 
 EXIT_CODES: dict[int, str] = {
     DONE: "Done.",
-    FAILED: "Not done: an error that no other code names, or you answered no.",
+    FAILED: "Not done: an error that no other code names, or you said no when asked.",
     USAGE: "The command line is not well formed: an unknown command or option, or a missing value.",
     3: "A definition, the repository or `feature_store.yaml` is not well formed.",
-    4: "A request cannot be answered: an unknown name, a colliding one, or a missing key or time.",
+    4: "A request cannot be served: an unknown name, a colliding one, or a missing key or time.",
     5: "Rows were refused; nothing of their batch was written.",
     6: "A source cannot be reached, or does not hold what its definition says.",
     7: "An on-demand function raised, or returned what its schema does not declare.",

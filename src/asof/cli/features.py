@@ -54,7 +54,7 @@ def made_of(made: Aggregation) -> dict[str, Any]:
 
 
 def _source_columns(view: FeatureView, made: Aggregation | None, name: str) -> list[str]:
-    """The source's columns that the feature's values are made of, beside keys and times."""
+    """The source's columns that the feature's values are made of, without keys and times."""
     texts = [each for each in (made.column, made.where) if each] if made is not None else []
     names = [name] if made is None else [each for text in texts for each in parse(text).columns]
     return list(dict.fromkeys(view.source.raw(each) for each in names))

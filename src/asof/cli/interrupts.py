@@ -1,4 +1,4 @@
-"""Ctrl-C that cannot get lost: what swallows it, or turns it into another error, does not have the last word."""
+"""Ctrl-C that cannot get lost: what swallows it, or turns it into another error, does not keep the process going."""
 
 from __future__ import annotations
 

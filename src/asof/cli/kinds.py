@@ -18,7 +18,7 @@ class Kind:
     """One kind of thing that can be listed and shown.
 
     Args:
-        one, many: the words of the command line.
+        one, many: its names on the command line.
         all_of, one_of: ask the store.
         record: one thing as a record of the list.
     """

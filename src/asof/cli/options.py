@@ -94,7 +94,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer rel
     """A time in ISO 8601; without an offset it is UTC.
 
     Args:
-        or_row: the word `row` is a value too: True, for each row's own time.
+        or_row: the keyword `row` is a value too: True, for each row's own time.
     """
 
     name = "time"

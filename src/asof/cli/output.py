@@ -71,7 +71,7 @@ class Output(Protocol):
 
 
 class TextOutput:
-    """Results as they come, in words and tables."""
+    """Results as they come, as text and tables."""
 
     form = "text"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 Progress = Callable[[str, int, int | None], None]
-"""Told what is done, how much of it, and of how much (None: not known)."""
+"""Called with what is done, how much of it, and of how much (None: not known)."""
 
 LINE_EVERY_S = 5.0
 FORGOTTEN_AFTER_S = 3.0
@@ -73,14 +73,14 @@ class ProgressLines:
 
 
 def amount(done: int, total: int | None) -> str:
-    """How far something is, in words: `1,200 of 5,000 (24 %)`."""
+    """How far something is, as text: `1,200 of 5,000 (24 %)`."""
     if total is None:
         return f"{done:,}"
     return f"{done:,} of {total:,} ({done * 100 // total if total else 100} %)"
 
 
 def time_left(done: int, left: int | None, seconds: float) -> str:
-    """How long the rest will take, in words, at the speed so far: `, about 1m30s left`; empty where nothing says it."""
+    """How long the rest will take, as text, at the speed so far: `, about 1m30s left`; empty where nothing says it."""
     if not left or done <= 0 or seconds <= 0:
         return ""
     return f", about {span_text(max(round(left * seconds / done), 1) * SECOND)} left"

@@ -12,7 +12,7 @@ from asof.cli.exit_codes import EXIT_CODES
 
 
 def commands() -> Iterator[tuple[str, click.Context]]:
-    """Every command, in the order of the help: its words and a context that knows its usage."""
+    """Every command, in the order of the help: its full name and a context that knows its usage."""
     root = click.Context(cli, info_name="asof", **cli.context_settings)
     yield "asof", root
     yield from _below(root, [name for section in COMMANDS.values() for name in section])

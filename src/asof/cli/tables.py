@@ -42,7 +42,7 @@ class Column:
 
 
 def lines_of(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, width: int) -> list[str]:
-    """The records as lines of at most `width` cells, unless a single word is longer than that."""
+    """The records as lines of at most `width` cells, unless a single name is longer than that."""
     # A spare column that says nothing about any of them is only noise.
     columns = [
         each for each in columns if not each.spare or any(record.get(each.key) is not None for record in records)
@@ -51,7 +51,7 @@ def lines_of(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *,
     left_out: list[str] = []
     while True:
         cells = [[cell(record.get(column.key), null=column.null) for column in shown] for record in records]
-        # Before words get cramped, a spare column goes.
+        # Before text gets cramped, a spare column goes.
         roomy = any(column.spare for column in shown)
         widths = _fit(shown, cells, width, prose_cells=ROOMY_PROSE if roomy else NARROWEST_PROSE)
         if widths is not None:
@@ -130,7 +130,7 @@ def _fit(
 ) -> list[int] | None:
     """The width of each column; None where the table does not fit.
 
-    What gives first is prose, down to its longest word, so that no word is broken; then heads, at their underscores.
+    What gives first is prose, down to its longest token, so that no token is broken; then heads, at their underscores.
     """
     texts = [[row[i] for row in cells] for i in range(len(columns))]
     heads = [cells_of(column.head) for column in columns]
@@ -153,7 +153,7 @@ def _fit(
 
 
 def _parts_of(head: str) -> list[str]:
-    """A head in the parts between which it may be broken: `views_1d` → `views_`, `1d`."""
+    """A head, split where it may be broken: `views_1d` → `views_`, `1d`."""
     return re.findall(r"[^_ ]*[_ ]+|[^_ ]+", head) or [head]
 
 

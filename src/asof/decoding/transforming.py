@@ -60,8 +60,10 @@ class _TransformedBatch:
         """Positions and rows, piece by piece; where the whole fails, halves are tried, down to the failing messages."""
         try:
             answer = self.transform(table)
+        except SystemExit as error:
+            failure: Exception = RuntimeError(f"it ends the process (SystemExit: {error.code})")
         except AsofError as error:
-            failure: Exception = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            failure = error.__cause__ if isinstance(error.__cause__, Exception) else error
         except Exception as error:  # a user's function may raise anything
             failure = error
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from asof.definitions.formats import (
     ParquetFormat,
     format_name,
 )
-from asof.errors import nearest
+from asof.errors import DefinitionError, nearest
 from asof.timing import UNITS, Micros
 
 
@@ -25,7 +26,7 @@ class Source(Definition):
     """Rows with an event time.
 
     Args:
-        timestamp_field: the column of the event time.
+        timestamp_field: the column of the event time, by its name in the source or the one that `field_mapping` gives.
         created_timestamp_column: the column with the time when the row was written; may be the event time itself.
         timestamp_unit: `s`, `ms`, `us` or `ns`, where the event time is an integer.
         field_mapping: source column → name in Asof.
@@ -66,6 +67,9 @@ class Source(Definition):
         if timestamp_unit and timestamp_unit not in UNITS:
             raise self.refuse(f"timestamp_unit {timestamp_unit!r}", hint=f"choose one of {', '.join(UNITS)}")
         fields = tuple(schema or ())
+        mapping = dict(field_mapping or {})
+        timestamp_field = _raw(timestamp_field, mapping)
+        created_timestamp_column = _raw(created_timestamp_column, mapping)
         names = [field.name for field in fields]
         if len(set(names)) != len(names):
             raise self.refuse(f"schema repeats a name: {names}", hint="name each column once")
@@ -81,7 +85,7 @@ class Source(Definition):
             timestamp_field=timestamp_field or "",
             created_timestamp_column=created_timestamp_column or "",
             timestamp_unit=timestamp_unit or "",
-            field_mapping=dict(field_mapping or {}),
+            field_mapping=mapping,
             schema=fields,
             lag=self._duration("lag", lag),
             delete_when=(delete_when or "").strip(),
@@ -113,10 +117,7 @@ class Source(Definition):
 
     def raw(self, name: str) -> str:
         """The source column behind a name in Asof."""
-        for column, mapped in self.field_mapping.items():
-            if mapped == name:
-                return column
-        return name
+        return next((column for column, mapped in self.field_mapping.items() if mapped == name), name)
 
     def _source_content(self) -> dict[str, Any]:
         content: dict[str, Any] = {**self._common(), "type": self.type}
@@ -128,6 +129,25 @@ class Source(Definition):
         if self.schema:
             content["schema"] = [field.content() for field in self.schema]
         return content
+
+
+def _raw(column: str | None, mapping: Mapping[str, str]) -> str | None:
+    """The source column that is meant, where its mapped name was given."""
+    if not column or column in mapping:
+        return column
+    return next((raw for raw, mapped in mapping.items() if mapped == column), column)
+
+
+_CSV = re.compile(r"\.csv(\.(gz|bz2|zst))?$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(parquet|pq|delta|csv(\.(gz|bz2|zst))?)$", re.IGNORECASE)
+_DERIVED = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+def _name_of(path: str) -> str:
+    """The name that follows from a path: of its last part without wildcards; empty where that would be no plain one."""
+    parts = [part for part in path.split("/") if part and not re.search(r"[*?\[]", part)]
+    name = _ENDING.sub("", parts[-1]) if parts else ""
+    return name if _DERIVED.fullmatch(name) and "__" not in name else ""
 
 
 class FileSource(Source):
@@ -164,10 +184,17 @@ class FileSource(Source):
         owner: str = "",
         **ignored: object,
     ) -> None:
-        stem = str(path).rstrip("/").rsplit("/", 1)[-1].split(".")[0]
-        self._begin(name or stem or "file", description=description, tags=tags, owner=owner, ignored=ignored)
+        derived = name or _name_of(str(path)) or "file"
+        self._begin(derived, description=description, tags=tags, owner=owner, ignored=ignored)
         if not path:
             raise self.refuse("has no path", hint="give path=")
+        if not name and not _name_of(str(path)):
+            raise DefinitionError(
+                f"source without a name: none can be derived from path={str(path)!r}",
+                hint="give name=; a name follows only from a path whose last part without wildcards has letters, "
+                "digits, '_' and '-' before its ending, such as trips.parquet or trips/*.parquet",
+                where=self.where,
+            )
         self._begin_source(
             timestamp_field=timestamp_field or event_timestamp_column,
             created_timestamp_column=created_timestamp_column,
@@ -177,7 +204,7 @@ class FileSource(Source):
             lag=lag,
             delete_when=delete_when,
         )
-        guess = "csv" if str(path).endswith(".csv") else "parquet"
+        guess = "csv" if _CSV.search(str(path)) else "parquet"
         self._set(path=str(path), file_format=format_name(file_format, ("parquet", "csv", "delta"), default=guess))
 
     def content(self) -> dict[str, object]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import RLock
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
 from asof.decoding import Schemas
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.project import decode_project
 from asof.definitions.transforms import MessageTransform
 from asof.errors import NotFound, nearest, some
-from asof.log.protocol import Log
+from asof.log.protocol import Log, Messages
 from asof.offline.protocol import Archive, OfflineStore
 from asof.online.protocol import OnlineStore, OnlineTable
 from asof.registry.protocol import Registry
 from asof.sources.protocol import SourceReader
-from asof.timing import Clock
+from asof.timing import Clock, Micros
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the progress of a long flow: its name, amount done, total (None if unknown)."""
@@ -108,6 +108,30 @@ class SourceAccess(Protocol):
         ...
 
 
+class ChildDeath(NamedTuple):
+    """The end of a child process on messages.
+
+    Args:
+        reason: how it ended.
+        is_outside: it was killed from outside, or never began: that is no fault of the messages.
+    """
+
+    reason: str
+    is_outside: bool = False
+
+
+class MessageProcess(Protocol):
+    """A child process that decodes and transforms messages of one source, as a worker would."""
+
+    def take(self, messages: Messages, *, now: Micros) -> ChildDeath | None:
+        """Let a child take these messages; None: it survived them."""
+        ...
+
+    def close(self) -> None:
+        """End the child."""
+        ...
+
+
 class Stores:
     """All components of a feature store. Stores and readers may be `Lazy`: opened at their first use.
 
@@ -121,6 +145,7 @@ class Stores:
         partitions: number for new topics.
         sources: by default, every source's topic is one of `log`, and its transform is the definition's.
         system_clock: the system's current time, whatever the store's is; it stamps pushes. By default the store's.
+        isolate: makes the child process for suspicious messages of a source, by its name; by default there is none.
         shared_stores: other configuration file → names of the sections whose store it shares with this one.
     """
 
@@ -140,6 +165,7 @@ class Stores:
         sources: SourceAccess | None = None,
         system_clock: Clock | None = None,
         shared_stores: Callable[[], Mapping[str, Sequence[str]]] = dict,
+        isolate: Callable[[str], MessageProcess] | None = None,
     ) -> None:
         self.project = project
         self.clock = clock
@@ -148,6 +174,7 @@ class Stores:
         self.max_row_bytes = max_row_bytes
         self.partitions = partitions
         self.shared_stores = shared_stores
+        self._isolate = isolate
         self._registry = _lazy(registry)
         self._offline = _lazy(offline)
         self._online = _lazy(online)
@@ -183,6 +210,7 @@ class Stores:
         online: OnlineStore | None = None,
         log: Log | None = None,
         max_row_bytes: int | None = None,
+        isolate: Callable[[str], MessageProcess] | None = None,
     ) -> Stores:
         """A copy with some components replaced."""
         return Stores(
@@ -199,6 +227,7 @@ class Stores:
             sources=self._sources,
             system_clock=self.system_clock,
             shared_stores=self.shared_stores,
+            isolate=isolate or self._isolate,
         )
 
     def log_of(self, source: LogSource) -> Log:
@@ -213,6 +242,16 @@ class Stores:
     def function_of(self, source: LogSource) -> MessageTransform | None:
         """A source's transform with its function; None if this process does not have the function."""
         return self._sources.function_of(source) if self._sources is not None else source.transform
+
+    @property
+    def can_isolate(self) -> bool:
+        """Whether messages can be given to a child process."""
+        return self._isolate is not None
+
+    def isolated(self, source: str) -> MessageProcess:
+        """A child process for messages of a source, which opens the same stores as these."""
+        assert self._isolate is not None
+        return self._isolate(source)
 
     def archive_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name)

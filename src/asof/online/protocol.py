@@ -1,4 +1,7 @@
-"""The protocol of online stores, and its types: table, row, version, token, condition."""
+"""The protocol of online stores, and its types: table, row, version, token, condition.
+
+Over 400 lines: a protocol is one class, whose methods are read together.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from asof.errors import StorageError
 from asof.timing import Micros
 
 Kind: TypeAlias = Literal["latest", "state"]
+KINDS: tuple[Kind, ...] = ("latest", "state")
 
 
 class OnlineTable(NamedTuple):
@@ -72,6 +76,9 @@ StateRow: TypeAlias = tuple[bytes, int]
 ScannedRow: TypeAlias = tuple[bytes, bytes, bytes] | tuple[bytes, bytes, int]
 """(key, value, version or token)."""
 
+MarkedRows: TypeAlias = list[Row | None] | None
+"""The rows of one lookup; None where the marker of its table is missing."""
+
 Facts: TypeAlias = Mapping[str, str | int]
 """Progress of a table, by name: offsets of partitions, and other small facts."""
 
@@ -128,8 +135,8 @@ class Reply(Protocol):
 class NonBlockingReader(Protocol):
     """Reads an online store without blocking, for one event loop."""
 
-    async def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """See `OnlineStore.read`."""
+    async def read(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
+        """See `OnlineStore.read_marked`."""
         ...
 
     def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
@@ -141,7 +148,7 @@ class NonBlockingReader(Protocol):
         ...
 
     def packed(self, values: Sequence[bytes | None]) -> list[bytes | None]:
-        """The packed rows in the values of a reply."""
+        """The packed rows in the values of a reply; none if a table's marker is missing."""
         ...
 
     async def close(self) -> None:
@@ -154,6 +161,20 @@ class OnlineStoreDefaults:
 
     takes_clock: ClassVar[bool] = False
     is_local: ClassVar[bool] = False
+    has_markers: ClassVar[bool] = False
+
+    def mark(self, table: OnlineTable, *, within: str = "") -> None:
+        pass
+
+    def read_marked(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
+        rows: list[list[Row | None]] = self.read(lookups)  # type: ignore[attr-defined]  # of the store that inherits this
+        return list(rows)
+
+    def unmarked(self, tables: Sequence[OnlineTable]) -> list[OnlineTable]:
+        return []
+
+    def evicts(self) -> str:
+        return ""
 
     def ask(self, lookups: Sequence[Lookup]) -> PendingRead | None:
         return None
@@ -188,6 +209,38 @@ class OnlineStore(Protocol):
     @property
     def is_local(self) -> bool:
         """Whether a read takes microseconds without blocking, so that it may run on an event loop."""
+        ...
+
+    @property
+    def has_markers(self) -> bool:
+        """Of the class: whether a read detects that a table was built, and lost since.
+
+        Each shard keeps a marker of each table: what loses its rows loses it, too. Else all tables count as marked.
+        """
+        ...
+
+    def mark(self, table: OnlineTable, *, within: str = "") -> None:
+        """Mark a table whose build is finished, after its rows and its progress. Never part of a live write.
+
+        Args:
+            within: as in `Unchanged`.
+
+        Raises:
+            StorageError: the table was never prepared, or cannot be written.
+            StoreReplaced: the store is another incarnation.
+        """
+        ...
+
+    def read_marked(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
+        """Like `read`, but None for tables without their marker; it is read after the rows, in the same round trip."""
+        ...
+
+    def unmarked(self, tables: Sequence[OnlineTable]) -> list[OnlineTable]:
+        """Those of the tables whose marker is missing in a shard; asks masters, never replicas."""
+        ...
+
+    def evicts(self) -> str:
+        """Name and value of the setting by which the store removes rows before they expire; empty if none does."""
         ...
 
     def ask(self, lookups: Sequence[Lookup]) -> PendingRead | None:

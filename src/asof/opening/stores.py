@@ -12,7 +12,7 @@ from asof.config import ProductConfig, StoreConfig, place_of, shared_stores
 from asof.decoding import Schemas
 from asof.definitions import LogSource
 from asof.definitions.transforms import MessageTransform
-from asof.flows.stores import Lazy, Stores
+from asof.flows.stores import Lazy, MessageProcess, Stores
 from asof.flows.stream.shared_logs import kept_topics
 from asof.log.protocol import Log
 from asof.online.protocol import OnlineStore
@@ -20,6 +20,9 @@ from asof.opening.products import opened, product, products, refuse_unknown
 from asof.opening.servers import SourceConnections
 from asof.sources.protocol import SourceReader
 from asof.timing import Clock
+
+CHILD_MEMORY_BYTES = 2 << 30
+CHILD_TIMEOUT_S = 60.0
 
 FindTransform = Callable[[LogSource], MessageTransform | None]
 """Finds the transform of a source's messages in the repository's files."""
@@ -56,8 +59,15 @@ def open_stores(
         partitions=int(config.log.options.get("partitions", 1)),
         sources=ConfiguredSources(config, connections, clock=clock, functions=functions),
         shared_stores=lambda: shared_stores(config),
+        isolate=partial(_isolated, config),
     )
     return stores
+
+
+def _isolated(config: StoreConfig, source: str) -> MessageProcess:
+    from asof.opening.message_process import ChildMessageProcess  # only where workers have died
+
+    return ChildMessageProcess(config, source, memory_bytes=CHILD_MEMORY_BYTES, timeout_s=CHILD_TIMEOUT_S)
 
 
 class ConfiguredSources:

@@ -15,10 +15,12 @@ from asof.planning.changes import (
     Update,
 )
 from asof.planning.checks import resolve
+from asof.planning.declared import check_declared_types, users_of, with_declared_types
 from asof.planning.description import describe
 from asof.planning.difference import diff
 
 __all__ = [
     "Change", "Create", "CreateArchive", "Delete", "DropGeneration", "FieldChange", "Finding", "KeepArchive",
-    "NewFunction", "NewGeneration", "Plan", "Update", "describe", "diff", "resolve",
+    "NewFunction", "NewGeneration", "Plan", "Update", "check_declared_types", "describe", "diff", "resolve", "users_of",
+    "with_declared_types",
 ]  # fmt: skip

@@ -61,7 +61,7 @@ def resolve(project: Project, described: Descriptions) -> tuple[Project, list[Fi
         if source is None:
             views[name] = copy_of(view, source=sources[view.source.name])
         else:
-            settled = CheckedSource(sources[view.source.name], source.columns, source.times)
+            settled = CheckedSource(sources[view.source.name], source.columns, source.times, source.found)
             views[name] = check_view(view, settled, findings=findings)
     _check_shared_keys([view for view in views.values() if isinstance(view, FeatureView)], findings)
     for name, derived in project.on_demand_views.items():

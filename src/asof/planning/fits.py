@@ -11,14 +11,15 @@ _WIDER = {
     ("Int64", "Int32"), ("Float64", "Float32"), ("Float64", "Int32"), ("Timestamp", "Date"), ("Json", "String"),
     ("String", "Json"),
 }  # fmt: skip
-_WHOLE = "a value with a fraction is an error when it is read"
+_WHOLE = "a value that is not whole, or beyond 2**53, is an error when it is read"
 _WITH_A_NOTE = {
+    ("Int32", "Int64"): "a value beyond Int32 is an error when it is read",
     ("Int32", "Float32"): _WHOLE, ("Int32", "Float64"): _WHOLE,
     ("Int64", "Float32"): _WHOLE, ("Int64", "Float64"): _WHOLE,
     ("Float32", "Float64"): "values are rounded to the nearest Float32",
-    ("Float64", "Int64"): "values beyond 2**53 are not exact in Float64",
-    ("Float32", "Int32"): "values beyond 2**24 are not exact in Float32",
-    ("Float32", "Int64"): "values beyond 2**24 are not exact in Float32",
+    ("Float64", "Int64"): "a value that no Float64 is, as 2**53 + 1, is an error when it is read",
+    ("Float32", "Int32"): "a value that no Float32 is, as 2**24 + 1, is an error when it is read",
+    ("Float32", "Int64"): "a value that no Float32 is, as 2**24 + 1, is an error when it is read",
 }  # fmt: skip
 """(declared, found) → note for the reader."""
 

@@ -25,6 +25,8 @@ class ActualColumn(Protocol):
     def dtype(self) -> DType | None: ...
     @property
     def arrow(self) -> str: ...
+    @property
+    def is_text(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class DeclaredColumn:
     name: str
     dtype: DType | None
     arrow: str = ""
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class CheckedSource:
     Args:
         columns: name → type; None where Asof has no type for it.
         times: names of the event time and the created time, which are never inferred as features.
+        found: name → the type that it really has, as text for messages.
     """
 
     source: Source
     columns: Mapping[str, DType | None]
     times: frozenset[str]
+    found: Mapping[str, str]
 
 
 def copy_of(each: D, **values: Any) -> D:
@@ -102,6 +107,7 @@ def check_source(
                 hint=_near(column, by_name),
             )
     columns: dict[str, DType | None] = {}
+    found = {source.renamed(each.name): each.arrow for each in described}
     for each in described:
         name = source.renamed(each.name)
         if name in columns:
@@ -111,7 +117,7 @@ def check_source(
         columns[name] = declared.get(each.name, each.dtype)
     _check_deletions(source, columns, findings)
     times = {source.renamed(each) for each in (source.timestamp_field, source.created_timestamp_column) if each}
-    return CheckedSource(source, columns, frozenset(times)) if source.timestamp_field in by_name else None
+    return CheckedSource(source, columns, frozenset(times), found) if source.timestamp_field in by_name else None
 
 
 def check_batch_source(source: Source, batch: CheckedSource, *, findings: Findings) -> None:

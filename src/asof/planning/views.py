@@ -55,7 +55,7 @@ def _keys(view: FeatureView, source: CheckedSource, findings: Findings) -> tuple
         found = source.columns[key]
         field = declared.get(key)
         if field is not None:
-            check_fit(view, field, found, findings=findings, label="join key")
+            check_fit(view, field, found, findings=findings, arrow=source.found.get(key, ""), label="join key")
             keys.append(field)
             continue
         if found is None or found.name not in _KEYS:
@@ -64,7 +64,7 @@ def _keys(view: FeatureView, source: CheckedSource, findings: Findings) -> tuple
                 if found and found.is_float
                 else ("name another column, or convert it in the source")
             )
-            findings.error(view, str(found or "a type that Asof does not support"),
+            findings.error(view, str(found or source.found.get(key) or "a type that Asof does not support"),
                            expected=f"join key {key!r} to be one of {', '.join(_KEYS)}", hint=hint)  # fmt: skip
         else:
             keys.append(Field(key, found))
@@ -100,7 +100,8 @@ def _features(view: FeatureView, source: CheckedSource, findings: Findings) -> l
                 hint=_near(field.name, source.columns),
             )
             continue
-        check_fit(view, field, source.columns[field.name], findings=findings, label="feature")
+        arrow = source.found.get(field.name, "")
+        check_fit(view, field, source.columns[field.name], findings=findings, arrow=arrow, label="feature")
         _check_default(view, field.name, field.default, field.dtype, findings)
     return list(view.features)
 

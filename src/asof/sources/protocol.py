@@ -21,11 +21,13 @@ class SourceColumn:
     Args:
         dtype: Asof's type for it, or None.
         arrow: its Arrow type, as text for messages.
+        is_text: its values are text, which is fitted to the type that it is declared with, whatever `dtype` says.
     """
 
     name: str
     dtype: DType | None
     arrow: str
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,17 @@ ArchiveOrder: TypeAlias = Literal["", "offsets", "stamps"]
 
 @dataclass(frozen=True)
 class Files:
-    """Rows in files that the engine reads natively; arrival is (file, row number), in the order of the paths.
+    """Rows in Parquet files, which the engine reads natively; arrival is (file, row number), in the order of the paths.
 
     Args:
-        format: `parquet` or `csv`.
         schema: the columns of the rows; columns that a file lacks are null. None is the files' own.
+        partitions: columns that no file has, with one value per file, in the order of the paths.
         order: of an archive's rows, the short way in which they can be ordered.
     """
 
     paths: tuple[str, ...]
-    format: str = "parquet"
     schema: pa.Schema | None = None
+    partitions: pa.Table | None = None
     order: ArchiveOrder = ""
 
 
@@ -92,18 +94,22 @@ class Database(Protocol):
 
 @dataclass(frozen=True)
 class Batches:
-    """Rows that are fetched as Arrow; they have no arrival order.
+    """Rows that are fetched as Arrow.
 
     Args:
         open: fetches them; the reader ends before the next one of the same snapshot is opened.
         database: their database, if it may have other sources.
         relation: their FROM term in that database.
+        is_ordered: whether the order in which they come is their arrival; else they have none.
+        paths: the files that they are read from, if they are.
     """
 
     schema: pa.Schema
     open: Callable[[ScanRequest], pa.RecordBatchReader]
     database: Database | None = None
     relation: str = ""
+    is_ordered: bool = False
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,11 @@ class Relation:
 
 
 Input: TypeAlias = Files | Batches | Relation
+
+
+def is_ordered(given: object) -> bool:
+    """Whether the order of the rows is their arrival."""
+    return isinstance(given, Files) or (isinstance(given, Batches) and given.is_ordered)
 
 
 class CountsInPlace(Protocol):

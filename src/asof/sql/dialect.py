@@ -31,11 +31,6 @@ class Dialect(Protocol):
         """Whether each relation numbers its rows (`asof_row`): plans sort narrow rows, then fetch the rest."""
         ...
 
-    @property
-    def casts_keys(self) -> bool:
-        """Whether join keys are compared in their declared type, else without a cast."""
-        ...
-
     def type_name(self, dtype: DType) -> str:
         """The SQL type of a value type."""
         ...
@@ -73,6 +68,13 @@ class Dialect(Protocol):
 
         Args:
             what: the column's description, for the error.
+        """
+        ...
+
+    def keeps_key(self, sql_type: str, dtype: DType) -> bool:
+        """Whether a key of this type is compared as it is; else it is cast to the declared type.
+
+        A float never does for an integer: engines would compare both as floats, and near integers are one float.
         """
         ...
 

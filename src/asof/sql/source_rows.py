@@ -208,7 +208,8 @@ class SourceRows:
         where += self.restrictions()
         if self.cut.spine is not None and self.keys:
             mine = ", ".join(self.key(key) for key in self.keys)
-            theirs = ", ".join(quote(key) for key in self.cut.spine_keys)
+            spine, keys = self.cut.spine, enumerate(self.cut.spine_keys)
+            theirs = ", ".join(self.spine_key(spine, place, key) for place, key in keys)
             where.append(self.dialect.is_among(mine, theirs, self.cut.spine.relation))
         return where
 
@@ -227,9 +228,21 @@ class SourceRows:
 
     def key(self, name: str) -> str:
         """The SQL of a join key, such that it compares with a spine's."""
-        if not self.dialect.casts_keys:
-            return self._column(name)
-        return self._fitted(name, next(field.dtype for field in self.view.key_fields if field.name == name))
+        dtype = next(field.dtype for field in self.view.key_fields if field.name == name)
+        as_it_is = self.dialect.keeps_key(self._sql_type(self.source.raw(name)), dtype)
+        return self._column(name) if as_it_is else self._fitted(name, dtype)
+
+    def spine_key(self, spine: SpineTable, place: int, column: str) -> str:
+        """The SQL of a spine's key, such that it compares with the rows'.
+
+        Args:
+            place: of the join key that it is for.
+            column: the spine's.
+        """
+        dtype, sql_type = self.view.key_fields[place].dtype, spine.sql_types[column]
+        if self.dialect.keeps_key(sql_type, dtype):
+            return quote(column)
+        return self.dialect.cast(quote(column), sql_type, dtype, f"join key {column!r} of the entity frame")
 
     def tie(self, name: str) -> str:
         """The SQL of a column by which rows are ordered that are equal so far."""

@@ -598,6 +598,78 @@ class OnlineStoreSuite:
         assert _values(store, TRAFFIC, keys) == [b"1"]
         assert store.progress(TRAFFIC) == {"0": 1}
 
+    # Markers
+
+    def test_a_table_is_read_as_marked_from_when_it_was_marked(self, store: OnlineStore) -> None:
+        if not store.has_markers:
+            pytest.skip("the store has no markers")
+        lookups = [Lookup(TRIPS, [DRIVER_7, DRIVER_8]), Lookup(TRAFFIC, [DRIVER_7])]
+        store.write(TRIPS, [DRIVER_7], [b"seven"], condition=Newest([NOON]))
+        assert store.read_marked(lookups) == [None, None]
+        assert store.unmarked([TRIPS, RATING, TRAFFIC]) == [TRIPS, RATING, TRAFFIC]
+
+        store.mark(TRIPS)
+        store.mark(TRIPS)
+        assert store.read_marked(lookups) == [[(b"seven", NOON), None], None]
+        assert store.unmarked([TRIPS, RATING, TRAFFIC]) == [RATING, TRAFFIC]
+        store.mark(TRAFFIC)
+        assert store.read_marked(lookups) == store.read(lookups)
+        assert store.read_marked([lookups[1], lookups[0], lookups[1]]) == [[None], [(b"seven", NOON), None], [None]]
+        assert store.unmarked([TRIPS, TRAFFIC]) == store.unmarked([]) == []
+
+    def test_a_marker_is_seen_and_missed_by_every_instance(
+        self, open_store: Callable[[], OnlineStore], store: OnlineStore
+    ) -> None:
+        if not store.has_markers:
+            pytest.skip("the store has no markers")
+        other, lookups = open_store(), [Lookup(TRIPS, [DRIVER_7])]
+        store.mark(TRIPS)
+        assert other.read_marked(lookups) == [[None]]
+
+        store.drop(TRIPS)
+        assert other.read_marked(lookups) == store.read_marked(lookups) == [None]
+        store.prepare(TRIPS)
+        assert other.read_marked(lookups) == store.read_marked(lookups) == [None]
+        store.mark(TRIPS)
+        store.drop_project("prod")
+        assert other.read_marked(lookups) == store.read_marked(lookups) == [None]
+
+    def test_no_write_and_no_progress_marks_a_table(self, store: OnlineStore) -> None:
+        if not store.has_markers:
+            pytest.skip("the store has no markers")
+        store.write(TRAFFIC, [DRIVER_7], [b"1"], condition=Unchanged([NO_ROW]))
+        store.write_progress(TRAFFIC, {"built": 1})
+        assert store.read_marked([Lookup(TRAFFIC, [DRIVER_7])]) == [None]
+
+        store.mark(TRAFFIC)
+        assert store.progress(TRAFFIC) == {"built": 1}
+        assert [row[0] for row in store.scan(TRAFFIC)] == [DRIVER_7]
+
+    def test_many_keys_are_read_with_their_markers(self, store: OnlineStore) -> None:
+        keys = [b"%05d" % i for i in range(EVERYBODY)]
+        store.write(RATING, keys[::2], keys[::2], condition=Newest([NOON] * len(keys[::2])))
+        store.mark(RATING)
+        lookups = [Lookup(RATING, keys), Lookup(TRIPS, keys[:3])]
+        unmarked = None if store.has_markers else [None] * 3
+        assert store.read_marked(lookups) == [store.read(lookups)[0], unmarked]
+        assert store.read_marked([Lookup(RATING, [])]) == [[]]
+
+    def test_a_table_that_is_not_there_is_not_marked(self, store: OnlineStore) -> None:
+        if not store.has_markers:
+            pytest.skip("the store has no markers")
+        gone = TRIPS._replace(generation="gone-1")
+        with pytest.raises(StorageError):
+            store.mark(gone)
+        assert store.read_marked([Lookup(gone, [DRIVER_7])]) == [None]
+        if now := store.incarnation():
+            with pytest.raises(StoreReplaced):
+                store.mark(TRIPS, within="another")
+            store.mark(TRIPS, within=now)
+            assert store.unmarked([TRIPS]) == []
+
+    def test_what_evicts_rows_is_named_in_words(self, store: OnlineStore) -> None:
+        assert isinstance(store.evicts(), str)
+
     def test_warnings_are_sentences(self, store: OnlineStore) -> None:
         assert all(isinstance(warning, str) and warning for warning in store.warnings())
 

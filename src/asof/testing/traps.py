@@ -13,6 +13,7 @@ import pytest
 
 from asof.definitions import Aggregation, FeatureView, Field, LogSource, Session, Sliding
 from asof.flows.stores import Stores
+from asof.flows.stream.event_ids import EVENTS
 from asof.testing.clock import NOW, MicrosClock
 from asof.testing.streams import (
     ACTIVITY,
@@ -52,7 +53,7 @@ class TrapsSuite:
 
     @pytest.fixture
     def make_stores(self) -> Callable[[MicrosClock], Stores]:
-        raise NotImplementedError("give a fixture that makes parts")
+        raise NotImplementedError("give a fixture that makes stores")
 
     @pytest.fixture
     def run(self, make_stores: Callable[[MicrosClock], Stores]) -> StreamRun:
@@ -101,7 +102,7 @@ class TrapsSuite:
         assert (served["session"], served["hour"], served["page"]) == ([1], [2], ["b"])
         (worker,) = mortal_run.workers.values()
         feeders = {name: feeder for (name, _), feeder in worker.ingests["visits"].feeders.items()}
-        assert feeders["activity"].counts["deletions passed over"] == 2
+        assert feeders["activity"].counts["tombstones ignored"] == 2
         mortal_run.finish()
         mortal_run.assert_online_is_history()
 
@@ -359,8 +360,9 @@ class TrapsSuite:
         for ingest in zombie.ingests.values():
             ingest.flush()
 
-        progress = [run.stores.online.progress(each) for each in run.stores.online.tables(run.stores.project)]
-        assert all(each["partition 0"] == 2 for each in progress), "progress never goes back"
+        tables = [each for each in run.stores.online.tables(run.stores.project) if not each.view.endswith(EVENTS)]
+        progress = [run.stores.online.progress(each) for each in tables]
+        assert progress and all(each["partition 0"] == 2 for each in progress), "progress never goes back"
         run.workers[2] = zombie
         run.finish()
         run.assert_nothing_lost_or_doubled()
@@ -462,13 +464,13 @@ class TrapsSuite:
         run.stores.log.delete(TOPIC)
         run.stores.log.create(TOPIC, run.partitions)
         run.send(visit(2))
-        with pytest.raises(LogError, match="was deleted and made again"):
+        with pytest.raises(LogError, match="was deleted and recreated"):
             run_stream(run.stores, until_caught_up=True)
         run_stream(run.stores, until_caught_up=True, accept_gap=True)
         run_stream(run.stores, until_caught_up=True)
 
         facts = run.stores.registry.load(run.stores.project).facts
-        assert len(facts.gaps["visits"]) == 1 and "made again" in facts.gaps["visits"][0]
+        assert len(facts.gaps["visits"]) == 1 and "recreated" in facts.gaps["visits"][0]
         assert run.served("activity", [1, 2])["ever"] == [1, 1]
         run.assert_online_is_history()
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DecimalException, Inexact, InvalidOperation
 from types import NoneType
 from typing import Any
 
-from asof.dtypes import GREATEST_FLOAT32, INT_BOUNDS, DType
+from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, GREATEST_FLOAT32, INT_BOUNDS, DType
 from asof.timing import EARLIEST, LATEST, micros
 from asof.values.legible import shown
 from asof.values.nesting import MOST_DEPTH, is_too_deep
 
 MOST_DIGITS = 1000
 """Limits of inputs that are parsed: text of a decimal, size of an integer, exponent of a zero."""
+_SINGLE = struct.Struct("f")
 _EXACTLY = Context(prec=76, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
 # Digits below microseconds are truncated, never rounded: rounding up would move an event past its own time.
 _FINE = re.compile(r"(\.\d{6})\d+")
@@ -78,6 +80,8 @@ def _integer(value: Any, low: int, high: int, name: str) -> int | None:
             return None
         if not value.is_integer():
             raise _refused(value, f"a whole number ({name})")
+        if abs(value) > GREATEST_EXACT:
+            raise ValueError(f"{shown(value)} is a float beyond 2**53, which stands for several integers ({name})")
         value = int(value)
     elif not isinstance(value, int):
         try:
@@ -90,6 +94,8 @@ def _integer(value: Any, low: int, high: int, name: str) -> int | None:
 
 
 def _float(value: Any) -> float:
+    if isinstance(value, Decimal):
+        return _float_of_decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         item = getattr(value, "item", None)
         if item is None or isinstance(value, bool | str | bytes):
@@ -104,10 +110,20 @@ def _float(value: Any) -> float:
     return number
 
 
+def _float_of_decimal(value: Decimal) -> float:
+    """The nearest float."""
+    number = math.inf if value.is_snan() else float(value)
+    if (math.isinf(number) and not value.is_infinite()) or (not number and value):
+        raise _refused(value, "a number that a float is near to")
+    return number
+
+
 def _float32(value: Any) -> float:
     number = _float(value)
     if math.isfinite(number) and abs(number) > GREATEST_FLOAT32:
         raise ValueError(f"{number} is outside Float32")
+    if isinstance(value, int) and abs(value) > GREATEST_EXACT_32 and _SINGLE.unpack(_SINGLE.pack(number))[0] != value:
+        raise ValueError(f"{value} has no exact Float32")
     return number
 
 

@@ -12,13 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.dtypes import DType
+from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, DType
 from asof.timing import DAY, EARLIEST, LATEST, UNITS
 from asof.values.check import PYTHON_TYPES, checker
 from asof.values.legible import why
 
 Misfit = tuple[int, str]
 """A row's index, and the reason why its value does not fit."""
+
+
+_BEYOND_CALENDAR = "is beyond the calendar, the years 1 to 9999"
 
 
 def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
@@ -33,7 +36,7 @@ def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, lis
         return fitted, misfits
     kept = np.ones(len(fitted), dtype=bool)
     kept[beyond] = False
-    misfits = sorted([*misfits, *((row, "is beyond the calendar, the years 1 to 9999") for row in beyond.tolist())])
+    misfits = sorted([*misfits, *((row, _BEYOND_CALENDAR) for row in beyond.tolist())])
     return pc.if_else(pa.array(kept), fitted, pa.scalar(None, fitted.type)), misfits
 
 
@@ -49,8 +52,29 @@ def _fit_column(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Ar
         return array, []
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), target), []
+    if dtype.name == "Array" and _is_list(array.type):
+        return _fit_lists(array, dtype)
     fast = _fit_arrow(array, dtype, target)
     return fast if fast is not None else fit_values(_python_values(array), dtype)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _fit_lists(array: pa.Array, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
+    """Lists by their elements, so that these are fitted as a column of them would be."""
+    assert dtype.inner is not None
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.list_(array.type.value_field))
+    inner, misfits = fit(pc.list_flatten(array), dtype.inner)
+    parents = pc.list_parent_indices(array).to_pylist() if misfits else []
+    bad = {parents[place]: reason for place, reason in reversed(misfits)}
+    lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    missing = array.is_null().to_numpy(zero_copy_only=False).copy()
+    missing[list(bad)] = True
+    return pa.ListArray.from_arrays(offsets, inner, type=dtype.arrow(), mask=pa.array(missing)), sorted(bad.items())
 
 
 def salvaged(
@@ -72,14 +96,14 @@ def salvaged(
 def _python_values(array: pa.Array) -> list[Any]:
     """An Arrow column as Python values; what Python cannot represent stays an Arrow scalar, and fits no type."""
     try:
-        return array.to_pylist()
+        return array.to_pylist(maps_as_pydicts="strict")
     except (ValueError, OverflowError, ArithmeticError):
         return list(map(_python_value, array))
 
 
 def _python_value(scalar: pa.Scalar) -> Any:
     try:
-        return scalar.as_py()
+        return scalar.as_py(maps_as_pydicts="strict")
     except (ValueError, OverflowError, ArithmeticError):
         return scalar
 
@@ -100,6 +124,52 @@ def _beyond_calendar(array: pa.Array) -> npt.NDArray[np.int64]:
         return row[:0]
     numbers = counts.fill_null(0).to_numpy(zero_copy_only=False)
     return np.unique(row[(numbers < low) | (numbers > high)])
+
+
+def first_misfit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> Misfit | None:
+    """The first value, if any, that the type does not have though its Arrow form does.
+
+    Of what engines return, in the declared types: a time beyond the calendar, an embedding of another length or with
+    nulls, text that is no JSON.
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if dtype.name in ("Timestamp", "Date"):
+        beyond = _beyond_calendar(array)
+        return (int(beyond[0]), _BEYOND_CALENDAR) if len(beyond) else None
+    if dtype.name == "Embedding":
+        return _first_odd_embedding(array, dtype)
+    if dtype.name == "Json":
+        return _first_odd_json(array)
+    if dtype.name == "Array" and dtype.inner is not None:
+        found = first_misfit(pc.list_flatten(array), dtype.inner)
+        return found and (pc.list_parent_indices(array)[found[0]].as_py(), found[1])
+    return None
+
+
+def _first_odd_embedding(array: pa.Array, dtype: DType) -> Misfit | None:
+    lengths = pc.list_value_length(array).fill_null(dtype.size).to_numpy(zero_copy_only=False)
+    odd = np.flatnonzero(lengths != dtype.size)
+    if len(odd):
+        return int(odd[0]), f"has {lengths[odd[0]]} numbers, not {dtype.size} (Embedding)"
+    values = pc.list_flatten(array)
+    if not values.null_count:
+        return None
+    place = pc.index(pc.is_null(values), True).as_py()
+    return pc.list_parent_indices(array)[place].as_py(), "has a null among its numbers (Embedding)"
+
+
+def _first_odd_json(array: pa.Array) -> Misfit | None:
+    check, seen = checker(DType("Json")), {None}
+    for row, value in enumerate(array.to_pylist()):
+        if value not in seen:
+            try:
+                check(value)
+            except ValueError as error:
+                return row, why(error)
+            seen.add(value)
+    return None
 
 
 def nul_in_text(rows: pa.Table) -> dict[int, str]:
@@ -125,7 +195,7 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
         if dtype.is_integer and pa.types.is_integer(kind):
             return array.cast(target), []
         if dtype.is_integer and pa.types.is_floating(kind):
-            return pc.if_else(pc.is_nan(array), None, array).cast(target, safe=True), []
+            return _whole_floats(array, dtype, target)
         if dtype.is_float and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             # Float64 to Float32 rounds to the nearest value, as declaring Float32 asks for; overflow to infinity does
             # not.
@@ -133,6 +203,8 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
             if dtype.name == "Float32" and pc.any(pc.and_(pc.is_inf(fitted), pc.is_finite(array))).as_py():
                 return None
             return fitted, []
+        if dtype.name == "String" and isinstance(kind, pa.UuidType):
+            return pa.array([None if value is None else str(value) for value in array.to_pylist()], target), []
         if dtype.name == "Timestamp" and pa.types.is_timestamp(kind):
             if kind.unit == "ns":
                 nanos = array.cast(pa.int64())
@@ -150,6 +222,23 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     return None
+
+
+def _whole_floats(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.Array, list[Misfit]] | None:
+    """Whole numbers in a column of floats, as far as each float stands for one integer; NaN is null."""
+    numbers = pc.if_else(pc.is_nan(array), None, array)
+    exact = GREATEST_EXACT if pa.types.is_float64(array.type) else GREATEST_EXACT_32
+    beyond = pc.greater(pc.abs(numbers), pa.scalar(float(exact), array.type)).fill_null(False)
+    if not pc.any(beyond).as_py():
+        return numbers.cast(target, safe=True), []
+    if pa.types.is_float64(array.type):
+        return None  # by its values, which are floats of Python's
+    fitted, misfits = fit(pc.if_else(beyond, None, array), dtype)
+    found = [
+        (row, f"{array[row].as_py()} is a Float32 beyond 2**24, which stands for several integers ({dtype})")
+        for row in np.flatnonzero(beyond.to_numpy(zero_copy_only=False)).tolist()
+    ]
+    return fitted, sorted([*misfits, *found])
 
 
 def fit_values(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]]:

@@ -40,12 +40,20 @@ def entity_table(frame: Any) -> pa.Table | None:
         EntityFrameError: Arrow cannot hold a column.
     """
     if is_pandas(frame):
+        frame = _dense(frame)
         made = partial(pa.Table.from_pandas, frame, preserve_index=False)
         columns = {name: frame.iloc[:, place] for place, name in enumerate(frame.columns)}
         return _readable(made, columns).replace_schema_metadata(None)
     if isinstance(frame, Mapping):
         return _readable(partial(pa.table, dict(frame)), frame)
     return _arrow_table(frame.collect() if is_lazy(frame) else frame)
+
+
+def repeated_columns(rows: Any) -> list[str]:
+    """The names that several columns of a table have."""
+    names = list(getattr(rows, "columns", ())) if is_pandas(rows) else list(getattr(rows, "column_names", ()))
+    names = list(map(str, names))
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def arrow_column(values: Any) -> Any:
@@ -69,6 +77,17 @@ def uneven(columns: Mapping[str, Sized]) -> str:
     lengths = {name: len(values) for name, values in columns.items()}
     more = f" and {len(lengths) - MOST_NAMED} more" if len(lengths) > MOST_NAMED else ""
     return f"{dict(islice(lengths.items(), MOST_NAMED))}{more}"
+
+
+def _dense(frame: Any) -> Any:
+    """The frame with pandas' sparse columns written out, which Arrow does not know."""
+    sparse = [place for place, kind in enumerate(frame.dtypes) if hasattr(kind, "fill_value")]
+    if not sparse:
+        return frame
+    frame = frame.copy(deep=False)
+    for place in sparse:
+        frame.isetitem(place, frame.iloc[:, place].sparse.to_dense())
+    return frame
 
 
 def _arrow_table(rows: Any) -> pa.Table | None:
@@ -95,8 +114,6 @@ def _pandas_columns(frame: Any) -> dict[str, Any]:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         return {name: table[name] for name in table.column_names}
     except _NOT_ARROWS:
-        if not frame.columns.is_unique:
-            raise
         return {str(name): _pandas_column(frame[name]) for name in frame.columns}
 
 
@@ -142,4 +159,4 @@ def _refuse_deep(values: Any) -> None:
         raise ValueError(f"a value is nested too deeply; the most are {MOST_DEPTH} levels")
 
 
-__all__ = ["MOST_NAMED", "arrow_column", "entity_table", "table_columns", "uneven"]
+__all__ = ["MOST_NAMED", "arrow_column", "entity_table", "repeated_columns", "table_columns", "uneven"]

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.dtypes import GREATEST_EXACT, GREATEST_FLOAT32, DType
+from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, GREATEST_FLOAT32, DType
 from asof.timing import SECOND, micros, moment
 from asof.values.check import own_values
 from asof.values.json import write_float, writer
@@ -103,7 +103,8 @@ def _floats(values: list[Any], dtype: DType) -> TypedColumn | None:
         kinds.discard(type(None))
         present = [value for value in values if value is not None]
     if int in kinds and kinds <= {int, float}:
-        if not all(-GREATEST_EXACT <= value <= GREATEST_EXACT for value in present if type(value) is int):
+        exact = GREATEST_EXACT_32 if dtype.name == "Float32" else GREATEST_EXACT
+        if not all(-exact <= value <= exact for value in present if type(value) is int):
             return None
         values = [None if value is None else float(value) for value in values]
         present = list(map(float, present))

@@ -12,7 +12,7 @@ from tests.unit.architecture.tree import FAMILIES, ROOT, SOURCE, describe, impor
 
 SHARED_IN_FAMILY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(FAMILIES, ("protocol",)),
-    "offline": ("protocol", "results"),
+    "offline": ("protocol", "results", "files"),
 }
 """Modules of a family that belong to no product: its words, which all of them use."""
 

@@ -11,13 +11,6 @@ from pathlib import Path
 from tests.plain_english import findings
 from tests.unit.architecture.tree import SOURCE, describe, modules, nodes, parsed, strings
 
-NOT_YET = {
-    "cli",
-    "store.py",
-}
-"""Packages and modules below `asof` that are still to be rewritten: one that is clean leaves this list."""
-
-
 _SQL = re.compile(r"\bSELECT\b.*\bFROM\b|\bCREATE TABLE\b", re.DOTALL)
 
 _OWN_TERMS = {"aggregation": "words?"}
@@ -50,13 +43,9 @@ def _offences() -> dict[str, list[str]]:
 
 
 def test_the_package_speaks_plain_english() -> None:
-    offences = [each for package, found in _offences().items() if package not in NOT_YET for each in found]
+    offences = [each for found in _offences().values() for each in found]
 
     assert not offences, describe(offences)
-
-
-def test_what_is_still_to_be_rewritten_is_not_clean_already() -> None:
-    assert sorted(NOT_YET - set(_offences())) == [], "it is clean: take it off NOT_YET"
 
 
 def test_the_list_finds_what_it_is_for_and_leaves_names_alone() -> None:

@@ -1,1 +1,1 @@
-"""The commands of `asof`: each asks the store and hands the answer to the output."""
+"""The commands of `asof`: each asks the store and hands the result to the output."""

@@ -34,7 +34,7 @@ def list_letters(context: CliContext, source: str | None, limit: int) -> None:
 @dead_letters.command("show")
 @click.argument("id")
 @pass_context
-def show_letter(context: CliContext, id: str) -> None:  # the word users know it by
+def show_letter(context: CliContext, id: str) -> None:  # the name users know it by
     """Show one dead letter with its raw bytes.
 
     With --output json they are base64."""

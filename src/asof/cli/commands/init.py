@@ -43,7 +43,7 @@ def init(context: CliContext, folder: str, project: str | None) -> None:
 
 
 def write_starter(folder: Path, *, project: str) -> list[Path]:
-    """Write the starter repository, which works as it is; answer its files.
+    """Write the starter repository, which works as it is; return its files.
 
     Raises:
         RepositoryError: one of its files is there already; nothing was written.

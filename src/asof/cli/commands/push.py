@@ -35,21 +35,23 @@ def push(context: CliContext, source: str, rows: tuple[str, ...], file: str | No
     """
     if bool(rows) == bool(file):
         raise misused("give rows as JSON, or --file")
-    given = _read_file(file) if file else [row for text in rows for row in _read_json(text, "ROWS")]
+    given = _read_file(context, source, file) if file else [row for text in rows for row in _read_json(text, "ROWS")]
     count = context.store.push(source, given, batch_id=batch_id)
     context.output.said(f"Pushed {count:,} row{'s' if count != 1 else ''} to {source}.", source=source, pushed=count)
 
 
-def _read_file(file: str) -> Any:
+def _read_file(context: CliContext, source: str, file: str) -> Any:
     ending = Path(file).suffix.lower()
     if ending == ".parquet":
         import pyarrow.parquet as pq
 
         return pq.read_table(file)
     if ending == ".csv":
-        from pyarrow import csv
+        from asof.connections.csv_files import csv_table
 
-        return csv.read_csv(file)
+        found = next((each for each in context.store.list_data_sources() if each.name == source), None)
+        declared = {field.name: field.dtype for field in found.schema} if found is not None else {}
+        return csv_table(file, declared, f"file {file!r}")
     if file == "-":
         return _read_json(sys.stdin.read(), "stdin")
     return _read_json(Path(file).read_text(encoding="utf-8"), file)

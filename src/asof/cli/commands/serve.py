@@ -31,7 +31,7 @@ def serve(
 ) -> None:
     """Serve features over HTTP.
 
-    Runs until Ctrl-C or SIGTERM, and answers open requests first. SIGHUP restarts its processes one by one, with the
+    Runs until Ctrl-C or SIGTERM, and finishes open requests first. SIGHUP restarts its processes one by one, with the
     repository's files as they are then; no request is lost. What `asof apply` changes takes effect without a restart.
     The settings are those of `server:` in feature_store.yaml.
     """

@@ -86,7 +86,7 @@ def status(context: CliContext) -> None:
 
 @contextmanager
 def stopped_by_signals(stop: threading.Event) -> Iterator[threading.Event]:
-    """Let SIGTERM and the first Ctrl-C set `stop`, while the block runs; answers an event that says it was Ctrl-C."""
+    """Let SIGTERM and the first Ctrl-C set `stop`, while the block runs; yields an event that says it was Ctrl-C."""
     interrupted = threading.Event()
 
     def on_terminate(number: int, frame: object) -> None:

@@ -59,7 +59,7 @@ def _reach(view: FeatureView) -> Micros | None:
 
 def _keys_of_history(stores: Stores, view: FeatureView, count: int, seed: int) -> list[bytes]:
     named = {key: key for key in view.join_keys}
-    rows, _ = sampled_rows(stores, view.source, named, n=count, seed=seed, required=list(named))
+    rows, _ = sampled_rows(stores, view.source, [view], named, n=count, seed=seed, required=list(named))
     plain = [plain_values(fit(rows[field.name], field.dtype)[0], field.dtype) for field in view.key_fields]
     return list(dict.fromkeys(key_bytes(values) for values in zip(*plain, strict=True)))
 

@@ -105,7 +105,7 @@ def wait_for_archive(stores: Stores, view: FeatureView, seen: Sequence[Vector], 
 def seen_rows(stores: Stores, view: FeatureView, served: ServedValues) -> pa.Table | Input | None:
     """The history that the rows should agree with: for a log, each key's events up to the offsets its row has seen."""
     source = view.source
-    rows = rows_of(stores, source)
+    rows = rows_of(stores, source, [view])
     if not isinstance(source, LogSource) or rows is None:
         return rows
     text = statements.rows_among(

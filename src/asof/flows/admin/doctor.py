@@ -13,6 +13,7 @@ import numpy as np
 from asof.aggregation import decode
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.identity import what_differs
+from asof.display import counted
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
@@ -129,7 +130,8 @@ def _registry(stores: Stores, loaded: list[Snapshot]) -> Said:
     (last,) = stores.registry.history(stores.project, 1)
     views = len(snapshot.project.views) + len(snapshot.project.on_demand_views)
     staged = "; an apply is running, or was interrupted" if snapshot.facts.staged else ""
-    text = f"version {snapshot.version}{where}, {views} views; last change {iso(last.when)} by {last.who or 'unknown'}"
+    change = f"last change {iso(last.when)} by {last.who or 'unknown'}"
+    text = f"version {snapshot.version}{where}, {counted(views, 'view')}; {change}"
     return True, text + staged, "run `asof apply` again" if staged else ""
 
 
@@ -147,9 +149,9 @@ def _batch_source(stores: Stores, snapshot: Snapshot, source: Source) -> Said:
     if reader.counts is not None:
         rows = reader.counts.count(source)
     else:
-        found = rows_of(stores, source)
+        found = rows_of(stores, source, columns=[source.timestamp_field])
         rows = f"{0 if found is None else _count(stores, found)} rows"
-    return True, f"{rows}, {len(columns)} columns", ""
+    return True, f"{rows}, {counted(len(columns), 'column')}", ""
 
 
 def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
@@ -207,7 +209,7 @@ def _letters(stores: Stores, source: LogSource) -> Said:
     if found is None:
         return True, "none", ""
     count, replayed = _count(stores, found), len(replayed_places(stores, source))
-    text = f"{count} dead letters" + (f", {replayed} of them replayed" if replayed else "")
+    text = counted(count, "dead letter") + (f", {replayed} of them replayed" if replayed else "")
     return True, text if count else "none", f"run `asof dead-letters list {source.name}`" if count > replayed else ""
 
 
@@ -236,13 +238,15 @@ def _view(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Said:
     else:
         texts.append(_materialized_text(snapshot, view, generation, hints))
     overflowed, incomplete, seen = _flags(stores, view, generation)
-    texts.append(f"{seen} rows" if seen < _SCANNED_ROWS else f"at least {seen} rows")
+    texts.append(counted(seen, "row") if seen < _SCANNED_ROWS else f"at least {seen} rows")
     if incomplete:
-        texts.append(f"{incomplete} keys have sessions that need a recomputation after a late event")
+        texts.append(f"sessions of {counted(incomplete, 'key')} need a recomputation after a late event")
         hints.append("run `asof stream run`, which recomputes them")
     if overflowed:
         named = some(overflowed, _NAMED)
-        texts.append(f"{len(overflowed)} keys have rows above {stores.max_row_bytes} bytes and return null: {named}")
+        texts.append(
+            f"rows of {counted(len(overflowed), 'key')} exceed {stores.max_row_bytes} bytes and return null: {named}"
+        )
         hints.append("use shorter windows or longer hops for this view, or raise max_row_bytes and rebuild")
     return not overflowed and not any("asof materialize" in hint for hint in hints), "; ".join(texts), "; ".join(hints)
 
@@ -266,7 +270,7 @@ def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, h
     if run is None or run.started is None:
         hints.append(f"run `asof materialize {view.name}`")
         return "never materialized"
-    text = f"last materialized {iso(run.started)}, {run.rows} rows"
+    text = f"last materialized {iso(run.started)}, {counted(run.rows, 'row')}"
     return text + (f", {run.overflowed} of them too big" if run.overflowed else "")
 
 

@@ -23,6 +23,8 @@ from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Stores, current_generation, table_of
+from asof.planning import users_of
+from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
 from asof.timing import moment
@@ -81,7 +83,7 @@ def sample(
             raise RequestError(
                 f"{asked}: source {name!r} has rows, but no entities", hint="sample one of its views", arguments=[asked]
             )
-        return _source_rows(stores, source, n=n, seed=seed)
+        return _source_rows(stores, source, users_of(project, source.name), n=n, seed=seed)
     view = project.views.get(name) if name not in project.services else None
     if view is not None and not view.is_aggregated and by == "rows" and not online:
         return _latest_rows(stores, view, n=n, seed=seed)
@@ -131,10 +133,11 @@ def _online(stores: Stores, snapshot: Snapshot, selection: Selection, *, n: int,
 def _keys_in_history(stores: Stores, read: ViewRead) -> Iterator[list[bytes]]:
     """The packed keys of a view's source, in batches."""
     view = read.view
-    rows = rows_of(stores, view.source)
+    columns = [view.source.raw(key) for key in view.join_keys]
+    rows = rows_of(stores, view.source, [view], columns=columns)
     if rows is None or not view.join_keys:
         return
-    text = statements.distinct_keys([view.source.raw(key) for key in view.join_keys])
+    text = statements.distinct_keys(columns)
     for batch in stores.offline.sql(text, {"source": rows}).reader():
         pairs = zip(batch.columns, view.key_fields, strict=True)
         plain = [plain_values(fit(column, field.dtype)[0], field.dtype) for column, field in pairs]
@@ -181,7 +184,7 @@ def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int) -
         view = read.view
         named = dict(zip(read.keys, view.join_keys, strict=True))
         named[TIME] = view.source.renamed(view.source.timestamp_field)
-        rows, marks = sampled_rows(stores, view.source, named, n=n, seed=seed + number, required=list(named))
+        rows, marks = sampled_rows(stores, view.source, [view], named, n=n, seed=seed + number, required=list(named))
         for key, field in zip(read.keys, view.key_fields, strict=True):
             rows = rows.set_column(rows.schema.get_field_index(key), key, fit(rows[key], field.dtype)[0])
         pieces.append(_with_time(rows, TIME, view.source))
@@ -202,28 +205,36 @@ def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int) -> pa.
     source = view.source
     names = [*view.join_keys, *view.feature_names]
     named = {**{name: name for name in names}, TIME: source.renamed(source.timestamp_field)}
-    rows, _ = sampled_rows(stores, source, named, n=n, seed=seed, required=[*view.join_keys, TIME])
+    rows, _ = sampled_rows(stores, source, [view], named, n=n, seed=seed, required=[*view.join_keys, TIME])
     for field in (*view.key_fields, *view.features):
         place = rows.schema.get_field_index(field.name)
         rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
     return _with_time(rows, TIME, source).select([*view.join_keys, TIME, *view.feature_names])
 
 
-def _source_rows(stores: Stores, source: Source, *, n: int, seed: int) -> pa.Table:
-    rows, _ = sampled_rows(stores, source, None, n=n, seed=seed, required=[])
+def _source_rows(stores: Stores, source: Source, users: Sequence[SourceUser], *, n: int, seed: int) -> pa.Table:
+    rows, _ = sampled_rows(stores, source, users, None, n=n, seed=seed, required=[])
     return rows
 
 
 def sampled_rows(
-    stores: Stores, source: Source, named: dict[str, str] | None, *, n: int, seed: int, required: Sequence[str]
+    stores: Stores,
+    source: Source,
+    users: Sequence[SourceUser],
+    named: dict[str, str] | None,
+    *,
+    n: int,
+    seed: int,
+    required: Sequence[str],
 ) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
     """The n rows with the smallest hashes of their positions, and the hashes.
 
     Args:
+        users: what declares types of its columns.
         named: output column → its name after `field_mapping`; None takes all columns of the source.
         required: output columns that must not be null.
     """
-    found = rows_of(stores, source)
+    found = rows_of(stores, source, users, columns=[source.raw(own) for own in (named or {}).values()])
     if found is None:
         names = list(named) if named is not None else [field.name for field in source.schema]
         types = {source.renamed(field.name): field.dtype.arrow() for field in source.schema}

@@ -87,6 +87,7 @@ def _build(stores: Stores, view: FeatureView, generation: str, progress: Progres
         # It was online before: its new rows are complete before readers switch to them.
         materialize(stores, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
     write_progress(stores.online, table, TableProgress(built=stores.clock()))
+    stores.online.mark(table)
 
 
 def _stage(stores: Stores, plan: Plan, builds: list[FeatureView], token: str) -> dict[str, str]:

@@ -7,17 +7,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.definitions import Definition, LogSource, Project, Source
+from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project
 from asof.definitions.identity import KnownFunction
 from asof.dtypes import from_arrow
-from asof.errors import AsofError, DefinitionError
+from asof.errors import AsofError, DefinitionError, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
-from asof.planning import Finding
+from asof.planning import Finding, users_of, with_declared_types
 from asof.planning.fits import misfit
-from asof.sources.protocol import ScanRequest
+from asof.sources.protocol import Batches, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.casts import cast_example
 
@@ -98,6 +98,24 @@ def check_transforms(stores: Stores, project: Project) -> list[Finding]:
     return findings
 
 
+def check_online_store(stores: Stores, project: Project) -> list[Finding]:
+    """A setting of the online store by which it removes rows that have not expired."""
+    if not any(view.online for view in project.views.values()):
+        return []
+    try:
+        evicts = stores.online.evicts()
+    except StorageError as error:
+        return [Finding("error", "online store", "", "", error.message, error.hint)]
+    if not evicts:
+        return []
+    return [
+        Finding(
+            "error", "online store", "", "a store that keeps rows until they expire", f"{evicts}, which removes others",
+            "set the server's maxmemory-policy to noeviction",
+        )
+    ]  # fmt: skip
+
+
 def check_reach(stores: Stores, project: Project, described: Mapping[str, Any]) -> list[Finding]:
     """Views whose source the offline store cannot reach."""
     findings = []
@@ -105,7 +123,7 @@ def check_reach(stores: Stores, project: Project, described: Mapping[str, Any]) 
         source = view.source
         if isinstance(source, LogSource) or isinstance(described.get(source.name), AsofError):
             continue
-        if not stores.offline.reaches(stores.readers[source.type].scan(source, ScanRequest())):
+        if not stores.offline.reaches(rows_of(stores, source, [view], columns=[source.timestamp_field])):
             findings.append(
                 Finding(
                     "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",
@@ -113,6 +131,30 @@ def check_reach(stores: Stores, project: Project, described: Mapping[str, Any]) 
                     stores.offline.reach_hint,
                 )
             )  # fmt: skip
+    return findings
+
+
+def check_values(stores: Stores, project: Project) -> list[Finding]:
+    """Values of files that do not fit the types of their columns: text, and files of several types."""
+    findings = []
+    for source in project.sources.values():
+        if not isinstance(source, FileSource):
+            continue
+        users = users_of(project, source.name)
+        try:
+            columns = [field.name for field in with_declared_types(source, users).schema]
+            times = [each for each in (source.timestamp_field, source.created_timestamp_column) if each]
+            rows = rows_of(stores, source, users, columns=[*columns, *times])
+            if isinstance(rows, Batches):
+                for _ in rows.open(ScanRequest()):
+                    pass
+        except SourceError as error:
+            found = error.message.removeprefix(f"source {source.name!r}: ")
+            findings.append(
+                Finding(
+                    "error", f"source {source.name!r}", source.where, "values of the declared types", found, error.hint
+                )
+            )
     return findings
 
 
@@ -124,7 +166,7 @@ def check_null_keys(stores: Stores, project: Project) -> list[Finding]:
         if isinstance(source, LogSource):
             continue
         columns = [source.raw(name) for name in view.join_keys] + [source.timestamp_field]
-        for column, nulls in _nulls(stores, source, columns).items():
+        for column, nulls in _nulls(stores, view, columns).items():
             findings.append(
                 Finding(
                     "warning",
@@ -138,12 +180,13 @@ def check_null_keys(stores: Stores, project: Project) -> list[Finding]:
     return findings
 
 
-def _nulls(stores: Stores, source: Source, columns: Sequence[str]) -> dict[str, str]:
-    """Column → number of null rows, as text; only columns with nulls."""
+def _nulls(stores: Stores, view: FeatureView, columns: Sequence[str]) -> dict[str, str]:
+    """Column of a view's source → number of null rows, as text; only columns with nulls."""
+    source = view.source
     reader = stores.readers.get(source.type)
     if reader is not None and reader.counts is not None:
         return reader.counts.nulls(source, columns)
-    rows = rows_of(stores, source)
+    rows = rows_of(stores, source, [view], columns=columns)
     if rows is None:
         return {}
     row = stores.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from asof.definitions import LogSource, Project
+from asof.definitions import FileSource, LogSource, Project
 from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
     check_functions,
     check_null_keys,
+    check_online_store,
     check_reach,
     check_reserved_columns,
     check_transforms,
+    check_values,
 )
 from asof.flows.stores import Stores
 from asof.flows.stream.shared_logs import check_sharing
 from asof.flows.stream.topics import check_logs
-from asof.planning import Finding, Plan, diff, resolve
+from asof.planning import Finding, Plan, check_declared_types, diff, resolve, users_of, with_declared_types
 
 
 def make_plan(stores: Stores, project: Project) -> Plan:
     """The changes that `apply` would make, and all findings of checks against the real sources."""
     described: dict[str, Any] = {}
+    conflicts: list[Finding] = []
     for source in project.sources.values():
         if isinstance(source, LogSource):
             continue
@@ -33,17 +36,26 @@ def make_plan(stores: Stores, project: Project) -> Plan:
                     f"no reader for sources of type {source.type!r} is installed",
                     hint=f"installed readers: {some(sorted(stores.readers))}", where=source.where,
                 )  # fmt: skip
+            if isinstance(source, FileSource):
+                users = users_of(project, source.name)
+                columns = reader.describe(with_declared_types(source, users))
+                conflicts += check_declared_types(source, users, {each.name for each in columns if each.is_text})
+                described[source.name] = columns
+                continue
             described[source.name] = reader.describe(source)
         except AsofError as error:
             described[source.name] = error
     resolved, findings = resolve(project, described)
     applied = stores.registry.load(stores.project)
     plan = diff(applied, resolved).with_findings(findings)
-    more = check_reserved_columns(resolved) + check_functions(resolved, applied.project)
+    more = conflicts + check_reserved_columns(resolved) + check_functions(resolved, applied.project)
     more += check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
-    if not plan.errors:
+    if not plan.errors and not any(each.severity == "error" for each in more):
+        more += check_values(stores, resolved)
+    if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_null_keys(stores, resolved)
+    more += check_online_store(stores, resolved)
     for view in resolved.on_demand_views.values():
         # Functions are checked only without errors so far: otherwise their inputs may have no types.
         if view.function is not None and not plan.errors:

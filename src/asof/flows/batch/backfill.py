@@ -46,7 +46,7 @@ def backfill(stores: Stores, source_name: str, *, progress: Progress = silent) -
         # Loaded before; but a run that was killed after that may not have rebuilt the views.
         _rebuild_views(stores, source, progress)
         return 0
-    given = rows_of(stores, batch, need=ScanRequest(end=source.stream_from))
+    given = rows_of(stores, batch, [source], need=ScanRequest(end=source.stream_from))
     names = [field.name for field in source.schema]
     text = statements.columns_of_rows({name: batch.raw(source.renamed(name)) for name in names})
     loaded: list[pa.Table] = []

@@ -23,6 +23,7 @@ from asof.flows.facts import change_facts
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
+from asof.online.protocol import OnlineTable
 from asof.sql.query import RowFilter
 from asof.timing import Micros, iso
 
@@ -167,7 +168,9 @@ def _fill(stores: Stores, view: FeatureView, generation: str, progress: Progress
     """Write all rows up to the clock to a generation that is not in use yet."""
     began = stores.clock()
     latest = _latest(view, began, None)
+    incarnation = stores.online.incarnation()
     written = _write(stores, view, generation, RowFilter(latest), as_of=latest, began=began, progress=progress)
+    _mark(stores, table_of(stores.project, view, generation), within=incarnation)
     reached = _Watermark(latest + 1, began)
     run = LastRun(generation=generation, started=began, rows=written.rows, overflowed=written.overflowed)
     _record(stores, view, reached, run, as_of=latest, is_current=False)
@@ -201,6 +204,20 @@ def _write(
         if table in stores.online.tables(stores.project):
             raise
     return written
+
+
+def _mark(stores: Stores, table: OnlineTable, *, within: str) -> None:
+    """Mark rows that are all there.
+
+    Raises:
+        StoreReplaced: the store failed over since, and may have lost some.
+    """
+    try:
+        stores.online.mark(table, within=within)
+    except StorageError:
+        # As with progress: another build that has overtaken this one has dropped its table.
+        if table in stores.online.tables(stores.project):
+            raise
 
 
 def lost_rows(stores: Stores, snapshot: Snapshot, view: FeatureView, generation: str) -> bool:

@@ -90,7 +90,9 @@ def refuse_unless_batch_fed(view: FeatureView) -> None:
 def first_generation(stores: Stores, view: FeatureView) -> str:
     """Create the first generation of a view; returns its name."""
     generation = announce(stores, view)
-    stores.online.prepare(table_of(stores.project, view, generation))
+    table = table_of(stores.project, view, generation)
+    stores.online.prepare(table)
+    stores.online.mark(table)
     flip(stores, view, generation)
     return generation
 

@@ -16,6 +16,7 @@ from asof.definitions import FeatureView
 from asof.errors import SourceError, StorageError
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.offline.inputs import rows_of
+from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Progress, Stores, table_of
 from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, state_rows
@@ -86,8 +87,8 @@ class _ViewRun:
     progress: Progress
 
     def inputs(self) -> dict[str, Input | pa.Table | None]:
-        """The source's current rows; read again for each query that must not use an older state."""
-        return {self.view.source.name: rows_of(self.stores, self.view.source)}
+        """The source as it is now: asked for again by each query that must not read an older state."""
+        return {self.view.source.name: rows_of(self.stores, self.view.source, [self.view])}
 
     def told(self, done: int) -> None:
         self.progress(f"materialize {self.view.name}", done, None)
@@ -99,6 +100,7 @@ class _ViewRun:
         for batch in self.stores.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE):
             rows, keys = keyed_rows(view, pa.Table.from_batches([batch]))
             times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
+            refuse_misfits(view, {field.name: (rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)})
             columns = [plain_values(rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)]
             written += write_newest(
                 self.stores, view, self.table, keys, columns, event_time=times, created=created, offset=arrived,

@@ -105,11 +105,16 @@ class LiveGenerations:
         return bool(self._replaced)
 
     def look_at_store(self) -> None:
-        """Leave generations whose rows may have lost events, even if no new event arrives for them."""
+        """Leave generations whose rows are lost, or may have lost events, even if no new event arrives for them."""
         if self.feeders:
             now = self.stores.online.incarnation()
             for name in [name for name, feeder in self.feeders.items() if feeder.incarnation != now]:
                 self._leave_replaced(name)
+            tables = {feeder.table: name for name, feeder in self.feeders.items()}
+            for table in self.stores.online.unmarked(list(tables)):
+                # Rows without a marker may also be just built, or from before there were markers.
+                if not progress_of(self.stores.online, table).is_built:
+                    self._leave_if_lost(tables[table])
 
     def take_up(self, source: LogSource, archived: Mapping[int, int]) -> None:
         """Leave generations that are gone, and join those whose base is complete.

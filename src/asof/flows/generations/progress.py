@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from asof.online.protocol import Facts, OnlineStore, OnlineTable
 from asof.timing import Micros
@@ -98,4 +99,33 @@ def write_progress(online: OnlineStore, table: OnlineTable, change: TableProgres
     online.write_progress(table, change.content(), within=within)
 
 
-__all__ = ["TableProgress", "progress_of", "write_progress"]
+class PartitionStart(NamedTuple):
+    """How the last owner of a partition of a log began it.
+
+    Args:
+        position: the offset from which it went on.
+        deaths: number of owners before it that died since that offset was reached.
+        is_open: whether it has not left the partition alive.
+    """
+
+    position: int = -1
+    deaths: int = 0
+    is_open: bool = False
+
+
+def start_of(online: OnlineStore, table: OnlineTable, partition: int) -> PartitionStart:
+    """How the last owner of a partition began it, by a table that is kept for this."""
+    kept = online.progress(table)
+    position, deaths, is_open = (int(kept.get(f"{name} {partition}", -1)) for name in _START)
+    return PartitionStart(position, max(deaths, 0), is_open == 1)
+
+
+def write_start(online: OnlineStore, table: OnlineTable, partition: int, start: PartitionStart) -> None:
+    """Keep how the owner of a partition began it, or that it has left it."""
+    online.write_progress(table, {f"{name} {partition}": int(value) for name, value in zip(_START, start, strict=True)})
+
+
+_START = ("position", "deaths", "begun")
+
+
+__all__ = ["PartitionStart", "TableProgress", "progress_of", "start_of", "write_progress", "write_start"]

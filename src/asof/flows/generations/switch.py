@@ -8,6 +8,7 @@ from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
 from asof.flows.generations.names import next_generation
 from asof.flows.stores import Stores, building_generation
+from asof.online.protocol import KINDS, OnlineTable
 
 
 def announce(stores: Stores, view: FeatureView) -> str:
@@ -47,6 +48,11 @@ def drop_generations(stores: Stores, before: Snapshot, after: Snapshot) -> None:
     for table in stores.online.tables(stores.project):
         if (table.view, table.generation) in gone:
             stores.online.drop(table)
+            gone.remove((table.view, table.generation))
+    for view, generation in gone:
+        # A store of several shards does not list a table that one of them has lost; the others still have its rows.
+        for kind in KINDS:
+            stores.online.drop(OnlineTable(stores.project, view, generation, kind))
 
 
 __all__ = ["announce", "drop_generations", "flip"]

@@ -10,32 +10,38 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.dtypes import from_arrow
+from asof.connections.csv_files import ENDINGS as CSV_ENDINGS
+from asof.connections.csv_files import csv_table
+from asof.dtypes import Timestamp, from_arrow
 from asof.errors import EntityFrameError, nearest
 from asof.selection import Selection
 from asof.sources.protocol import Files
 from asof.sql.casts import cast_example
 from asof.values.fit import fit
-from asof.values.frames import entity_table
+from asof.values.frames import entity_table, repeated_columns
 from asof.values.local_paths import NotLocal, local_path
 
 TIME = "event_timestamp"
 """Name of the entity frame's time column; without it, the only time column is used."""
 
 
-def spine_of(entity_df: Any) -> pa.Table | Files | str:
-    """Convert an entity frame to a form that engines accept."""
+def spine_of(entity_df: Any, selection: Selection) -> pa.Table | Files | str:
+    """An entity frame in a form that engines take; a CSV file's keys and request values in the declared types."""
     if isinstance(entity_df, Path) or (
         isinstance(entity_df, str) and not entity_df.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "("))
     ):
         try:
-            return _file_of(Path(local_path(str(entity_df))))
+            return _file_of(Path(local_path(str(entity_df))).expanduser(), selection)
         except NotLocal as error:
             raise EntityFrameError(
                 f"the entity frame: {error}", hint="copy the file to a local path, or read it into a data frame"
             ) from error
     if isinstance(entity_df, str):
         return entity_df
+    if repeated := repeated_columns(entity_df):
+        raise EntityFrameError(
+            f"the entity frame has several columns of one name: {repeated}", hint="rename all but one of them"
+        )
     table = entity_table(entity_df)
     if table is not None:
         return table
@@ -45,8 +51,9 @@ def spine_of(entity_df: Any) -> pa.Table | Files | str:
     )
 
 
-def _file_of(path: Path) -> Files:
-    if path.suffix.lower() not in (".parquet", ".pq", ".csv"):
+def _file_of(path: Path, selection: Selection) -> Files | pa.Table:
+    is_csv = path.name.lower().endswith(CSV_ENDINGS)
+    if not is_csv and path.suffix.lower() not in (".parquet", ".pq"):
         raise EntityFrameError(
             f"the entity frame {str(path)!r} is neither a SELECT nor a .parquet or .csv file",
             hint="SQL begins with SELECT or WITH; files end in .parquet or .csv",
@@ -54,7 +61,10 @@ def _file_of(path: Path) -> Files:
     if not path.is_file():
         near = nearest(path.name, [each.name for each in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise EntityFrameError(f"there is no file {str(path)!r} for the entity frame", hint=near or "check the path")
-    return Files((str(path),), "csv" if path.suffix.lower() == ".csv" else "parquet")
+    if is_csv:
+        declared = {field.name: field.dtype for field in (*selection.keys, *selection.request_fields)}
+        return csv_table(path, {TIME: Timestamp, **declared}, "the entity frame", error=EntityFrameError)
+    return Files((str(path),))
 
 
 def time_column(schema: pa.Schema) -> str:

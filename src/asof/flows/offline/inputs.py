@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from asof.definitions import LogSource, Snapshot, Source
+from asof.definitions import FileSource, LogSource, Snapshot, Source
 from asof.errors import EntityFrameError, SourceError, nearest, some
 from asof.flows.stores import Stores
+from asof.planning import users_of, with_declared_types
+from asof.planning.declared import SourceUser
 from asof.sources.protocol import Input, ScanRequest
-from asof.sql.query import PointInTime
+from asof.sql.query import PointInTime, columns_of
 
 
 def inputs_of(stores: Stores, snapshot: Snapshot, query: PointInTime, spine: Any) -> dict[str, Any]:
@@ -23,16 +27,29 @@ def inputs_of(stores: Stores, snapshot: Snapshot, query: PointInTime, spine: Any
                     hint=nearest(name, known) or f"applied sources: {some(sorted(known))}",
                 )
             sources[name] = known[name]
-    return {name: rows_of(stores, source) for name, source in sources.items()}
+    inputs: dict[str, Any] = {}
+    for name, source in sources.items():
+        # A text may ask for any column; what a query asks for is known.
+        columns = () if isinstance(spine, str) else sorted(columns_of(query, name))
+        inputs[name] = rows_of(stores, source, users_of(snapshot.project, name), columns=columns)
+    return inputs
 
 
 def rows_of(
-    stores: Stores, source: Source, *, version: int | None = None, need: ScanRequest | None = None
+    stores: Stores,
+    source: Source,
+    users: Iterable[SourceUser] = (),
+    *,
+    columns: Sequence[str] = (),
+    version: int | None = None,
+    need: ScanRequest | None = None,
 ) -> Input | None:
     """A source's history: the archive of a log source, else the rows of its reader.
 
     Args:
-        need: columns and rows that will be read, if known; the result may have more.
+        users: what declares types of its columns.
+        columns: all of them that will be asked for, where that is known, by their names in the source.
+        need: all that will be asked of it, where that is known; there may be more.
     """
     if isinstance(source, LogSource):
         return stores.offline.rows(stores.archive_of(source), version=version)
@@ -43,4 +60,7 @@ def rows_of(
             hint=f"installed readers: {some(sorted(stores.readers))}",
             where=source.where,
         )
+    if isinstance(source, FileSource):
+        source = with_declared_types(source, users)
+        need = replace(need or ScanRequest(), columns=tuple(columns))
     return reader.scan(source, need or ScanRequest())

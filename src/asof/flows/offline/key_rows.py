@@ -17,7 +17,7 @@ from asof.flows.rows.batch import RowBatch, batch_of, batch_of_archive, input_sc
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Stores
 from asof.selection import FeatureOut, ViewRead
-from asof.sources.protocol import Files, ScanRequest
+from asof.sources.protocol import ScanRequest, is_ordered
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
@@ -91,7 +91,7 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
         for field, value in zip(view.key_fields, plain, strict=True)
         if field.dtype.is_integer or field.dtype.name == "String"
     }
-    found = rows_of(stores, source, need=ScanRequest(keys=keys or None))
+    found = rows_of(stores, source, [view], need=ScanRequest(keys=keys or None))
     table = _empty(source)
     if found is not None:
         text = statements.rows_of_keys(
@@ -110,7 +110,7 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
         )  # fmt: skip
     gone = deletions(stores, source, batch.rows)
     gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
-    if not source.is_log and not isinstance(found, Files):
+    if not source.is_log and not is_ordered(found):
         batch = replace(batch, offset=_ranks(view, table, gone))
     arrival = reversed(batch.arrival.words) if source.is_log else (batch.partition, batch.offset)
     order = np.lexsort((*arrival, batch.created, batch.event_time))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -23,11 +23,17 @@ from asof.flows.offline.entity_frame import (
     time_column,
 )
 from asof.flows.offline.inputs import inputs_of
+from asof.flows.rows.checks import refuse_misfits
 from asof.flows.stores import Stores
+from asof.results import pandas_frame
 from asof.selection import OutputColumn, Selection, ViewRead
 from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
 from asof.timing import Micros
+from asof.values.frame_types import is_pandas
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_history(
@@ -64,7 +70,7 @@ def read_history(
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
         shape = ResultColumns(frame, selection.outputs)
         return HistoricalRead(stores, snapshot, selection, query, None, shape)
-    spine = spine_of(entity_df)
+    spine = spine_of(entity_df, selection)
     if isinstance(spine, pa.Table):
         time = time_column(spine.schema)
         spine = normal_frame(spine, selection, time)
@@ -78,7 +84,9 @@ def read_history(
         check_types(frame, selection)
     query = replace(query, time=time)
     shape = ResultColumns(frame, selection.outputs)
-    return HistoricalRead(stores, snapshot, selection, query, spine, shape)
+    # What is written into the frame after this is no part of the read.
+    given = entity_df.copy() if is_pandas(entity_df) else None
+    return HistoricalRead(stores, snapshot, selection, query, spine, shape, given)
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class HistoricalRead:
 
     Args:
         spine: the entity frame in the engines' form; None to read all rows of the views' sources.
+        given: the entity frame itself, where it is one of pandas: only that has its index and its own types.
     """
 
     stores: Stores
@@ -95,6 +104,7 @@ class HistoricalRead:
     query: PointInTime
     spine: Any
     shape: ResultColumns
+    given: pd.DataFrame | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -121,13 +131,31 @@ class HistoricalRead:
         """All rows."""
         return self._finished(self.run().reader().read_all())
 
+    def data_frame(self) -> pd.DataFrame:
+        """All rows as a data frame: the entity frame's own columns and index as they came, then the features."""
+        table = self.table()
+        if self.given is None:
+            return pandas_frame(table)
+        import pandas as pd
+
+        features = pandas_frame(table.select(range(len(self.shape.frame), table.num_columns)))
+        features.index = self.given.index
+        return pd.concat([self.given, features], axis=1)
+
     def _finished(self, table: pa.Table) -> pa.Table:
         if not isinstance(self.spine, pa.Table) and self.spine is not None:
             # The columns of a query or file are known only after it is read.
             check_frame(table, self.selection, self.query.time)
             check_keys(table, self.selection)
+        # By place: the frame may have columns of any names, also `view__feature`, as features are called in here.
+        width = len(self.shape.frame)
+        frame, found = table.select(range(width)), table.select(range(width, table.num_columns))
+        for read in self.query.reads:
+            refuse_misfits(read.view, {each.name: (found[each.output], each.dtype) for each in read.features})
+        own = [name for name in frame.column_names if name not in found.column_names]
+        table = pa.table({name: frame[name] for name in own} | {name: found[name] for name in found.column_names})
         table = derive(table, self.selection.derivations, event_time_column=self.query.time)
-        columns = [table[name] for name in self.shape.frame]
+        columns = frame.columns
         columns += [table[output.column].cast(output.dtype.arrow()) for output in self.selection.outputs]
         return pa.table(columns, schema=self.schema)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -14,9 +15,12 @@ from asof.errors import RequestError, StorageError
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.save import save_training_set
 from asof.flows.stores import Progress, silent
-from asof.results import Frames, Row, rows_of
+from asof.results import Frames, Row, require, rows_of
 from asof.timing import iso
 from asof.values.local_paths import NotLocal, local_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class HistoricalResult(Frames):
@@ -40,6 +44,14 @@ class HistoricalResult(Frames):
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
         return self._read.table()
+
+    def to_df(self) -> pd.DataFrame:
+        """All rows as a pandas data frame; integers with nulls stay integers (`Int64`).
+
+        Of an entity frame that is a data frame, its own columns and its index are as they came.
+        """
+        require("pandas", "to_df()")
+        return self._read.data_frame()
 
     def __iter__(self) -> Iterator[Row]:
         return rows_of(self.to_batches())

@@ -11,7 +11,7 @@ from asof.selection import Selection
 from asof.timing import moment
 from asof.values.check import checker, own_values
 from asof.values.fit import fit
-from asof.values.frames import MOST_NAMED, arrow_column, table_columns, uneven
+from asof.values.frames import MOST_NAMED, arrow_column, repeated_columns, table_columns, uneven
 from asof.values.from_arrow import python_values
 from asof.values.legible import why
 from asof.values.packing import plainer
@@ -52,6 +52,10 @@ class EntityRows:
                 raise self._missing(entity_rows) from None
         if isinstance(entity_rows, Mapping):
             return self._given_columns(entity_rows)
+        if repeated := repeated_columns(entity_rows):
+            raise EntityFrameError(
+                f"the entity rows have several columns of one name: {repeated}", hint="rename all but one of them"
+            )
         columns = table_columns(entity_rows)
         if columns is not None and not self._needs:
             # A data frame without columns may still have rows.

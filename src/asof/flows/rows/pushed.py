@@ -19,7 +19,7 @@ from asof.flows.rows.archive import with_arrival
 from asof.flows.rows.batch import RowBatch, batch_of
 from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
 from asof.values.fit import fit, fit_values
-from asof.values.frames import table_columns, uneven
+from asof.values.frames import repeated_columns, table_columns, uneven
 from asof.values.python_columns import TypedColumn, array_of, own_column
 
 MOST_SHOWN = 20
@@ -248,6 +248,8 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]
         if lengths:
             return {}, [f"the columns differ in length: {lengths}"]
     else:
+        if repeated := repeated_columns(rows):
+            return {}, [f"there are several columns of one name: {repeated}"]
         found = table_columns(rows)
         if found is None and isinstance(rows, Iterable) and not isinstance(rows, str | bytes):
             return _columns_of_dicts(list(rows), names)

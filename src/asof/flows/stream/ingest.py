@@ -41,6 +41,7 @@ from asof.flows.rows.pushed import AppendedRows, PushedRows
 from asof.flows.stores import Stores, log_source_named
 from asof.flows.stream.buffer import ArchiveWriter, Buffer
 from asof.flows.stream.dead_letter_limit import RecentVerdicts
+from asof.flows.stream.suspects import Suspects
 from asof.flows.stream.verdicts import Verdicts
 from asof.log.protocol import Messages
 from asof.sql.partitions import ArchivePartition
@@ -79,6 +80,7 @@ class Ingest:
         self._verdicts = Verdicts(stores, self.source, counts=self.counts)
         self._recent = RecentVerdicts(seconds)
         self._writer = ArchiveWriter(stores, self.source)
+        self._suspects = Suspects(stores, self.source, counts=self.counts)
         self.generations.read_registry(self.snapshot)
         self.generations.take_up(self.source, self.archived)
 
@@ -122,6 +124,14 @@ class Ingest:
         self.generations.begin(self.source, partition, archived)
         return archived + 1
 
+    def watch_for_deaths(self, topic: str, number: int, *, position: int, after: int) -> None:
+        """Find out whether owners of a partition died at this offset, and note that this process owns it now.
+
+        Args:
+            after: the log's end.
+        """
+        self._suspects.begin(number + self.base(topic), position=position, after=after)
+
     def take(self, topic: str, messages: Messages) -> None:
         """Apply a batch to the online rows, and buffer it for the archive. Offsets ascend within each partition.
 
@@ -134,10 +144,13 @@ class Ingest:
         if not len(messages):
             return
         source, now = self.source, self.stores.clock()
-        decoded = self._verdicts.decode(source, self.snapshot, messages, base=base, now=now)
+        known = self._verdicts.fatal(messages, base=base)
+        fatal = self._suspects.fatal(source, messages, base=base, now=now, known=known)
+        decoded = self._verdicts.decode(source, self.snapshot, messages, base=base, now=now, fatal=fatal)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)
         through = _last_offsets(messages, base)
-        if any(letter.is_early for letter in decoded.letters):
+        # What depends on the clock, and what took processes to find out, is written down before anything else happens.
+        if any(letter.is_early for letter in decoded.letters) or fatal.keys() - known.keys():
             self._write_down(letters, through)
             letters = None
         partition = (messages.partitions[decoded.index] + base).astype(np.int32)
@@ -303,11 +316,13 @@ class Ingest:
             self.archived.pop(partition, None)
             self._taken.pop(partition, None)
             self._verdicts.release(partition)
+            self._suspects.release(partition)
         self.generations.release(gone, in_order=in_order)
 
     def discard(self, topic: str, numbers: Sequence[int]) -> None:
         """Drop buffered messages of partitions that another process reads again now."""
         gone = {number + self.base(topic) for number in numbers}
+        self._suspects.lose(gone)
         try:
             self._finish()
         finally:
@@ -316,6 +331,7 @@ class Ingest:
 
     def close(self) -> None:
         """Wait for the running flush; buffered messages stay in the log."""
+        self._suspects.close()
         self._writer.close()
 
     def has_news(self) -> bool:

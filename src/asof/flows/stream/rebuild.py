@@ -61,6 +61,7 @@ def fill(stores: Stores, view: FeatureView, generation: str, *, progress: Progre
     reached = {each: offset for each, offset in base.items() if offset >= 0}
     built = TableProgress(reached=reached, built=stores.clock())
     write_progress(stores.online, feeder.table, built, within=feeder.incarnation)
+    stores.online.mark(feeder.table, within=feeder.incarnation)
     return rows
 
 

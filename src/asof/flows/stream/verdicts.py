@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from asof.definitions import LogSource, Snapshot
 from asof.flows.rows.archive import letters_after
 from asof.flows.stores import Stores, raw_keys
 from asof.flows.stream.event_ids import EventIdClaims
+from asof.flows.stream.suspects import FATAL
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Messages
 from asof.timing import Micros
@@ -55,14 +57,43 @@ class Verdicts:
             self._claims = EventIdClaims(self.stores, source)
         self._claims.restore()
 
+    def fatal(self, messages: Messages, *, base: int) -> dict[int, str]:
+        """The messages that were found before to end the process which decodes them: index → reason."""
+        known = {
+            (partition - base, offset): reason
+            for partition, reasons in self._known.items()
+            for offset, reason in reasons.items()
+            if reason.startswith(FATAL)
+        }
+        if not known:
+            return {}
+        places = zip(messages.partitions.tolist(), messages.offsets.tolist(), strict=True)
+        return {i: known[place] for i, place in enumerate(places) if place in known}
+
     def decode(
-        self, source: LogSource, snapshot: Snapshot, messages: Messages, *, base: int, now: Micros
+        self,
+        source: LogSource,
+        snapshot: Snapshot,
+        messages: Messages,
+        *,
+        base: int,
+        now: Micros,
+        fatal: Mapping[int, str] = MappingProxyType({}),
     ) -> DecodedMessages:
         """The rows of the accepted messages, and the dead letters.
 
         Args:
             base: offset of the archive's partition numbers from the messages' ones.
+            fatal: messages that must not be decoded, by index: they are dead letters for these reasons.
         """
+        if fatal:
+            others = np.array([i for i in range(len(messages)) if i not in fatal], dtype=np.int64)
+            decoded = self.decode(source, snapshot, messages.select(others), base=base, now=now)
+            letters = [replace(each, index=int(others[each.index])) for each in decoded.letters]
+            letters += [UnusableMessage(i, reason) for i, reason in fatal.items()]
+            return replace(
+                decoded, index=others[decoded.index], letters=sorted(letters, key=lambda letter: letter.index)
+            )
         decoded = decode_messages(
             source, messages, keys=raw_keys(source, snapshot.project.views_of(source.name)), clock=now,
             schemas=self.stores.schemas_of(source), transform=transform_of(self.stores, source),

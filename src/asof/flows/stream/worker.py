@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from asof.definitions import LogSource
 from asof.errors import LogError, RegistryConflict
+from asof.flows.generations.markers import lost_views
 from asof.flows.stores import Stores, log_source_named
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import check_topic, shortened
@@ -80,6 +81,7 @@ class TopicMember:
         position = self.ingest.begin(self.topic, number, first=first, accept_gap=self.accept_gap)
         if position > after:
             raise shortened(self.topic, number, archived=position - 1, after=after)
+        self.ingest.watch_for_deaths(self.topic, number, position=position, after=after)
         self.consumer.seek(number, position)
 
     def _revoked(self, partitions: Sequence[Partition]) -> None:
@@ -177,6 +179,9 @@ class StreamWorker:
                     check_topic(self.stores, source, accept_gap=self.accept_gap)
                     self.ingests[name] = Ingest(self.stores, name, seconds=time.monotonic)
                     self._join(name, source.topic, self.stores.log_of(source))
+            if self._version < 0:
+                # Online rows from before there were markers get them. What is lost is found generation by generation.
+                lost_views(self.stores, snapshot)
             self._version = version
         topics = self.stores.log.topics()
         for name, ingest in self.ingests.items():

@@ -155,7 +155,7 @@ class DeltaArchives(Archives):
             raise _wrapped(error, f"version {version} of archive {archive.name!r} no longer exists") from error
         # An added column is in no file until the next append; the partition column is never in a file.
         schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
-        return Files(paths, "parquet", schema, _order(table)) if paths else None
+        return Files(paths, schema, order=_order(table)) if paths else None
 
     def version(self, archive: Archive) -> int:
         """The archive's version, to pin a training set; -1 if there is no archive."""

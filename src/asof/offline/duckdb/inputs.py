@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from asof.definitions import Source
 from asof.dtypes import from_arrow
-from asof.offline.duckdb.tables import copy, files_sql, schema_of, view_files
+from asof.offline.duckdb.tables import copy, schema_of, view_files
 from asof.offline.protocol import Spine
 from asof.offline.results import arrival_of, empty_rows
 from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
@@ -152,17 +152,13 @@ def _source_table(
     describe_only: bool,
 ) -> SourceTable:
     relation = f"asof_source_{index}"
-    numbered = isinstance(given, Files) and given.format == "parquet"
-    if isinstance(given, Files) and numbered:
+    if isinstance(given, Files):
         # The files' own row numbers avoid a copy; the order of the paths is part of the row order.
         number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"
         view_files(cursor, relation, given, f", {number} AS {ROW}")
     else:
         own = f"{relation}_rows"
-        if isinstance(given, Files):
-            limit = " LIMIT 0" if describe_only else ""
-            cursor.execute(f"CREATE TEMP TABLE {own} AS SELECT * FROM {files_sql(given)}{limit}")
-        elif isinstance(given, Relation):
+        if isinstance(given, Relation):
             limit = " LIMIT 0" if describe_only else ""
             cursor.execute(f"CREATE TEMP TABLE {own} AS SELECT * FROM {given.name}{limit}")
         elif isinstance(given, Batches):
@@ -174,8 +170,7 @@ def _source_table(
         else:
             copy(cursor, own, given if given is not None else empty_rows(source))
         cursor.execute(f"CREATE TEMP VIEW {relation} AS SELECT *, rowid AS {ROW} FROM {own}")
-        if not isinstance(given, Files):
-            cursor.execute(f"CREATE TEMP VIEW {quote(source.name)} AS SELECT * FROM {own}")
+        cursor.execute(f"CREATE TEMP VIEW {quote(source.name)} AS SELECT * FROM {own}")
     sql_types = {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
     dtypes = {field.name: from_arrow(field.type) for field in schema_of(cursor, f"SELECT * FROM {relation}")}
     arrival = arrival_of(source, given, sql_types)

@@ -11,18 +11,19 @@ import pyarrow as pa
 from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError
 from asof.sources.protocol import Files
-from asof.sql.duckdb.dialect import type_name
+from asof.sql.duckdb.dialect import literal, type_name
 from asof.sql.quoting import quote, text
 
 _MAGIC = re.compile(r"[\[*?]")
 
 
 def view_files(cursor: duckdb.DuckDBPyConnection, name: str, files: Files, more: str = "") -> None:
-    """A view of the files' rows, with nulls for columns that no file has yet.
+    """A view of the files' rows, with nulls in the columns that no file has yet, and the values of their folders.
 
     Args:
         more: further columns, as SQL.
     """
+    more += _of_folders(files)
     cursor.execute(f"CREATE TEMP VIEW {name} AS SELECT *{more} FROM {files_sql(files)}")
     if files.schema is None:
         return
@@ -37,11 +38,23 @@ def view_files(cursor: duckdb.DuckDBPyConnection, name: str, files: Files, more:
 def files_sql(files: Files) -> str:
     """Files as a FROM term."""
     paths = ", ".join(text(_literal_path(path)) for path in files.paths)
-    if files.format == "csv":
-        return f"read_csv([{paths}], header = true, union_by_name = true)"
     # Hive partitions are off: a folder's name would add or replace columns that the source does not declare.
     union = ", union_by_name = true" if len(files.paths) > 1 else ""
     return f"read_parquet([{paths}], hive_partitioning = false{union})"
+
+
+def _of_folders(files: Files) -> str:
+    """The columns that have one value per file, as SQL to be added to the files' own."""
+    if files.partitions is None:
+        return ""
+    columns = []
+    for name in files.partitions.column_names:
+        dtype = from_arrow(files.partitions.schema.field(name).type)
+        if dtype is not None:
+            values = files.partitions[name].cast(dtype.arrow()).to_pylist()
+            listed = ", ".join(literal(value, dtype) for value in values)
+            columns.append(f", [{listed}][CAST(file_index AS BIGINT) + 1] AS {quote(name)}")
+    return "".join(columns)
 
 
 def _literal_path(path: str) -> str:

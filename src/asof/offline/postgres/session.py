@@ -8,15 +8,14 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.dataset
 from adbc_driver_manager import dbapi as adbc
 
 from asof.connections.postgres.database import Postgres, translate
 from asof.connections.postgres.errors import is_driver_error, own_words, sqlstate
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
+from asof.offline.files import read_files
 from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
-from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
+from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest, is_ordered
 from asof.sql.quoting import quote, text
 from asof.sql.source_rows import ROW
 
@@ -110,7 +109,7 @@ class PostgresSession:
         known = self.relation(given)
         if not known:
             assert given is not None
-            known = self.ship(rows_of(given, columns), describe_only=describe_only, numbered=isinstance(given, Files))
+            known = self.ship(rows_of(given, columns), describe_only=describe_only, numbered=is_ordered(given))
         self._exposed[name] = known
         return known
 
@@ -196,15 +195,7 @@ def rows_of(given: Given, columns: Sequence[str] = ()) -> pa.RecordBatchReader:
     if isinstance(given, Batches):
         return given.open(ScanRequest([name for name in given.schema.names if not columns or name in columns]))
     assert isinstance(given, Files)
-    try:
-        found = pa.dataset.dataset(list(given.paths), format=given.format)
-        chosen = [name for name in found.schema.names if not columns or name in columns]
-        return found.scanner(columns=chosen, use_threads=False).to_reader()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise SourceError(
-            f"file {given.paths[0]!r} cannot be read: {str(error).splitlines()[0]}",
-            hint="check that the files exist and are complete",
-        ) from error
+    return read_files(given, columns)
 
 
 def _travelling(table: pa.Table, first: int | None) -> pa.Table:

@@ -48,7 +48,13 @@ MARKS = {"latest": "version bytea", "state": "token bigint"}
 FIND = "SELECT id, kind FROM {schema}.online_tables WHERE project = %s AND view = %s AND generation = %s"
 ALL = "SELECT project, view, generation, kind FROM {schema}.online_tables WHERE project = %s ORDER BY 1, 2, 3"
 ADD = "INSERT INTO {schema}.online_tables (project, view, generation, kind) VALUES (%s, %s, %s, %s) RETURNING id"
-PROGRESS = "SELECT name, number, words FROM {schema}.online_progress WHERE table_id = %s ORDER BY name"
+MARKER = "!marker"
+"""The name of the marker among a table's progress. Its value names the table: another database repeats the numbers."""
+PROGRESS = f"""SELECT name, number, words FROM {{schema}}.online_progress
+WHERE table_id = %s AND name <> '{MARKER}' ORDER BY name"""
+MARKED = f"""SELECT project, view, generation, kind
+FROM {{schema}}.online_tables JOIN {{schema}}.online_progress ON table_id = id AND name = '{MARKER}'
+WHERE project = ANY(%s)"""
 WRITE_PROGRESS = """INSERT INTO {schema}.online_progress (table_id, name, number, words)
 SELECT %s, * FROM unnest(%s::text[], %s::int8[], %s::text[])
 ON CONFLICT (table_id, name) DO UPDATE SET number = excluded.number, words = excluded.words"""
@@ -92,11 +98,12 @@ WARNINGS = "SELECT current_setting('fsync'), current_setting('full_page_writes')
 
 
 @lru_cache(maxsize=512)
-def select(schema: str, shape: tuple[tuple[int, int, str], ...]) -> str:
+def select(schema: str, shape: tuple[tuple[int, int, str], ...], marked: tuple[tuple[int, int], ...] = ()) -> str:
     """One statement for all lookups.
 
     Args:
         shape: per lookup its index, its table's number, and the table's kind.
+        marked: per table whose marker is read the index of a lookup, and its number; it is there if a row is at 0.
     """
     parts = []
     for place, id, kind in shape:
@@ -104,6 +111,11 @@ def select(schema: str, shape: tuple[tuple[int, int, str], ...]) -> str:
         parts.append(
             f"SELECT {place}::int4, asked.at::int4, kept.value, {marks} "
             f"FROM unnest(%s) WITH ORDINALITY AS asked (key, at) JOIN {schema}.online_{id} kept ON kept.key = asked.key"
+        )
+    for place, id in marked:
+        parts.append(
+            f"SELECT {place}::int4, 0::int4, NULL::bytea, NULL::bytea, NULL::int8 FROM {schema}.online_progress "
+            f"WHERE table_id = {id} AND name = '{MARKER}' AND words = %s"
         )
     return "\nUNION ALL\n".join(parts)
 

@@ -5,7 +5,7 @@ Written rows are as durable as the server's commits; `synchronous_commit` is swi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,6 +24,7 @@ from asof.online.protocol import (
     Condition,
     Facts,
     Lookup,
+    MarkedRows,
     Newest,
     OnlineStoreDefaults,
     OnlineTable,
@@ -48,6 +49,8 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         statement_timeout_s: time limit of a statement; all are short.
         options: connection options (`asof.connections.postgres.database.Postgres`).
     """
+
+    has_markers = True
 
     def __init__(self, url: str = "", *, statement_timeout_s: float = 30.0, **options: Any) -> None:
         self._database = Postgres(
@@ -132,23 +135,44 @@ class PostgresOnlineStore(OnlineStoreDefaults):
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
         """See `OnlineStore.read`. One statement, so all lookups read one snapshot."""
-        rows: list[list[Row | None]] = [[None] * len(keys) for _, keys in lookups]
-        none: list[Any] = []
-        for row in self._look(lambda db: self._read(db, lookups), absent=none):
-            place, at, value, version, token = row
-            rows[place][at - 1] = (value, version if token is None else token)
-        return rows
+        return self._rows_and_marked(lookups, {})[0]
 
-    def _read(self, db: psycopg.Connection[Any], lookups: Sequence[Lookup]) -> list[Any]:
-        shape, arrays = [], []
-        for place, (table, keys) in enumerate(lookups):
-            id = self._ids.get(table) or self._learn(db, table)
+    def read_marked(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
+        """See `OnlineStore.read_marked`: one statement, too."""
+        rows, marked = self._rows_and_marked(lookups, {table: place for place, (table, _) in enumerate(lookups)})
+        return [found if table in marked else None for (table, _), found in zip(lookups, rows, strict=True)]
+
+    def _rows_and_marked(
+        self, lookups: Sequence[Lookup], markers: Mapping[OnlineTable, int]
+    ) -> tuple[list[list[Row | None]], set[OnlineTable]]:
+        """The rows, and which tables have their marker; it is looked for in `markers`, each with a lookup's place."""
+        rows: list[list[Row | None]] = [[None] * len(keys) for _, keys in lookups]
+        marked = set()
+        none: list[Any] = []
+        for place, at, value, version, token in self._look(lambda db: self._read(db, lookups, markers), absent=none):
+            if at:
+                rows[place][at - 1] = (value, version if token is None else token)
+            else:
+                marked.add(lookups[place].table)
+        return rows, marked
+
+    def _read(
+        self, db: psycopg.Connection[Any], lookups: Sequence[Lookup], markers: Mapping[OnlineTable, int]
+    ) -> list[Any]:
+        shape, parameters, marked = [], list[ByteaArray | str](), []
+        ids = [self._ids.get(table) or self._learn(db, table) for table, _ in lookups]
+        for place, ((table, keys), id) in enumerate(zip(lookups, ids, strict=True)):
             if id is not None and len(keys):
                 shape.append((place, id, table.kind))
-                arrays.append(ByteaArray.of(keys))
-        if not shape:
+                parameters.append(ByteaArray.of(keys))
+        for table, place in markers.items():
+            if (id := ids[place]) is not None:
+                marked.append((place, id))
+                parameters.append(str(table))
+        if not parameters:
             return []
-        return db.cursor(binary=True).execute(statements.select(self._schema, tuple(shape)), arrays).fetchall()
+        text = statements.select(self._schema, tuple(shape), tuple(marked))
+        return db.cursor(binary=True).execute(text, parameters).fetchall()
 
     def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """See `OnlineStore.scan`."""
@@ -194,7 +218,19 @@ class PostgresOnlineStore(OnlineStoreDefaults):
     def _delete(self, db: psycopg.Connection[Any], id: int, *, piece: ByteaArray) -> int:
         return db.execute(self._for(statements.DELETE, id), (piece,)).rowcount
 
-    # Progress
+    # Markers and progress
+
+    def mark(self, table: OnlineTable, *, within: str = "") -> None:
+        """See `OnlineStore.mark`."""
+        self.write_progress(table, {statements.MARKER: str(table)}, within=within)
+
+    def unmarked(self, tables: Sequence[OnlineTable]) -> list[OnlineTable]:
+        """See `OnlineStore.unmarked`."""
+        projects = sorted({table.project for table in tables})
+        none: list[Any] = []
+        rows = self._look(lambda db: db.execute(self._text(statements.MARKED), (projects,)).fetchall(), absent=none)
+        marked = {OnlineTable(*row) for row in rows}
+        return [table for table in tables if table not in marked]
 
     def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
         """See `OnlineStore.write_progress`."""

@@ -15,10 +15,10 @@ from typing import Any
 from hiredis import Reader, ReplyError
 
 from asof.errors import StorageError
-from asof.online.protocol import Lookup, OnlineTable, Reply, Row
+from asof.online.protocol import Lookup, MarkedRows, OnlineTable, Reply
 from asof.online.redis.connection import ConnectionLost, ErrorReply, info_of, introduction, pack_command
 from asof.online.redis.keys import RedisNames
-from asof.online.redis.rows import KEYS_PER_READ, VERSION_BYTES, rows_of
+from asof.online.redis.rows import KEYS_PER_READ, VERSION_BYTES, marked_rows_of
 from asof.online.redis.servers import RedisServers
 from asof.online.redis.settings import Address
 
@@ -40,32 +40,42 @@ class AsyncReader:
         self._connecting: asyncio.Task[_Wire] | None = None
         self._closed = False
 
-    async def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """See `OnlineStore.read`. Waits for a fail-over or a restart at most for `retry_s`.
+    async def read(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
+        """See `OnlineStore.read_marked`. Waits for a fail-over or a restart at most for `retry_s`.
 
         Raises:
             StorageError: the server cannot be read.
         """
         names = self._names.of(lookups)
-        return rows_of(lookups, await self._values(names)) if names else [[] for _ in lookups]
+        if not names:
+            return [[] for _ in lookups]
+        tables = list(dict.fromkeys([table for table, _ in lookups]))
+        values = await self._values(names + [self._names.marker(table, b"") for table in tables])
+        return marked_rows_of(lookups, values[: -len(tables)], tables, values[-len(tables) :])
 
     def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
         """See `NonBlockingReader.asker`."""
         before = [self._names.rows(table) for table in tables]
+        markers = [self._names.marker(table, b"") for table in tables]
 
         def ask(keys: Sequence[bytes], reply: Reply) -> bool:
             wire = self._wire
             if wire is None or wire.is_lost:
                 return False
-            wire.send(pack_command((b"MGET", *[start + key + b"}" for start, key in zip(before, keys)])), reply)
+            wire.send(
+                pack_command((b"MGET", *[start + key + b"}" for start, key in zip(before, keys)], *markers)), reply
+            )
             return True
 
         return ask
 
     @staticmethod
     def packed(values: Sequence[bytes | None]) -> list[bytes | None]:
-        """The packed rows in the values of a reply."""
-        return [None if value is None else value[VERSION_BYTES:] for value in values]
+        """The packed rows in the values of a reply; none if a table's marker is missing."""
+        n = len(values) // 2
+        if None in values[n:]:
+            return [None] * n
+        return [None if value is None else value[VERSION_BYTES:] for value in values[:n]]
 
     async def _values(self, names: list[bytes]) -> list[bytes | None]:
         """The values of these names, at least one."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from asof.online.protocol import OnlineTable
 from asof.online.redis.commands import RedisCommands
 from asof.online.redis.connection import Argument, ReplyError, pack_command
-from asof.online.redis.keys import slot_of
+from asof.online.redis.keys import anchor_near, slot_of
 from asof.online.redis.servers import refused
 from asof.online.redis.settings import Address
 from asof.online.redis.write import ROWS_PER_CALL, RowWrite, packed_call
@@ -20,13 +22,21 @@ class ClusterRows:
 
     def read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
         """The values of these names; `stale`: may be read from replicas."""
-        return self._servers.attempt(lambda: self._read(names, stale=stale))
+        return self._servers.attempt(lambda: self._read(names, (), stale=stale))[0]
+
+    def read_marked(
+        self, names: list[bytes], tables: Sequence[OnlineTable], *, stale: bool
+    ) -> tuple[list[bytes | None], list[bytes | None]]:
+        """The values of these names, and of each table its marker: None if a node that was read lacks it."""
+        return self._servers.attempt(lambda: self._read(names, tables, stale=stale))
 
     def write(self, write: RowWrite) -> None:
         """Write the rows, and record in `write` which were written."""
         self._servers.attempt(lambda: self._write(write))
 
-    def _read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
+    def _read(
+        self, names: list[bytes], tables: Sequence[OnlineTable], *, stale: bool
+    ) -> tuple[list[bytes | None], list[bytes | None]]:
         servers = self._servers
         find = servers.reader_of if stale else servers.master_of
         slots: dict[int, list[int]] = {}
@@ -36,12 +46,21 @@ class ClusterRows:
         for slot, places in slots.items():
             by_node.setdefault(find(slot), []).append(places)
         values: list[bytes | None] = [None] * len(names)
+        markers: list[bytes | None] = [b""] * len(tables)
+        anchors: dict[Address, bytes] = {}
+        elsewhere: list[Address] = []
         moving: list[int] = []
         with servers.several(by_node, readonly=stale) as connections:
             for address, groups in by_node.items():
-                connections[address].send(
-                    b"".join([pack_command((b"MGET", *[names[place] for place in group])) for group in groups])
-                )
+                commands = [pack_command((b"MGET", *[names[place] for place in group])) for group in groups]
+                if tables:
+                    # Near a row that was read here: the node that has the one has the other, mostly.
+                    anchor = anchor_near(slot_of(names[groups[0][0]]))
+                    if find(slot_of(anchor)) != address:
+                        anchor = servers.anchor_at(address) or anchor
+                    anchors[address] = anchor
+                    commands.append(pack_command((b"MGET", *self._markers(tables, anchor))))
+                connections[address].send(b"".join(commands))
             for address, groups in by_node.items():
                 for group in groups:
                     reply = connections[address].receive()
@@ -52,9 +71,22 @@ class ClusterRows:
                         moving += group
                     else:
                         refused(address, reply)
+                if tables:
+                    reply = connections[address].receive()
+                    if reply.__class__ is list:
+                        markers = [None if new is None else known for new, known in zip(reply, markers, strict=True)]
+                    else:
+                        elsewhere.append(address)
         for place in moving:
             values[place] = self._ask_for(names[place], ("GET", names[place]))
-        return values
+        for address in elsewhere:
+            for place, name in enumerate(self._markers(tables, anchors[address])):
+                if self._ask_for(name, ("GET", name)) is None:
+                    markers[place] = None
+        return values, markers
+
+    def _markers(self, tables: Sequence[OnlineTable], anchor: bytes) -> list[bytes]:
+        return [self._names.marker(table, anchor) for table in tables]
 
     def _write(self, write: RowWrite) -> None:
         """One call per slot, all nodes in parallel.

@@ -2,6 +2,7 @@
 
     asof:shop:user_traffic:3f2a9c1d-2:{key}      a row
     asof:shop:user_traffic:3f2a9c1d-2!facts      a table's progress, a hash
+    asof:shop:user_traffic:3f2a9c1d-2!marker     set when the table was built: missing if it was lost
     asof:shop!tables, asof:shop!dropping         the project's tables, and those being dropped, hashes
 
 Names are quoted, so that none is a prefix of another. A row's key is its hash tag, so that the rows of one entity in
@@ -33,6 +34,7 @@ class RedisNames:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix.encode()
         self._rows: dict[OnlineTable, bytes] = {}
+        self._markers: dict[OnlineTable, bytes] = {}
 
     def rows(self, table: OnlineTable) -> bytes:
         """The name of a row up to its key; `}` follows the key."""
@@ -56,6 +58,13 @@ class RedisNames:
     def facts(self, table: OnlineTable, anchor: bytes) -> bytes:
         """Name of the table's progress."""
         return self._table(table) + b"!facts" + anchor
+
+    def marker(self, table: OnlineTable, anchor: bytes) -> bytes:
+        """The table's marker."""
+        known = self._markers.get(table)
+        if known is None:
+            known = self._markers[table] = self._table(table) + b"!marker"
+        return known + anchor
 
     def tables(self, project: str, anchor: bytes) -> bytes:
         """Name of the project's tables."""
@@ -107,6 +116,11 @@ def slot_of(name: bytes) -> int:
         if end > start + 1:
             name = name[start + 1 : end]
     return crc_hqx(name, 0) & (SLOTS - 1)
+
+
+def anchor_near(slot: int) -> bytes:
+    """The anchor in the same part of the slots."""
+    return anchors()[slot * ANCHORS // SLOTS]
 
 
 @cache

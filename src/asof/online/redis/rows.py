@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asof.online.protocol import Lookup, Row
+from asof.online.protocol import Lookup, MarkedRows, OnlineTable, Row
 
 KEYS_PER_READ = 5000
 """Most keys per command, so that other clients are served in between."""
@@ -27,3 +27,17 @@ def rows_of(lookups: Sequence[Lookup], values: Sequence[bytes | None]) -> list[l
             found.append([None if value is None else (value[8:], number(value[:8], "big")) for value in part])
         start = end
     return found
+
+
+def marked_rows_of(
+    lookups: Sequence[Lookup],
+    values: Sequence[bytes | None],
+    tables: Sequence[OnlineTable],
+    markers: Sequence[bytes | None],
+) -> list[MarkedRows]:
+    """The rows of lookups, but None for those of a table whose marker is missing; see `rows_of`."""
+    rows: list[MarkedRows] = list(rows_of(lookups, values))
+    if None in markers:
+        gone = {table for table, marker in zip(tables, markers, strict=True) if marker is None}
+        rows = [None if table in gone else found for (table, _), found in zip(lookups, rows, strict=True)]
+    return rows

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from asof.errors import StorageError
-from asof.online.protocol import Lookup, Row
+from asof.online.protocol import Lookup, OnlineTable, Row
 from asof.online.redis.commands import RedisCommands
 from asof.online.redis.connection import ConnectionLost, ErrorReply, RedisConnection, ReplyError, pack_command
 from asof.online.redis.rows import KEYS_PER_READ, rows_of
@@ -34,6 +34,13 @@ class SingleRows:
             piece = names[start : start + KEYS_PER_READ]
             values += self._servers.attempt(partial(self._read_at_once, piece, stale=stale))
         return values
+
+    def read_marked(
+        self, names: list[bytes], tables: Sequence[OnlineTable], *, stale: bool
+    ) -> tuple[list[bytes | None], list[bytes | None]]:
+        """What is kept under these names, and then under the markers of these tables."""
+        values = self.read(names + [self._names.marker(table, b"") for table in tables], stale=stale)
+        return values[: len(names)], values[len(names) :]
 
     def write(self, write: RowWrite) -> None:
         """Write the rows, and record in `write` which were written."""

@@ -17,6 +17,7 @@ from asof.online.protocol import (
     Condition,
     Facts,
     Lookup,
+    MarkedRows,
     OnlineStoreDefaults,
     OnlineTable,
     Row,
@@ -29,7 +30,7 @@ from asof.online.redis.cluster import ClusterRows
 from asof.online.redis.commands import NoSuchTable, RedisCommands, call
 from asof.online.redis.connection import Argument, ConnectionLost, ErrorReply, ReplyError, pack_command
 from asof.online.redis.keys import RedisNames
-from asof.online.redis.rows import KEYS_PER_READ, rows_of
+from asof.online.redis.rows import KEYS_PER_READ, marked_rows_of, rows_of
 from asof.online.redis.scan import Scanner
 from asof.online.redis.scripts import EXPIRE, LATER_MS, WRITE_PROGRESS
 from asof.online.redis.servers import RedisServers
@@ -59,6 +60,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
     """
 
     takes_clock = True
+    has_markers = True
 
     def __init__(
         self,
@@ -136,6 +138,18 @@ class RedisOnlineStore(OnlineStoreDefaults):
         stale = self.settings.replica_reads and not any(table in self._merged for table, _ in lookups)
         return rows_of(lookups, self._rows.read(names, stale=stale))
 
+    def read_marked(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
+        """See `OnlineStore.read_marked`: a replica that lacks a marker may be behind, so its master is asked then."""
+        names = self._names.of(lookups)
+        if not names:
+            return [[] for _ in lookups]
+        tables = list(dict.fromkeys([table for table, _ in lookups]))
+        stale = self.settings.replica_reads and self._merged.isdisjoint(tables)
+        values, markers = self._rows.read_marked(names, tables, stale=stale)
+        if stale and None in markers:
+            values, markers = self._rows.read_marked(names, tables, stale=False)
+        return marked_rows_of(lookups, values, tables, markers)
+
     def ask(self, lookups: Sequence[Lookup]) -> RedisPendingRead:
         """See `OnlineStore.ask`: the reply arrives while the caller does other work."""
         self._merged.update(table for table, _ in lookups)
@@ -179,7 +193,15 @@ class RedisOnlineStore(OnlineStoreDefaults):
 
         return self._servers.attempt(work)
 
-    # Progress
+    # Markers and progress
+
+    def mark(self, table: OnlineTable, *, within: str = "") -> None:
+        """See `OnlineStore.mark`."""
+        self._tables.mark(table, within=within)
+
+    def unmarked(self, tables: Sequence[OnlineTable]) -> list[OnlineTable]:
+        """See `OnlineStore.unmarked`."""
+        return self._tables.unmarked(tables)
 
     def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
         """See `OnlineStore.write_progress`. Written to every master, after its rows."""
@@ -244,14 +266,22 @@ class RedisOnlineStore(OnlineStoreDefaults):
     def warnings(self) -> list[str]:
         """See `OnlineStore.warnings`."""
         found: dict[str, None] = {}
+        if evicts := self.evicts():
+            found[f"{evicts} removes rows when memory is full; set it to noeviction"] = None
+        for address in self._servers.attempt(self._servers.masters):
+            info = self._servers.attempt(partial(self._info, address))
+            if info.get("aof_enabled") == "0" and self._saves(address) == "":
+                found["the server keeps nothing on disk, so a restart loses every row; set appendonly yes"] = None
+        return list(found)
+
+    def evicts(self) -> str:
+        """See `OnlineStore.evicts`. A policy without a `maxmemory` removes nothing until there is one."""
         for address in self._servers.attempt(self._servers.masters):
             info = self._servers.attempt(partial(self._info, address))
             policy = info.get("maxmemory_policy", "noeviction")
             if policy != "noeviction" and info.get("maxmemory", "0") != "0":
-                found[f"maxmemory-policy {policy} removes rows when memory is full; set it to noeviction"] = None
-            if info.get("aof_enabled") == "0" and self._saves(address) == "":
-                found["the server saves nothing to disk, so a restart loses all rows; set appendonly yes"] = None
-        return list(found)
+                return f"maxmemory-policy {policy}"
+        return ""
 
     def close(self) -> None:
         """See `OnlineStore.close`."""

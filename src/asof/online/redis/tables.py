@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from functools import partial
 
 from asof.errors import StorageError
 from asof.online.protocol import OnlineTable
-from asof.online.redis.commands import RedisCommands, call
+from asof.online.redis.commands import NoSuchTable, RedisCommands, call
 from asof.online.redis.connection import Argument
-from asof.online.redis.scripts import DROP, DROPPED, PREPARE, REMOVE
+from asof.online.redis.scripts import DROP, DROPPED, MARK, PREPARE, REMOVE
 
 
 class RedisTables:
@@ -59,6 +60,27 @@ class RedisTables:
         for table in dropped:
             self._end_dropping(table, mark)
 
+    def mark(self, table: OnlineTable, *, within: str) -> None:
+        """See `OnlineStore.mark`: on every master."""
+
+        def command(anchor: bytes) -> tuple[Argument, ...]:
+            keys = [self._names.tables(table.project, anchor), self._names.marker(table, anchor)]
+            return call(MARK, keys, self._names.field(table), table.kind.encode())
+
+        try:
+            self._commands.on_anchors(command, MARK, within=within)
+        except NoSuchTable as error:
+            raise self._commands.gone(table) from error
+
+    def unmarked(self, tables: Sequence[OnlineTable]) -> list[OnlineTable]:
+        """See `OnlineStore.unmarked`."""
+        if not tables:
+            return []
+        markers = self._commands.on_anchors(
+            lambda anchor: ("MGET", *(self._names.marker(table, anchor) for table in tables))
+        )
+        return [table for table, *found in zip(tables, *markers, strict=True) if None in found]
+
     def _tables(self, project: str) -> list[set[OnlineTable]]:
         """The existing tables, per anchor."""
         found = self._commands.on_anchors(lambda anchor: ("HGETALL", self._names.tables(project, anchor)))
@@ -73,7 +95,8 @@ class RedisTables:
         def command(anchor: bytes) -> tuple[Argument, ...]:
             names = self._names
             keys = [names.tables(table.project, anchor), names.dropping(table.project, anchor)]
-            return call(DROP, [*keys, names.facts(table, anchor)], names.field(table), table.kind.encode(), mark)
+            keys += [names.facts(table, anchor), names.marker(table, anchor)]
+            return call(DROP, keys, names.field(table), table.kind.encode(), mark)
 
         return any(self._commands.on_anchors(command, DROP))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from asof.errors import StorageError
+from asof.online.protocol import OnlineTable
 
 FORMAT = 1
 """The layout of the file, in `PRAGMA user_version`."""
@@ -51,6 +52,30 @@ _LAYOUT = (
 T = TypeVar("T")
 
 
+class KnownTables:
+    """What is known of the tables in one file: another file in its place has other tables under the same numbers.
+
+    Attributes:
+        ids: numbers of tables that exist or have existed; never used again in a file, so a stale one is noticed.
+        marked: those of them that were seen with their marker, which only goes with its table.
+    """
+
+    def __init__(self) -> None:
+        self.ids: dict[OnlineTable, int] = {}
+        self.marked: set[OnlineTable] = set()
+
+    def forget(self) -> None:
+        """Ask the file again."""
+        self.ids.clear()
+        self.marked.clear()
+
+
+class SqliteConnection(sqlite3.Connection):
+    """A connection, and what is known of the file that it has open."""
+
+    known: KnownTables
+
+
 class SqliteConnectionPool:
     """A process's connections: each used by one thread at a time; opened as needed."""
 
@@ -58,9 +83,10 @@ class SqliteConnectionPool:
         self.pid = os.getpid()
         # Device and inode of the open file, to detect that it was replaced.
         self.file: tuple[int, int] | None = None
-        self.idle: deque[sqlite3.Connection] = deque()
+        self.idle: deque[SqliteConnection] = deque()
+        self.known = KnownTables()
         # All connections stay referenced: after a fork the child must never close its parent's.
-        self.all: list[sqlite3.Connection] = []
+        self.all: list[SqliteConnection] = []
         # Threads of one process queue here, because SQLite's own waiting is polling.
         self.writing = threading.Lock()
         self.closed = False
@@ -80,7 +106,7 @@ class SqliteFile:
         self._connections = SqliteConnectionPool()
         self._parents: list[SqliteConnectionPool] = []
 
-    def take(self) -> sqlite3.Connection:
+    def take(self) -> SqliteConnection:
         """A connection for this thread only, until it is given back."""
         connections = self._connections
         if connections.pid != os.getpid():
@@ -92,7 +118,7 @@ class SqliteFile:
         except IndexError:
             return self._connect(connections)
 
-    def give_back(self, db: sqlite3.Connection) -> None:
+    def give_back(self, db: SqliteConnection) -> None:
         """Return the connection to the pool."""
         connections = self._connections
         if connections.closed or not any(db is each for each in connections.all):
@@ -100,7 +126,7 @@ class SqliteFile:
         else:
             connections.idle.append(db)
 
-    def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def look(self, work: Callable[[SqliteConnection], T]) -> T:
         """Run `work` in a read transaction: it reads one snapshot of the file."""
         db = self.take()
         try:
@@ -114,7 +140,7 @@ class SqliteFile:
         finally:
             self.give_back(db)
 
-    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def change(self, work: Callable[[SqliteConnection], T]) -> T:
         """Run `work` in a transaction with the write lock from its start, so that what it reads cannot change."""
         db = self.take()
         try:
@@ -172,7 +198,7 @@ class SqliteFile:
             before.idle.pop().close()
         return self._connections
 
-    def _connect(self, connections: SqliteConnectionPool) -> sqlite3.Connection:
+    def _connect(self, connections: SqliteConnectionPool) -> SqliteConnection:
         if connections.closed:
             raise StorageError(f"the online store {self.path} was closed", hint="create a new one")
         try:
@@ -185,6 +211,7 @@ class SqliteFile:
         try:
             db = sqlite3.connect(
                 self.path,
+                factory=SqliteConnection,
                 timeout=self._busy_timeout_s,
                 isolation_level=None,
                 check_same_thread=False,
@@ -197,6 +224,7 @@ class SqliteFile:
                 raise
         except sqlite3.Error as error:
             raise self.failure(error) from error
+        db.known = connections.known
         connections.all.append(db)
         connections.file = self._identity()
         return db

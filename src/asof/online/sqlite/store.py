@@ -21,6 +21,7 @@ from asof.online.protocol import (
     Condition,
     Facts,
     Lookup,
+    MarkedRows,
     Newest,
     OnlineStoreDefaults,
     OnlineTable,
@@ -28,7 +29,7 @@ from asof.online.protocol import (
     ScannedRow,
     check_write,
 )
-from asof.online.sqlite.file import FORMAT, SqliteFile
+from asof.online.sqlite.file import FORMAT, SqliteConnection, SqliteFile
 from asof.online.sqlite.rows import (
     KEYS_PER_STATEMENT,
     ROWS,
@@ -46,6 +47,9 @@ from asof.timing import Micros
 
 T = TypeVar("T")
 
+MARKER = "!marker"
+"""The name of the marker among a table's progress."""
+
 
 class SqliteOnlineStore(OnlineStoreDefaults):
     """An `OnlineStore` in one SQLite file, which several projects, threads and processes may share.
@@ -59,12 +63,12 @@ class SqliteOnlineStore(OnlineStoreDefaults):
 
     is_local = True
     """A read takes microseconds and never waits."""
+    has_markers = True
+    """A file that is deleted or replaced has lost its tables and their markers, which are kept with the progress."""
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = 30.0) -> None:
         self._file = SqliteFile(path, busy_timeout_s=busy_timeout_s)
         self.path = self._file.path
-        # Cached numbers of tables. Numbers are never reused, so a stale one is detected.
-        self._ids: dict[OnlineTable, int] = {}
 
     # Tables
 
@@ -104,7 +108,6 @@ class SqliteOnlineStore(OnlineStoreDefaults):
                 db.execute(f"DROP TABLE rows_{id}")
 
         self._file.change(work)
-        self._ids.pop(table, None)
 
     def drop_project(self, project: str) -> None:
         """See `OnlineStore.drop_project`."""
@@ -146,16 +149,25 @@ class SqliteOnlineStore(OnlineStoreDefaults):
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
         """See `OnlineStore.read`. All lookups read one snapshot of the file."""
+        return self._read_again(lookups, self._read)
+
+    def read_marked(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
+        """See `OnlineStore.read_marked`. A marker that was seen is not looked for again in the same file."""
+        return self._read_again(lookups, self._read_marked)
+
+    def _read_again(
+        self, lookups: Sequence[Lookup], read: Callable[[SqliteConnection, Sequence[Lookup]], list[T]]
+    ) -> list[T]:
         db = self._file.take()
         try:
             for _ in range(3):
                 try:
-                    return self._read(db, lookups)
+                    return read(db, lookups)
                 except sqlite3.OperationalError as error:
                     if not str(error).startswith("no such table: rows_"):
                         raise
                     # Another process has dropped (and perhaps recreated) the table since its number was cached.
-                    self._ids.clear()
+                    db.known.forget()
             raise StorageError(
                 f"online tables in {self.path} are being dropped and recreated continuously", hint="run it again"
             )
@@ -196,7 +208,15 @@ class SqliteOnlineStore(OnlineStoreDefaults):
                 after = expired[-1] if len(expired) == ROWS_PER_TRANSACTION else None
         return deleted
 
-    # Progress
+    # Markers and progress
+
+    def mark(self, table: OnlineTable, *, within: str = "") -> None:
+        """See `OnlineStore.mark`."""
+        self.write_progress(table, {MARKER: str(table)})
+
+    def unmarked(self, tables: Sequence[OnlineTable]) -> list[OnlineTable]:
+        """See `OnlineStore.unmarked`."""
+        return self._file.look(lambda db: [table for table in tables if not _is_marked(db, table)])
 
     def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
         """See `OnlineStore.write_progress`."""
@@ -210,8 +230,8 @@ class SqliteOnlineStore(OnlineStoreDefaults):
 
     def progress(self, table: OnlineTable) -> dict[str, str | int]:
         """See `OnlineStore.progress`."""
-        query = "SELECT name, value FROM progress WHERE table_id = ? ORDER BY name"
-        return dict(self._look_at_table(table, lambda db, id: db.execute(query, (id,)).fetchall(), absent=[]))
+        query = "SELECT name, value FROM progress WHERE table_id = ? AND name <> ? ORDER BY name"
+        return dict(self._look_at_table(table, lambda db, id: db.execute(query, (id, MARKER)).fetchall(), absent=[]))
 
     # The file
 
@@ -241,11 +261,23 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         """See `OnlineStore.close`."""
         self._file.close()
 
-    def _read(self, db: sqlite3.Connection, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
+    def _read_marked(self, db: SqliteConnection, lookups: Sequence[Lookup]) -> list[MarkedRows]:
+        rows: list[MarkedRows] = list(self._read(db, lookups))
+        marked = db.known.marked
+        for place, (table, _) in enumerate(lookups):
+            if table not in marked:
+                if _is_marked(db, table):
+                    marked.add(table)
+                else:
+                    rows[place] = None
+        return rows
+
+    def _read(self, db: SqliteConnection, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
         """All rows from one snapshot: in one statement if all keys fit, else in one read transaction."""
         ids = []
+        known = db.known.ids
         for lookup in lookups:
-            id = self._ids.get(lookup[0])
+            id = known.get(lookup[0])
             ids.append(id if id is not None else self._learn(db, lookup[0]))
         shape = []
         parameters: list[bytes | None] = []
@@ -293,10 +325,11 @@ class SqliteOnlineStore(OnlineStoreDefaults):
             table, lambda db, id: db.executemany(statement.format(id=id), parameters).rowcount, absent=0
         )
 
-    def _learn(self, db: sqlite3.Connection, table: OnlineTable) -> int | None:
+    @staticmethod
+    def _learn(db: SqliteConnection, table: OnlineTable) -> int | None:
         id = _find(db, table)
         if id is not None:
-            self._ids[table] = id
+            db.known.ids[table] = id
         return id
 
     def _change_table(
@@ -324,6 +357,12 @@ class SqliteOnlineStore(OnlineStoreDefaults):
             return absent if id is None else work(db, id)
 
         return self._file.look(with_id)
+
+
+def _is_marked(db: sqlite3.Connection, table: OnlineTable) -> bool:
+    id = _find(db, table)
+    query = "SELECT 1 FROM progress WHERE table_id = ? AND name = ?"
+    return id is not None and db.execute(query, (id, MARKER)).fetchone() is not None
 
 
 def _find(db: sqlite3.Connection, table: OnlineTable) -> int | None:

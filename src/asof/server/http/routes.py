@@ -269,7 +269,7 @@ async def health(service: Service, request: HttpRequest) -> HttpResponse:
 
 
 async def ready(service: Service, request: HttpRequest) -> HttpResponse:
-    """Ready: definitions are loaded, and the process is not shutting down."""
+    """Ready: definitions are loaded, the online store has their rows, and the process is not shutting down."""
     state = service.state()
     return HttpResponse(orjson.dumps(state), status=200 if state["status"] == "ready" else 503)
 
@@ -292,7 +292,8 @@ async def metrics(service: Service, request: HttpRequest) -> HttpResponse:
         from asof.server.telemetry.metrics import exposed, server_metrics
 
         counts = service.shared_counts.all()
-        return exposed(server_metrics(counts, service.reading.snapshot, now=time_ns() // 1000))
+        lost = [view.name for view in service.reading.lost]
+        return exposed(server_metrics(counts, service.reading.snapshot, now=time_ns() // 1000, lost=lost))
 
     body = await service.in_writer(work)
     return HttpResponse(body, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])

@@ -14,6 +14,7 @@ from typing import Any
 
 from asof.definitions import FeatureView
 from asof.errors import AsofError
+from asof.flows.generations.markers import rows_lost
 from asof.flows.stores import view_named
 from asof.opening.clock import system_clock
 from asof.server.http.route import ActiveRequest, HttpRequest, Route
@@ -105,6 +106,7 @@ class Service:
         """Load the registry, and start to poll it for changes."""
         await self.reading.load()
         self.run_aside(self._watch_registry())
+        self.run_aside(self._watch_rows())
         self.run_aside(self._read_functions())
         self.run_aside(self._sweep())
         self.run_aside(self._write_down())
@@ -218,6 +220,10 @@ class Service:
         if not self.reading.applied.is_known:
             return {"status": "starting"}
         words: dict[str, Any] = {"status": "ready", "version": self.reading.snapshot.version}
+        if lost := self.reading.lost:
+            error = rows_lost(lost)
+            words |= {"status": "rows lost", "views": [view.name for view in lost]}
+            words |= {"message": error.message, "hint": error.hint}
         if self._registry_error is not None:
             words["registry"] = self._registry_error.message
         repository = open_store_of(self.store).repository
@@ -274,6 +280,21 @@ class Service:
                 self._registry_error = error
             except Exception:
                 log.exception("polling the registry failed")
+
+    async def _watch_rows(self) -> None:
+        """Check for rows that the online store has lost, also without reads."""
+        while True:
+            before = self.reading.lost
+            try:
+                await self.reading.look_at_rows()
+            except AsofError as error:
+                log.debug("the online store cannot be looked at: %s", error.message)
+            except Exception:
+                log.exception("looking for lost rows failed")
+            if (lost := self.reading.lost) and not before:
+                found = rows_lost(lost)
+                log.error("%s; %s", found.message, found.hint)
+            await asyncio.sleep(self.settings.registry_refresh_s)
 
     async def _write_down(self) -> None:
         """Write the counts for the other workers, and the access log."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
 from asof.applied import AppliedDefinitions, DecidedRequest, FeatureRequest
 from asof.defaults import HISTORY_READS
-from asof.definitions import Snapshot
-from asof.errors import AsofError
-from asof.flows.online.read import OnlineReader
-from asof.online.protocol import NonBlockingReader
+from asof.definitions import FeatureView, Snapshot
+from asof.errors import AsofError, OnlineRowsLost
+from asof.flows.generations.markers import lost_views
+from asof.flows.online.read import OnlineReader, are_whole
+from asof.online.protocol import MarkedRows, NonBlockingReader
 from asof.online_response import OnlineResponse
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.responses import Encoder
@@ -62,6 +64,7 @@ class OnlineReads:
     Attributes:
         applied: the snapshot in use, and the requests planned for it.
         without_blocking: the store's non-blocking reader, if it has one.
+        lost: the views whose rows the online store has lost.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class OnlineReads:
         self._checking: asyncio.Task[bool] | None = None
         self._next_check: asyncio.Task[bool] | None = None
         self._is_registry_away = False
+        self.lost: Sequence[FeatureView] = ()
 
     # ---- what is applied ----
 
@@ -100,6 +104,14 @@ class OnlineReads:
         """Load the registry, and open the store's non-blocking reader if it has one."""
         self.without_blocking = open_store_of(self.store).stores.online.async_reader()
         await self._in_thread(self.applied.refresh)
+
+    async def look_at_rows(self) -> None:
+        """Find out which views' rows the online store has lost; until the next look they are named in `lost`.
+
+        Raises:
+            StorageError, RegistryError: a store cannot be read, so nothing was found out.
+        """
+        self.lost = await self._in_thread(lost_views, open_store_of(self.store).stores, self.snapshot)
 
     async def close(self) -> None:
         """Close what `load` opened."""
@@ -147,29 +159,48 @@ class OnlineReads:
         Raises:
             EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
             StorageError: the online store cannot be read.
+            OnlineRowsLost: it has lost rows that readers should find.
             FunctionTimeout, DerivationError: an on-demand function took too long, or failed.
         """
         if self.tracing is None:
-            response, complete = await self._read(prepared, entities)
-        else:
-            with self.tracing.span("read"):
+            return await self._read_newest(prepared, entities)
+        with self.tracing.span("read"):
+            return await self._read_newest(prepared, entities)
+
+    async def _read_newest(self, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
+        """From another generation where readers have switched to one; see `OpenStore.online`."""
+        while True:
+            try:
                 response, complete = await self._read(prepared, entities)
-        while not complete and (newer := await self._newer(prepared)) is not None:
-            response, complete = await self._read(prepared := newer, entities)
-        return response
+            except OnlineRowsLost:
+                newer = await self._newer(prepared)
+                if newer is None:
+                    if not self.lost:
+                        # So that `/ready` says it at once; where that fails, the next look says it.
+                        with suppress(AsofError):
+                            await self.look_at_rows()
+                    raise
+            else:
+                newer = None if complete else await self._newer(prepared)
+                if newer is None:
+                    return response
+            prepared = newer
 
     async def _read(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
         reader = prepared.reader
         try:
             few = _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP
-            if few and self.is_local:
-                response, complete = _read_and_answer(reader, entities, self._counts)
-            elif few and self.without_blocking is not None:
+            if few and (self.is_local or self.without_blocking is not None):
                 question = reader.ask(entities)
                 began = perf_counter()
-                rows = await self.without_blocking.read(question.lookups) if question.lookups else []
+                rows: list[MarkedRows] = []
+                if question.lookups and self.is_local:
+                    rows = reader.stores.online.read_marked(question.lookups)
+                elif question.lookups and self.without_blocking is not None:
+                    rows = await self.without_blocking.read(question.lookups)
                 self._counts.store.add(perf_counter() - began)
-                response, complete = reader.answer(question, rows, derived=False)
+                whole = rows if are_whole(rows) else await self._in_thread(reader.whole, question)
+                response, complete = reader.answer(question, whole, derived=False)
             else:
                 response, complete = await self._in_thread(_read_and_answer, reader, entities, self._counts)
         except HistoryNeeded:
@@ -221,9 +252,9 @@ class OnlineReads:
 def _read_and_answer(reader: OnlineReader, entities: Any, counts: RequestCounts) -> tuple[OnlineResponse, bool]:
     question = reader.ask(entities)
     began = perf_counter()
-    rows = reader.stores.online.read(question.lookups) if question.lookups else []
+    rows = reader.stores.online.read_marked(question.lookups) if question.lookups else []
     counts.store.add(perf_counter() - began)
-    return reader.answer(question, rows, derived=False)
+    return reader.answer(question, rows if are_whole(rows) else reader.whole(question), derived=False)
 
 
 def _rows_of(entities: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -30,7 +30,9 @@ def exposed(metrics: Iterable[Metric]) -> bytes:
     return generate_latest(registry)
 
 
-def server_metrics(counts: RequestCounts, snapshot: Snapshot | None, *, now: int) -> Iterator[Metric]:
+def server_metrics(
+    counts: RequestCounts, snapshot: Snapshot | None, *, now: int, lost: Collection[str] = ()
+) -> Iterator[Metric]:
     """Request counts of a server, and the freshness of what it serves."""
     requests = CounterMetricFamily(
         "asof_requests", "Requests with a response.", labels=["route", "service", "status"]
@@ -73,10 +75,10 @@ def server_metrics(counts: RequestCounts, snapshot: Snapshot | None, *, now: int
         others.add_metric([name], n)
     yield others
     if snapshot is not None:
-        yield from _facts(snapshot, now)
+        yield from _facts(snapshot, now, lost)
 
 
-def _facts(snapshot: Snapshot, now: int) -> Iterator[Metric]:
+def _facts(snapshot: Snapshot, now: int, lost: Collection[str]) -> Iterator[Metric]:
     yield GaugeMetricFamily("asof_registry_version", "Version of the registry that is served.", snapshot.version)
     until = GaugeMetricFamily(
         "asof_view_materialized_until_timestamp_seconds", "Event time up to which a view is materialized.",
@@ -90,6 +92,13 @@ def _facts(snapshot: Snapshot, now: int) -> Iterator[Metric]:
             age.add_metric([view], (now - known.started) / SECOND)
     yield until
     yield age
+    gone = GaugeMetricFamily(
+        "asof_view_rows_lost", "1 where the online store has lost a view's rows, so that reads of it fail.",
+        labels=["view"],
+    )  # fmt: skip
+    for name in [name for name, each in snapshot.project.views.items() if each.online]:
+        gone.add_metric([name], float(name in lost))
+    yield gone
 
 
 def stream_metrics(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:

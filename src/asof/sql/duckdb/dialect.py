@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from asof.dtypes import DType
+from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, DType
 from asof.expressions.dialects import DUCKDB as FORMS
 from asof.sql.dialect import Dialect
 from asof.sql.quoting import text
@@ -22,6 +22,13 @@ _DIGITS_OF_ONE_SUM = 28
 
 _HALF = "10000000000000000000"
 """Half of 38 digits, as SQL; a HUGEINT."""
+
+EXACT_UP_TO = {"DOUBLE": GREATEST_EXACT, "FLOAT": GREATEST_EXACT_32}
+"""Type of floats → the greatest number up to which each integer has a float of its own."""
+
+_INTEGERS = {
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+}  # fmt: skip
 
 TYPES = {
     "Bool": "BOOLEAN", "Int32": "INTEGER", "Int64": "BIGINT", "Float32": "FLOAT", "Float64": "DOUBLE",
@@ -100,6 +107,11 @@ def instant(us: Micros) -> str:
     return str(us)
 
 
+def keeps_key(sql_type: str, dtype: DType) -> bool:
+    """Whether a key of this type compares with values of the declared type as that type does."""
+    return sql_type in _INTEGERS if dtype.is_integer else sql_type == type_name(dtype)
+
+
 def ordering(column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
     """A column to be sorted by: as it is."""
     return column
@@ -152,18 +164,55 @@ def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
     wanted = type_name(dtype)
     if sql_type == wanted or (sql_type == "TIMESTAMP WITH TIME ZONE" and wanted == "TIMESTAMPTZ"):
         return value
+    if dtype.name in ("Array", "Embedding") and sql_type.endswith("]"):
+        return _cast_list(value, sql_type, dtype, what)
     if dtype.name == "Timestamp" and sql_type.startswith("TIMESTAMP"):
         return f"make_timestamptz({time_of(value, sql_type)})"
-    if dtype.is_integer and sql_type in ("DOUBLE", "FLOAT"):
-        # pandas' integers with gaps arrive as floats: whole ones are integers, NaN is null, all else is an error.
-        problem = text(f"asof: {what} holds a fraction, and is declared {dtype}")
+    if dtype.is_text and sql_type.startswith(("STRUCT", "MAP")):
+        return f"CAST(to_json({value}) AS {wanted})"
+    if dtype.is_integer and sql_type in EXACT_UP_TO:
+        # pandas' integers with gaps arrive as floats: whole ones are integers, NaN is null, all else is an error. So is
+        # a float so great that several integers have it.
+        fits = f"{value} = trunc({value}) AND abs({value}) <= {EXACT_UP_TO[sql_type]}"
+        made = f"TRY_CAST({value} AS {wanted})"
+        wrong = _misfit(value, dtype, what)
         return (
-            f"CASE WHEN isnan({value}) OR {value} IS NULL THEN NULL WHEN {value} = trunc({value}) "
-            f"THEN CAST({value} AS {wanted}) ELSE CAST(error({problem}) AS {wanted}) END"
+            f"CASE WHEN {value} IS NULL OR isnan({value}) THEN NULL WHEN {fits} THEN coalesce({made}, {wrong}) "
+            f"ELSE {wrong} END"
         )
+    if dtype.is_float and sql_type in _INTEGERS:
+        made = f"CAST({value} AS {wanted})"
+        # Compared as a wide integer: as floats any two that are near are equal.
+        return _unless(f"CAST({made} AS HUGEINT) <> {value}", made, value, dtype, what)
+    if dtype.is_float and sql_type.startswith("DECIMAL"):
+        made = f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)"
+        return made if dtype.name == "Float64" else f"CAST({made} AS FLOAT)"
+    made = f"TRY_CAST({value} AS {wanted})"
     if dtype.name == "Decimal" and sql_type in ("DOUBLE", "FLOAT"):
-        return f"CAST(CAST({value} AS VARCHAR) AS {wanted})"
-    return f"CAST({value} AS {wanted})"
+        made = f"TRY_CAST(CAST({value} AS VARCHAR) AS {wanted})"
+        return _unless(f"{made} IS NULL OR CAST({made} AS {sql_type}) <> {value}", made, value, dtype, what)
+    return _unless(f"{made} IS NULL", made, value, dtype, what)
+
+
+def _cast_list(value: str, sql_type: str, dtype: DType, what: str) -> str:
+    """A list, each of its elements cast."""
+    before, _, size = sql_type[:-1].rpartition("[")
+    whole = f"CAST({value} AS {before}[])" if size else value
+    element = f"asof_e{before.count('[')}"
+    inner = cast(element, before, dtype.inner or DType("Float32"), what)
+    return whole if inner == element else f"list_transform({whole}, lambda {element}: {inner})"
+
+
+def _unless(wrong: str, made: str, value: str, dtype: DType, what: str) -> str:
+    """What is made of a value, unless that is wrong; null of null."""
+    return f"CASE WHEN {value} IS NULL THEN NULL WHEN {wrong} THEN {_misfit(value, dtype, what)} ELSE {made} END"
+
+
+def _misfit(value: str, dtype: DType, what: str) -> str:
+    """The SQL of the error for a value that does not fit."""
+    shown = f"left(CAST({value} AS VARCHAR), 80)"
+    before, after = text(f"asof: {what} holds "), text(f", which is no {dtype}, as it is declared")
+    return f"CAST(error({before} || {shown} || {after}) AS {type_name(dtype)})"
 
 
 def aggregate(
@@ -235,7 +284,6 @@ class DuckDBDialect:
     name = "duckdb"
     forms = FORMS
     numbers_rows = True
-    casts_keys = False
 
     type_name = staticmethod(type_name)
     literal = staticmethod(literal)
@@ -244,6 +292,7 @@ class DuckDBDialect:
     is_time = staticmethod(is_time)
     from_micros = staticmethod(from_micros)
     cast = staticmethod(cast)
+    keeps_key = staticmethod(keeps_key)
     ordering = staticmethod(ordering)
     is_value = staticmethod(is_value)
     is_among = staticmethod(is_among)

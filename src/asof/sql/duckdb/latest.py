@@ -60,7 +60,7 @@ def find_rows(rows: SourceRows, read: ViewRead, spine: SpineTable, *, as_known: 
         # A spine row has no source row, and its first tie is greater than any: it comes last in its moment.
         blank = "".join([f"{LAST_OF_ALL} AS {rows.ties[0]}, ", *(f"NULL AS {tie}, " for tie in rows.ties[1:])])
         order, frame, chosen = rows.order("ts"), "ROWS", rows.select()
-    mine = _columns(rows)
+    mine, theirs = _columns(rows), _spine_keys(rows, read, spine)
     latest = "last_value(source_row IGNORE NULLS) OVER w AS source_row"
     if view.ttl:
         latest += ", last_value(CASE WHEN n IS NULL THEN ts END IGNORE NULLS) OVER w AS found_ts"
@@ -73,7 +73,7 @@ FROM (
 {chosen}
     )
     UNION ALL
-    SELECT {_spine_keys(read)}{spine.moment(DUCKDB)}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
+    SELECT {theirs}{spine.moment(DUCKDB)}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
     FROM {spine.relation}
   )
   WINDOW w AS ({rows.partition()}ORDER BY {order} {frame} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
@@ -104,7 +104,7 @@ def _find_known_rows(rows: SourceRows, read: ViewRead, spine: SpineTable) -> str
     the last row that a spine row may see.
     """
     view = read.view
-    mine = _columns(rows)
+    mine, theirs = _columns(rows), _spine_keys(rows, read, spine)
     guard = f"found_ts >= t - {view.delay + view.ttl}" if view.ttl else "t IS NOT NULL"
     return f"""\
 SELECT n, CASE WHEN {guard} THEN source_row END AS source_row
@@ -117,7 +117,7 @@ FROM (
 {rows.select(known=True)}
     )
     UNION ALL
-    SELECT {_spine_keys(read)}{spine.moment(DUCKDB)} AS t, NULL AS ts, NULL AS source_row, rowid AS n, NULL AS place
+    SELECT {theirs}{spine.moment(DUCKDB)} AS t, NULL AS ts, NULL AS source_row, rowid AS n, NULL AS place
     FROM {spine.relation}
   )
   WINDOW w AS ({rows.partition()}ORDER BY t, n NULLS FIRST ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
@@ -129,8 +129,8 @@ def _columns(rows: SourceRows) -> str:
     return rows.key_names() + ", " if rows.keys else ""
 
 
-def _spine_keys(read: ViewRead) -> str:
-    return "".join(f"{quote(key)} AS k{index}, " for index, key in enumerate(read.keys))
+def _spine_keys(rows: SourceRows, read: ViewRead, spine: SpineTable) -> str:
+    return "".join(f"{rows.spine_key(spine, index, key)} AS k{index}, " for index, key in enumerate(read.keys))
 
 
 def _minus(delay: int) -> str:

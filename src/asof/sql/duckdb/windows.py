@@ -102,7 +102,9 @@ def declared(each: WindowAggregate, value: str) -> str:
 
 def spine_rows(windows: WindowGroup, spine: SpineTable) -> str:
     """SELECT of the spine's keys, times (`t` its own, `ts` the last moment that counts) and numbers."""
-    keys = "".join(f"{quote(key)} AS k{index}, " for index, key in enumerate(windows.read.keys))
+    keys = "".join(
+        f"{windows.rows.spine_key(spine, index, key)} AS k{index}, " for index, key in enumerate(windows.read.keys)
+    )
     shift = windows.read.view.delay + windows.exclusive
     minus = f" - {shift}" if shift else ""
     time = spine.moment(DUCKDB)

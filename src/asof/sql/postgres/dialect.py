@@ -213,6 +213,11 @@ def compares_as_it_is(sql_type: str, dtype: DType) -> bool:
     return kind == base_type(type_name(dtype)) and dtype.name not in ("Decimal", "Array", "Embedding", "Json")
 
 
+def keeps_key(sql_type: str, dtype: DType) -> bool:
+    """Never, since not all types compare: a cast to the type that it has is none."""
+    return False
+
+
 def collated(value: str, dtype: DType | None) -> str:
     """A value to be sorted or compared: text by code point, whatever the database's collation."""
     return f'({value} COLLATE "C")' if dtype is not None and dtype.is_text else value
@@ -339,7 +344,6 @@ class PostgresDialect:
     name = "postgres"
     forms = FORMS
     numbers_rows = False
-    casts_keys = True
 
     type_name = staticmethod(type_name)
     literal = staticmethod(literal)
@@ -348,6 +352,7 @@ class PostgresDialect:
     is_time = staticmethod(is_time)
     from_micros = staticmethod(from_micros)
     cast = staticmethod(cast)
+    keeps_key = staticmethod(keeps_key)
     ordering = staticmethod(ordering)
     is_value = staticmethod(is_value)
     is_among = staticmethod(is_among)

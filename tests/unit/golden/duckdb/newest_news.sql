@@ -1,6 +1,6 @@
 SELECT k0, k1, ts, created AS created, arrived AS arrived, f0
 FROM (
-SELECT "user_id" AS k0, "shop" AS k1, epoch_us("happened") AS ts, coalesce(epoch_us("written"), epoch_us("happened")) AS created, asof_row AS arrived, coalesce(epoch_us("written"), epoch_us("happened")) AS known, asof_row AS source_row, CASE WHEN isnan("amount") OR "amount" IS NULL THEN NULL WHEN "amount" = trunc("amount") THEN CAST("amount" AS BIGINT) ELSE CAST(error('asof: column ''amount'' of source ''orders'' holds a fraction, and is declared Int64') AS BIGINT) END AS f0
+SELECT "user_id" AS k0, "shop" AS k1, epoch_us("happened") AS ts, coalesce(epoch_us("written"), epoch_us("happened")) AS created, asof_row AS arrived, coalesce(epoch_us("written"), epoch_us("happened")) AS known, asof_row AS source_row, CASE WHEN "amount" IS NULL OR isnan("amount") THEN NULL WHEN "amount" = trunc("amount") AND abs("amount") <= 9007199254740992 THEN coalesce(TRY_CAST("amount" AS BIGINT), CAST(error('asof: column ''amount'' of source ''orders'' holds ' || left(CAST("amount" AS VARCHAR), 80) || ', which is no Int64, as it is declared') AS BIGINT)) ELSE CAST(error('asof: column ''amount'' of source ''orders'' holds ' || left(CAST("amount" AS VARCHAR), 80) || ', which is no Int64, as it is declared') AS BIGINT) END AS f0
 FROM asof_source_0
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND "shop" IS NOT NULL AND "happened" <= make_timestamptz(2000)
 )

@@ -17,7 +17,7 @@ from asof.flows.offline.training_sets.hashes import TableHash, content_hash, fil
 from asof.flows.stores import Stores
 from asof.results import Records
 from asof.selection import Selection
-from asof.sources.protocol import Files
+from asof.sources.protocol import Batches, Files
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.timing import iso
@@ -114,8 +114,8 @@ def mark_of(stores: Stores, source: Source) -> SourceMark:
             offsets = {each["partition"]: each["last"] for each in found}
         version = stores.offline.version(stores.archive_of(source))
         return SourceMark(kind="archive", version=version, offsets=offsets)
-    found = rows_of(stores, source)
-    if isinstance(found, Files):
+    found = rows_of(stores, source, columns=[source.timestamp_field])
+    if isinstance(found, Files) or (isinstance(found, Batches) and found.paths):
         return SourceMark(kind="files", files=[file_mark(path) for path in found.paths])
     return SourceMark(kind="query")
 

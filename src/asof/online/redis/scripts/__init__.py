@@ -35,6 +35,7 @@ UNCHANGED_SMALL = Script("unchanged_small", checks_table=True)
 
 PREPARE = Script("prepare")
 WRITE_PROGRESS = Script("write_progress")
+MARK = Script("mark")
 DROP = Script("drop")
 DROPPED = Script("dropped")
 REMOVE = Script("remove")

@@ -1,0 +1,164 @@
+"""Reads `FileSource`s: what columns their files have, and their rows, natively where every file has the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from asof.connections.csv_files import CsvFiles
+from asof.definitions import FileSource, Source
+from asof.dtypes import DType, Int64, Timestamp, from_arrow
+from asof.sources.file.delta import delta_files
+from asof.sources.file.find import SourceFiles, find_files, refused
+from asof.sources.file.parquet import fitted_rows, union_of
+from asof.sources.protocol import Batches, Files, ScanRequest, SourceColumn, SourceReaderDefaults
+from asof.values.local_paths import NotLocal, local_path
+from asof.values.text_columns import Narrowest, fit_text
+
+
+class FileReader(SourceReaderDefaults):
+    """Reads `FileSource`s.
+
+    Args:
+        root: what relative paths are relative to: the feature repository.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def describe(self, source: Source) -> list[SourceColumn]:
+        """The columns of all files, and those that the names of their folders give."""
+        assert isinstance(source, FileSource)
+        if source.file_format == "delta":
+            schema = delta_files(source, self.root / self._path(source)).schema
+            return [SourceColumn(each.name, from_arrow(each.type), str(each.type)) for each in schema]
+        found = find_files(source, self.root, self._path(source))
+        declared = {field.name: field.dtype for field in source.schema}
+        if source.file_format == "csv":
+            texts = _csv(source, found).types(declared)
+            if (
+                source.timestamp_field in texts.keys() - declared.keys()
+                and not texts[source.timestamp_field].is_integer
+            ):
+                texts[source.timestamp_field] = Timestamp
+            columns = [SourceColumn(name, dtype, f"text, {dtype}", is_text=True) for name, dtype in texts.items()]
+        else:
+            columns = union_of(source, found.paths).described(declared)
+        partitions = _partition_columns(source, found, {column.name for column in columns})
+        of_folders = [
+            SourceColumn(each.name, from_arrow(each.type), "text of a folder's name", is_text=True)
+            for each in partitions.schema
+        ]
+        return [*columns, *of_folders]
+
+    def scan(self, source: Source, request: ScanRequest) -> Files | Batches:
+        """The source's files; the engine reads only the columns and the time range that it needs."""
+        assert isinstance(source, FileSource)
+        if source.file_format == "delta":
+            return self._scan_delta(source)
+        found = find_files(source, self.root, self._path(source))
+        if source.file_format == "csv":
+            files = _csv(source, found)
+            types = files.types(_with_times(source), request.columns or None)
+            return _batches(source, found, files.columns, types, files.rows)
+        union = union_of(source, found.paths)
+        if not union.differing:
+            partitions = _partition_columns(source, found, union.columns)
+            return Files(found.paths, union.schema, partitions if partitions.num_columns else None)
+        described = union.described({field.name: field.dtype for field in source.schema})
+        types = {
+            column.name: column.dtype
+            for column in described
+            if column.dtype is not None and (not request.columns or column.name in request.columns)
+        }
+        return _batches(source, found, union.columns, types, partial(fitted_rows, source))
+
+    def _scan_delta(self, source: FileSource) -> Files | Batches:
+        table = delta_files(source, self.root / self._path(source))
+        if table.paths:
+            partitions = table.partitions if table.partitions.num_columns else None
+            return Files(table.paths, table.schema, partitions)
+        return Batches(table.schema, lambda request: pa.RecordBatchReader.from_batches(table.schema, []))
+
+    def _path(self, source: FileSource) -> str:
+        """Where a source's files are, as a path or a pattern."""
+        try:
+            return os.path.expanduser(local_path(source.path))
+        except NotLocal as error:
+            raise refused(
+                source, f"path=: {error}",
+                hint="give a path on this machine, or file:///…; copy or mount what is in object storage",
+            ) from error  # fmt: skip
+
+
+def _csv(source: FileSource, found: SourceFiles) -> CsvFiles:
+    return CsvFiles(found.paths, f"source {source.name!r}")
+
+
+def _with_times(source: FileSource) -> dict[str, DType]:
+    """The types that the source's columns are declared with; its times are times, unless it says otherwise."""
+    time = Int64 if source.timestamp_unit else Timestamp
+    times = {name: time for name in (source.timestamp_field, source.created_timestamp_column) if name}
+    return {**times, **{field.name: field.dtype for field in source.schema}}
+
+
+def _partition_columns(source: FileSource, found: SourceFiles, own: Collection[str]) -> pa.Table:
+    """The columns that the names of folders give and the files do not have, a row per file."""
+    declared = _with_times(source)
+    columns = {}
+    for name, values in found.partitions.items():
+        if name in own:
+            continue
+        texts = pa.array(values, pa.string())
+        narrowest = Narrowest()
+        narrowest.look(texts)
+        dtype = declared.get(name, narrowest.dtype)
+        column, misfits = fit_text(texts, dtype)
+        if misfits:
+            at, reason = misfits[0]
+            raise refused(
+                source, f"column {name!r} of the folders' names does not fit {dtype}: {reason}; {found.paths[at]!r}",
+                hint="declare the type that all of them have, or String",
+            )  # fmt: skip
+        columns[name] = column
+    return pa.table(columns)
+
+
+def _batches(
+    source: FileSource,
+    found: SourceFiles,
+    own: Collection[str],
+    types: Mapping[str, DType],
+    read: Callable[[str, Mapping[str, DType]], Iterator[pa.RecordBatch]],
+) -> Batches:
+    """Rows that are fitted as they are read, in the order of the files.
+
+    Args:
+        own: the columns that files have.
+        read: the rows of one file, of columns in these types.
+    """
+    partitions = _partition_columns(source, found, own)
+    fields = [pa.field(name, dtype.arrow()) for name, dtype in types.items()]
+    schema = pa.schema([*fields, *partitions.schema])
+
+    def rows(names: list[str]) -> Iterator[pa.RecordBatch]:
+        wanted = {name: dtype for name, dtype in types.items() if name in names}
+        for at, path in enumerate(found.paths):
+            constants = [(name, partitions[name][at]) for name in partitions.column_names if name in names]
+            for batch in read(path, wanted):
+                for name, value in constants:
+                    batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
+                yield batch.select(names)
+
+    def opened(request: ScanRequest) -> pa.RecordBatchReader:
+        names = [name for name in schema.names if not request.columns or name in request.columns]
+        return pa.RecordBatchReader.from_batches(pa.schema([schema.field(name) for name in names]), rows(names))
+
+    return Batches(schema, opened, is_ordered=True, paths=found.paths)
+
+
+__all__ = ["FileReader"]

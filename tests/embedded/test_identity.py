@@ -1,0 +1,125 @@
+"""Keys and frames: no entity meets another's rows, and a frame is taken as it came or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from asof import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource
+from asof.errors import AsofError, EntityFrameError, RowsRefused, SourceError
+from asof.types import Int64, Timestamp
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+EDGE = 2**53
+US = pa.timestamp("us", "UTC")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStore]:
+    folder = tmp_path_factory.mktemp("identity")
+    (folder / "feature_store.yaml").write_text("project: identity\n", encoding="utf-8")
+    user, value = Entity("user"), [Field("user", Int64), Field("x", Int64)]
+    made: list[Any] = [user]
+    for name, keys in {
+        "whole": pa.array([EDGE, EDGE + 1, 7]), "floats": pa.array([float(EDGE), 7.0, 8.0]),
+        "beyond": pa.array([float(EDGE) + 2, 7.0, 8.0]),
+    }.items():  # fmt: skip
+        rows = pa.table({"user": keys, "x": [1, 2, 3], "happened": pa.array([NOON] * 3, US)})
+        pq.write_table(rows, folder / f"{name}.parquet")
+        source = FileSource(name=f"{name}_rows", path=str(folder / f"{name}.parquet"), timestamp_field="happened")
+        made += [source, FeatureView(name, entities=[user], source=source, schema=value)]
+    pushes = PushSource("pushes", schema=[*value, Field("happened", Timestamp)], timestamp_field="happened")
+    with FeatureStore(folder, clock=lambda: NOON + timedelta(hours=1)) as store:
+        store.apply([*made, pushes, FeatureView("pushed", entities=[user], source=pushes, schema=value)])
+        store.materialize(feature_views=["whole", "floats"])
+        yield store
+
+
+def frame(*users: Any, **more: Any) -> pd.DataFrame:
+    return pd.DataFrame({"user": list(users), "event_timestamp": [NOON] * len(users), **more})
+
+
+def history(store: FeatureStore, entity_df: Any, view: str = "whole") -> list[Any]:
+    return store.get_historical_features(entity_df, [f"{view}:x"]).to_arrow()["x"].to_pylist()
+
+
+def test_neighbours_beyond_2_53_are_two_entities_on_both_sides(store: FeatureStore) -> None:
+    users = [EDGE, EDGE + 1, 7]
+    assert history(store, frame(*users)) == [1, 2, 3]
+    assert history(store, frame(*users), "floats") == [1, None, 2], "EDGE + 1 is no float"
+    assert store.get_online_features(["whole:x", "floats:x"], {"user": users}, full_feature_names=True).to_dict() == {
+        "user": users, "whole__x": [1, 2, 3], "floats__x": [1, None, 2],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("ask", [
+    lambda store: history(store, frame(float(EDGE) + 2, 7.0)),
+    lambda store: history(store, {"user": [float(EDGE) + 2], "event_timestamp": [NOON]}),
+    lambda store: store.get_online_features(["whole:x"], [{"user": float(EDGE) + 2}]),
+    lambda store: store.get_online_features(["whole:x"], frame(float(EDGE) + 2)),
+    lambda store: history(store, "SELECT \"user\", happened AS event_timestamp FROM beyond_rows"),
+    lambda store: history(store, frame(7), "beyond"),
+    lambda store: store.materialize(feature_views=["beyond"]),
+    lambda store: store.push("pushes", [{"user": float(EDGE) + 2, "x": 1, "happened": NOON}]),
+    lambda store: store.push("pushes", pd.DataFrame({"user": [float(EDGE) + 2], "x": [1], "happened": [NOON]})),
+])  # fmt: skip
+def test_a_float_key_beyond_2_53_is_refused(store: FeatureStore, ask: Callable[[FeatureStore], Any]) -> None:
+    with pytest.raises((EntityFrameError, RowsRefused, SourceError), match="'user'") as refused:
+        ask(store)
+    assert "9007199254740994" in str(refused.value)
+
+
+def test_to_df_keeps_integers_beside_nulls_the_frames_own_columns_and_its_index(store: FeatureStore) -> None:
+    given = frame(7, 99, id=pd.array([EDGE + 1, None], dtype="Int64"), kind=pd.Categorical(["a", "b"]))
+    given[5] = [0.5, None]
+    given.index = pd.Index(["b", "b"], name="order")
+    read = store.get_historical_features(given, ["whole:x"])
+    before, given["id"] = given.copy(), 0
+
+    made = read.to_df()
+
+    pd.testing.assert_frame_equal(made[before.columns], before)
+    assert made["x"].tolist() == [3, pd.NA] and made["x"].dtype == "Int64"
+    online = store.get_online_features(["whole:x"], {"user": [EDGE + 1, 99]}).to_df()
+    assert online["x"].tolist() == [2, pd.NA] and online["user"].tolist() == [EDGE + 1, 99]
+
+
+def test_a_frame_may_have_a_column_called_as_features_are_called_inside(store: FeatureStore) -> None:
+    made = store.get_historical_features(frame(7, whole__x=[100]), ["whole:x"]).to_df()
+    assert (made["whole__x"].tolist(), made["x"].tolist()) == ([100], [3])
+
+
+def test_sparse_columns_are_taken(store: FeatureStore) -> None:
+    given = frame(7)
+    given["user"] = pd.arrays.SparseArray([7])
+    assert history(store, given) == [3]
+    assert store.get_historical_features(given, ["whole:x"]).to_df()["user"].dtype == given["user"].dtype
+
+
+REPEATED = pd.DataFrame([[7, 8, NOON]], columns=["user", "user", "event_timestamp"])
+ODD = {
+    "equal names": (REPEATED, "'user'"), "equal names in Arrow": (pa.Table.from_pandas(frame(7)).append_column(
+        "user", pa.array([7])), "'user'"),
+    "mixed objects": (frame(7, 7, mixed=pd.Series(["a", 1], dtype=object)), "'mixed'"),
+    "a great integer": (frame(7, great=pd.Series([2**70], dtype=object)), "'great'"),
+    "a great key": (frame(2**70), "'user'"), "complex numbers": (frame(7, number=[1j]), "'number'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "named"), ODD.values(), ids=ODD)
+def test_an_odd_frame_is_refused_by_the_name_of_its_column(store: FeatureStore, given: Any, named: str) -> None:
+    with pytest.raises(EntityFrameError, match=named):
+        history(store, given)
+
+
+@pytest.mark.parametrize("given", [REPEATED, pa.table([[1], [2]], names=["user", "user"])], ids=["pandas", "Arrow"])
+def test_equal_names_are_refused_in_requests_and_pushes(store: FeatureStore, given: Any) -> None:
+    for ask in (lambda: store.get_online_features(["whole:x"], given), lambda: store.push("pushes", given)):
+        with pytest.raises(AsofError, match="'user'"):
+            ask()
