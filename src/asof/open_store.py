@@ -65,6 +65,7 @@ class OpenStore:
     ) -> None:
         self.config = config
         self.project = config.project
+        self._given_clock = clock
         self.clock, self.clock_note = clock_of(config, clock)
         self._system_clock = system_clock_of(system_clock)
         self.repository = Repository(config.path)
@@ -74,6 +75,10 @@ class OpenStore:
         self._stores: Stores | None = None
         self._lock = Lock()
         self._history_reads = BoundedSemaphore(HISTORY_READS)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """It pickles to its configuration and clock; the copy opens its own stores on first use."""
+        return OpenStore, (self.config, self._given_clock)
 
     # ---- what is open, and what is applied ----
 

@@ -130,12 +130,17 @@ def test_a_file_edited_at_once_is_read_anew_and_no_bytecode_is_written(root: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1\ny = x / 0\n", "features.py:2: ZeroDivisionError: division by zero\n  next: fix the file"),
+        (
+            "x = 1\ny = x / 0\n",
+            "features.py:2: ZeroDivisionError: division by zero\n  next: fix the file"
+            ", or if it holds no definitions, add features.py to .asofignore",
+        ),
         ("def broken(:\n", "features.py:1: SyntaxError: invalid syntax\n  next: fix the file"),
         (
             "import sys\n\nsys.exit(3)\n",
             "features.py:3: the file ends the process (SystemExit: 3)\n"
-            "  next: keep what a script does under `if __name__ == '__main__':`",
+            "  next: keep what a script does under `if __name__ == '__main__':`"
+            ", or if it holds no definitions, add features.py to .asofignore",
         ),
         (
             "import shop_names\n",
@@ -146,7 +151,7 @@ def test_a_file_edited_at_once_is_read_anew_and_no_bytecode_is_written(root: Pat
             "import json\nx = json.loads('{')\n",
             "features.py:2: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 "
             "(char 1)\n"
-            "  next: fix the file",
+            "  next: fix the file, or if it holds no definitions, add features.py to .asofignore",
         ),
     ],
 )

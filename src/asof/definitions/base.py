@@ -46,6 +46,8 @@ class Definition:
     owner: str
     where: str
     notes: tuple[str, ...]
+    is_applied: bool = False
+    """Whether a registry returned it: then it is no definition of the module that holds it."""
 
     def _set(self, **values: Any) -> None:
         for key, value in values.items():

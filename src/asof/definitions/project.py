@@ -77,6 +77,13 @@ def project_of(objects: Iterable[Definition]) -> Project:
     def add(each: Definition) -> None:
         kind = _kind_of(each)
         known = kinds[kind].get(each.name)
+        if known is not None and known.is_applied != each.is_applied:
+            # A module may hold what a store returned, next to the definition that it was applied from.
+            if known.is_applied:
+                kinds[kind][each.name] = each
+                for needed in _named_by(each):
+                    add(needed)
+            return
         if known is not None:
             if known is not each and (known != each or known.where != each.where):
                 raise DuplicateDefinition(
@@ -216,7 +223,7 @@ def decode_project(content: Mapping[str, Any], where: Mapping[str, str]) -> Proj
     }
     objects = [*entities.values(), *sources.values(), *requests.values(), *views.values(), *services.values()]
     for each in objects:
-        each._set(where=where.get(f"{each.kind}/{each.name}", ""), notes=())
+        each._set(where=where.get(f"{each.kind}/{each.name}", ""), notes=(), is_applied=True)
     return project_of(objects)
 
 

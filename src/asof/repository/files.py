@@ -36,6 +36,8 @@ def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
     may import one another from the root, at their top. Their modules are removed afterwards, so that repositories with
     equal file names can be loaded in one process.
 
+    What a store returned (`get_feature_view`, `list_entities`, …) is no definition of the module that holds it.
+
     Args:
         ignore: more patterns, as in `.asofignore`: `scratch.py`, `old/`, `*/drafts/*.py`.
 
@@ -141,7 +143,7 @@ def _load(name: str, path: Path, root: Path) -> ModuleType:
     except SystemExit as error:
         raise RepositoryError(
             f"the file ends the process (SystemExit: {error.code})",
-            hint="keep what a script does under `if __name__ == '__main__':`",
+            hint=f"keep what a script does under `if __name__ == '__main__':`, or {_ignored(path, root)}",
             where=_place(error, path, root),
         ) from error
     except ImportError as error:
@@ -155,8 +157,15 @@ def _load(name: str, path: Path, root: Path) -> ModuleType:
     except Exception as error:
         problem = " ".join(str(error).split()) or "without a message"
         raise RepositoryError(
-            f"{type(error).__name__}: {problem}", hint="fix the file", where=_place(error, path, root)
+            f"{type(error).__name__}: {problem}",
+            hint=f"fix the file, or {_ignored(path, root)}",
+            where=_place(error, path, root),
         ) from error
+
+
+def _ignored(path: Path, root: Path) -> str:
+    """The next step where the file is a script that defines nothing."""
+    return f"if it holds no definitions, add {path.relative_to(root).as_posix()} to .asofignore"
 
 
 def _place(error: BaseException, path: Path, root: Path) -> str:
@@ -170,7 +179,7 @@ def _place(error: BaseException, path: Path, root: Path) -> str:
 
 def _definitions(module: ModuleType) -> Iterator[Definition]:
     for value in list(vars(module).values()):
-        if isinstance(value, Definition):
+        if isinstance(value, Definition) and not value.is_applied:
             yield value
         elif isinstance(value, list | tuple | set | frozenset):
             yield from _among(value)
@@ -189,7 +198,7 @@ def functions_of(found: Iterable[Definition]) -> Iterator[KnownFunction]:
 
 
 def _among(values: Iterable[Any]) -> Iterator[Definition]:
-    yield from (each for each in values if isinstance(each, Definition))
+    yield from (each for each in values if isinstance(each, Definition) and not each.is_applied)
 
 
 def _shorten(each: Definition, root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
-from asof.planning import Finding, users_of, with_declared_types
+from asof.planning import Delete, Finding, Plan, users_of, with_declared_types
 from asof.planning.fits import misfit
 from asof.sources.protocol import Batches, ScanRequest
 from asof.sql import archive as statements
@@ -55,6 +56,25 @@ def check_functions(project: Project, applied: Project) -> list[Finding]:
                 Finding("warning", title, each.where, "", difference, "check that its results are the same")
             )
     return findings
+
+
+def check_removed(plan: Plan, applied: Project) -> list[Finding]:
+    """Definitions that were applied as objects, which a plan of the repository's files removes."""
+    removed = {(each.kind, each.name) for each in plan.changes if isinstance(each, Delete)}
+    return [
+        Finding(
+            "warning", f"{each.kind} {each.name!r}", each.where, "",
+            "it was applied from Python (`store.apply([…])`), and no file of the repository defines it: this plan "
+            "removes it", "to keep it, write its definition into a file of the repository",
+        )
+        for each in applied
+        if (each.kind, each.name) in removed and not _is_of_a_file(each.where)
+    ]  # fmt: skip
+
+
+def _is_of_a_file(where: str) -> bool:
+    """Whether the definition was read from the repository's files: their `where` is relative to its folder."""
+    return bool(where) and not where.startswith("<") and not Path(where).is_absolute()
 
 
 def _codes(project: Project, applied: Project) -> Iterator[tuple[Definition, KnownFunction, KnownFunction | None]]:

@@ -12,6 +12,7 @@ from asof.flows.apply.checks import (
     check_null_keys,
     check_online_store,
     check_reach,
+    check_removed,
     check_reserved_columns,
     check_transforms,
     check_values,
@@ -49,6 +50,7 @@ def make_plan(stores: Stores, project: Project) -> Plan:
     applied = stores.registry.load(stores.project)
     plan = diff(applied, resolved).with_findings(findings)
     more = conflicts + check_reserved_columns(resolved) + check_functions(resolved, applied.project)
+    more += check_removed(plan, applied.project)
     more += check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):

@@ -181,7 +181,7 @@ class Ingest:
     def _came(
         self, topic: str, messages: Messages, index: npt.NDArray[np.int64], partition: npt.NDArray[np.int32]
     ) -> tuple[Ints | None, tuple[Ints, Ints] | None]:
-        """Stamps of pushes, and the original partitions and offsets of replayed dead letters, of the messages at these indexes."""
+        """Stamps of pushes, and original partitions and offsets of replayed dead letters, at these indexes."""
         if messages.headers is None:
             return None, None
         pushed_at = origin = None
