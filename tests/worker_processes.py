@@ -44,7 +44,7 @@ stores.close()
 
 def opened_at(folder: Path) -> Stores:
     """The stores that the folder's feature_store.yaml names, with a clock that stands at the tests' noon."""
-    return open_stores(load_config(folder, environ={}), clock=MicrosClock(), who="tests")
+    return open_stores(load_config(folder, environ={}), clock=MicrosClock(), system_clock=MicrosClock(), who="tests")
 
 
 def plain_stores(opened: Stores) -> Stores:

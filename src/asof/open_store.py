@@ -20,7 +20,7 @@ from asof.definitions.project import merged
 from asof.errors import NotFound, OnlineRowsLost, SourceError, nearest
 from asof.flows.push.pushers import Pushers
 from asof.flows.stores import Progress, Stores, view_named
-from asof.opening.clock import clock_of, user_and_host
+from asof.opening.clock import clock_of, system_clock_of, user_and_host
 from asof.repository import FunctionMismatch, Repository
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences, ViewRead, select
@@ -57,11 +57,17 @@ class OpenStore:
         pushers: of this process.
     """
 
-    def __init__(self, config: StoreConfig, clock: Callable[[], datetime] | None) -> None:
+    def __init__(
+        self,
+        config: StoreConfig,
+        clock: Callable[[], datetime] | None,
+        system_clock: Callable[[], datetime] | None = None,
+    ) -> None:
         self.config = config
         self.project = config.project
         self._given_clock = clock
         self.clock, self.clock_note = clock_of(config, clock)
+        self._system_clock = system_clock_of(system_clock)
         self.repository = Repository(config.path)
         self.pushers = Pushers(lambda: self.stores, self.snapshot)
         self._applied = AppliedDefinitions(self.project, lambda: self.stores.registry, self._decide)
@@ -85,8 +91,9 @@ class OpenStore:
             with self._lock:
                 if self._stores is None:
                     self._stores = open_stores(
-                        self.config, clock=self.clock, who=user_and_host(), functions=self.repository.transform_of
-                    )
+                        self.config, clock=self.clock, system_clock=self._system_clock, who=user_and_host(),
+                        functions=self.repository.transform_of,
+                    )  # fmt: skip
         return self._stores
 
     def snapshot(self) -> Snapshot:

@@ -40,10 +40,9 @@ class FeatureStore:
 
     Args:
         repo_path: the folder with feature_store.yaml and the Python files; the working directory where not given.
-        fs_yaml_file: the configuration file itself, relative to the working directory: it is read in place of
-            feature_store.yaml. Its folder is the repository where no `repo_path` is given.
+        fs_yaml_file: the configuration file itself; its folder is the repository where no `repo_path` is given.
         env: the environment, for `feature_store.<env>.yaml`.
-        clock: the store's now: a callable without arguments that returns an aware datetime.
+        clock, system_clock: callables that return an aware datetime: the store's now; the system's, to stamp pushes.
         config: a configuration made in code, in place of a file.
 
     Raises:
@@ -58,12 +57,13 @@ class FeatureStore:
         fs_yaml_file: str | Path | None = None,
         env: str | None = None,
         clock: Callable[[], datetime] | None = None,
+        system_clock: Callable[[], datetime] | None = None,
     ) -> None:
         if config is not None and fs_yaml_file is not None:
             raise ConfigError("both config and fs_yaml_file", hint="give one of them")
         self.config = config or load_config(repo_path or None, file=fs_yaml_file, env=env or "")
         self.project = self.config.project
-        self._open = OpenStore(self.config, clock)
+        self._open = OpenStore(self.config, clock, system_clock)
 
     # ---- definitions ----
 

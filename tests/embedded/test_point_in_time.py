@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -250,24 +250,44 @@ def test_only_what_was_known_counts(engine: DuckDBEngine, tmp_path_factory: Any,
     check_what_was_known(engine, tmp_path_factory.mktemp("rows"), seed)
 
 
-def archived(rows: list[dict[str, Any]]) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The rows as an archive of two partitions and backfilled history, and with their arrival for the oracle."""
-    placed = [
-        {
-            **row,
-            "partition": number % 3 - 1,
-            "offset": number // 3,
-            "ingested": START + number * SECOND,
-            "tombstone": number % 7 == 3 or None,
-        }
-        for number, row in enumerate(rows)
-    ]
+def archived(rng: random.Random, rows: list[dict[str, Any]]) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """The rows as an archive has them, and with their arrival for the oracle.
+
+    Of backfilled history, of two topics and their replayed letters; some pushes have stamps, of two hosts whose clocks
+    differ, and some letters the place that they had before.
+    """
+    placed = []
+    for number, row in enumerate(rows):
+        topic = rng.choice([None, 0, 0, 1])
+        partition = -1 if topic is None else topic * 1_000_000 + rng.choice([0, 1, 500_000])
+        place: dict[str, Any] = {"partition": partition, "offset": number, "stamp": None, "origin": (None, None)}
+        if topic is not None and rng.random() < 0.6:
+            place["stamp"] = START + rng.randrange(3)
+        if topic is not None and partition % 1_000_000 >= 500_000 and rng.random() < 0.7:
+            place["origin"] = (rng.randrange(topic + 1) * 1_000_000 + rng.randrange(2), 100 + number)
+        ingested = START + number * SECOND
+        placed.append({**row, **place, "ingested": ingested, "tombstone": number % 7 == 3 or None})
     table = table_of(placed)
-    table = table.append_column("partition", pa.array([row["partition"] for row in placed], pa.int32()))
-    table = table.append_column("offset", pa.array([row["offset"] for row in placed], pa.int64()))
-    table = table.append_column("tombstone", pa.array([row["tombstone"] for row in placed], pa.bool_()))
-    table = table.append_column("ingested_at", pa.array([row["ingested"] for row in placed], TIMES))
-    return table, [{**row, "arrival": (row["offset"], row["partition"]), "created": None} for row in placed]
+    for name, values in (
+        ("partition", pa.array([row["partition"] for row in placed], pa.int32())),
+        ("offset", pa.array([row["offset"] for row in placed], pa.int64())),
+        ("tombstone", pa.array([row["tombstone"] for row in placed], pa.bool_())),
+        ("ingested_at", pa.array([row["ingested"] for row in placed], TIMES)),
+        ("asof_pushed_at", pa.array([row["stamp"] for row in placed], pa.int64())),
+        ("asof_origin_partition", pa.array([row["origin"][0] for row in placed], pa.int32())),
+        ("asof_origin_offset", pa.array([row["origin"][1] for row in placed], pa.int64())),
+    ):
+        table = table.append_column(name, values)
+    return table, [{**row, "arrival": arrival_of(row), "created": None} for row in placed]
+
+
+def arrival_of(row: dict[str, Any]) -> tuple[int, ...]:
+    """History, then by topic, then what has no stamp, then by what the design says of each."""
+    partition, offset = row["origin"] if row["origin"][0] is not None else (row["partition"], row["offset"])
+    topic = -1 if partition == -1 else partition // 1_000_000
+    if row["stamp"] is None:
+        return topic, 0, offset, partition
+    return topic, row["stamp"], partition, offset
 
 
 def pushes(**options: Any) -> PushSource:
@@ -275,10 +295,18 @@ def pushes(**options: Any) -> PushSource:
     return PushSource("rows", schema, "happened", **options)
 
 
-@pytest.mark.parametrize("kind", ["plain", "known", "seen", "stream_from", "mortal"])
-def test_archives_are_ordered_by_offset_and_partition(engine: DuckDBEngine, tmp_path: Any, kind: str) -> None:
-    rng = random.Random(7)
-    table, rows = archived(events(rng, 90))
+ARCHIVES = ["plain", "known", "seen", "stream_from", "mortal", "earlier", "by_offsets", "offsets", "stamps"]
+
+
+def check_archive(engine: Any, kind: str, seed: int, stored: Callable[[pa.Table], Any]) -> None:
+    """Reads over an archive's rows answer as the oracle does.
+
+    Args:
+        kind: one of `ARCHIVES`.
+        stored: makes rows visible to the engine.
+    """
+    rng = random.Random(seed)
+    table, rows = archived(rng, events(rng, 90))
     spine = spine_rows(rng, 60)
     options: dict[str, Any] = {}
     log = pushes()
@@ -287,8 +315,21 @@ def test_archives_are_ordered_by_offset_and_partition(engine: DuckDBEngine, tmp_
     else:
         rows = [{**row, "tombstone": None} for row in rows]
     if kind == "seen":
-        options["seen"] = {"rows": {0: 12, 1: 20}}
-        rows = [row for row in rows if row["partition"] == -1 or row["offset"] <= {0: 12, 1: 20}[row["partition"]]]
+        last = {0: 12, 1: 20}
+        options["seen"] = {"rows": last}
+        rows = [row for row in rows if row["partition"] == -1 or row["offset"] <= last.get(row["partition"], -1)]
+    if kind == "earlier":
+        # As an earlier version archived them, which knew of no stamps and kept no origins.
+        table = table.select([name for name in table.column_names if not name.startswith("asof_")])
+        rows = [{**row, "stamp": None, "origin": (None, None)} for row in rows]
+        rows = [{**row, "arrival": arrival_of(row)} for row in rows]
+    if kind in ("offsets", "stamps"):
+        # The short ways, of archives of one topic of which no row was replayed.
+        kept = [row["partition"] in (0, 1) and (row["stamp"] is None) == (kind == "offsets") for row in rows]
+        table, rows = table.filter(pa.array(kept)), [row for row, keep in zip(rows, kept, strict=True) if keep]
+    if kind == "by_offsets":
+        options["by_offsets"] = True
+        rows = [{**row, "arrival": (row["offset"], row["partition"])} for row in rows]
     if kind == "stream_from":
         begins = START + 9 * SECOND
         history = FileSource("history.parquet", timestamp_field="happened", schema=log.schema)
@@ -302,26 +343,41 @@ def test_archives_are_ordered_by_offset_and_partition(engine: DuckDBEngine, tmp_
         latest_view("latest", [USER], source=log, ttl="20s"),
         aggregated_view(
             "counts",
-            [Aggregation("amount", "last", name="l"), Aggregation("page", "last_n", name="n", n=4)],
+            [
+                Aggregation("amount", "last", name="l"), Aggregation("amount", "first", name="f"),
+                Aggregation("page", "last_n", name="n", n=4),
+            ],
             [USER],
             source=log,
         ),
         aggregated_view("session", [Aggregation("page", "count", name="c", window=Session("2s"))], [SHOP], source=log),
-    ]
-    pq.write_table(table, tmp_path / "archive.parquet")
+    ]  # fmt: skip
     if kind == "known":
-        _compare_known_archive(engine, views, rows, spine, Files((str(tmp_path / "archive.parquet"),)))
+        compare_known_archive(engine, views, rows, spine, stored(table))
         return
+    given = stored(table)
+    if kind in ("offsets", "stamps"):
+        given = replace(given, order=kind)
+        compare_known_archive(engine, views, rows, spine, given)
+    compare(engine, views, rows, spine, given, **options)
 
-    compare(engine, views, rows, spine, Files((str(tmp_path / "archive.parquet"),)), **options)
+
+@pytest.mark.parametrize("seed", [7, 8])
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_archives_are_ordered_by_arrival(engine: DuckDBEngine, tmp_path: Any, kind: str, seed: int) -> None:
+    def stored(table: pa.Table) -> Files:
+        pq.write_table(table, tmp_path / "archive.parquet")
+        return Files((str(tmp_path / "archive.parquet"),))
+
+    check_archive(engine, kind, seed, stored)
 
 
-def _compare_known_archive(engine: DuckDBEngine, views: list[FeatureView], rows: Any, spine: Any, files: Files) -> None:
-    """An archive without a created time knows a row from when it was archived; the order stays that of arrival."""
+def compare_known_archive(engine: Any, views: list[FeatureView], rows: Any, spine: Any, files: Any) -> None:
+    """An archive without a created time knows a row from its stamp on, or from when it was archived."""
     request = PointInTime(reads_of(views), known_at=True)
     answer = engine.run(request, {"rows": files}, spine=frame_of(spine)).to_arrow().to_pylist()
     for row, found in zip(spine, answer, strict=True):
-        known = [each for each in rows if row["t"] is not None and each["ingested"] <= row["t"]]
+        known = [each for each in rows if row["t"] is not None and (each["stamp"] or each["ingested"]) <= row["t"]]
         for view in views:
             expected = features_as_of(known, view, [row[key] for key in view.join_keys], row["t"], evaluate=by_language)
             for name, value in expected.items():

@@ -13,28 +13,24 @@ from adbc_driver_postgresql import dbapi as adbc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asof.definitions import Aggregation, Session
 from asof.offline.postgres.engine import PostgresOffline
-from asof.planning.sources import copy_of
 from asof.sources.protocol import Relation
 from asof.timing import SECOND
 from tests.embedded.test_point_in_time import (
+    ARCHIVES,
     SHOP,
     START,
     USER,
-    aggregated_view,
-    archived,
+    check_archive,
     compare,
     events,
     files_of,
     latest_view,
-    pushes,
     some_views,
     spine_rows,
     table_of,
     views_of_every_kind,
 )
-from tests.embedded.test_point_in_time import _compare_known_archive as compare_known_archive
 from tests.oracle import arrival_by_columns
 
 pytestmark = pytest.mark.integration
@@ -117,43 +113,9 @@ def test_an_index_changes_no_answer(
         compare(engine, [each], arrival_by_columns(rows, each.feature_names), spine, stored, known_at=known)
 
 
-@pytest.mark.parametrize("kind", ["plain", "known", "seen", "stream_from", "mortal"])
-def test_archives_are_ordered_by_offset_and_partition(engine: PostgresOffline, url: str, kind: str) -> None:
-    rng = random.Random(7)
-    table, rows = archived(events(rng, 90))
-    spine = spine_rows(rng, 60)
-    options: dict[str, Any] = {}
-    if kind == "seen":
-        options["seen"] = {"rows": {0: 12, 1: 20}}
-        rows = [row for row in rows if row["partition"] == -1 or row["offset"] <= {0: 12, 1: 20}[row["partition"]]]
-    log = pushes()
-    if kind == "mortal":
-        log = copy_of(pushes(delete_when="amount = 7"), has_tombstones=True)
-    else:
-        rows = [{**row, "tombstone": None} for row in rows]
-    if kind == "stream_from":
-        log = pushes(batch_source=pushes_history(log), stream_from="2020-09-13T12:26:49Z")
-        rows = [
-            row for row in rows
-            if row["partition"] == -1 or (row["event_time"] is not None and row["event_time"] >= START + 9 * SECOND)
-        ]  # fmt: skip
-    views = [
-        latest_view("latest", [USER], source=log, ttl="20s"),
-        aggregated_view(
-            "counts", [Aggregation("amount", "last", name="l"), Aggregation("page", "last_n", name="n", n=4)], [USER],
-            source=log,
-        ),
-        aggregated_view("session", [Aggregation("page", "count", name="c", window=Session("2s"))], [SHOP], source=log),
-    ]  # fmt: skip
-    stored = table_in(url, table, '"user", happened, "offset", "partition"')
-    if kind == "known":
-        compare_known_archive(engine, views, rows, spine, stored)
-        return
+@pytest.mark.parametrize("seed", [7, 8])
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_archives_are_ordered_by_arrival(engine: PostgresOffline, url: str, kind: str, seed: int) -> None:
+    index = '"user", happened, "offset", "partition"'
 
-    compare(engine, views, rows, spine, stored, **options)
-
-
-def pushes_history(log: Any) -> Any:
-    from asof.definitions import FileSource
-
-    return FileSource("history.parquet", timestamp_field="happened", schema=log.schema)
+    check_archive(engine, kind, seed, lambda table: table_in(url, table, index))

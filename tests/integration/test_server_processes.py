@@ -196,6 +196,31 @@ def test_a_reload_replaces_all_workers_and_loses_no_request(folder):
         assert server.end() == 0
 
 
+def test_a_correction_at_the_same_time_counts_whichever_worker_takes_it(folder):
+    at = NOW.isoformat()
+
+    def pushed(number: int, users: int = 1) -> bytes:
+        rows = {"user_id": [*range(users)], "page": [f"p{number}"] * users, "amount": [0.5] * users, "at": [at] * users}
+        return json.dumps({"push_source_name": "clicks", "df": rows}).encode()
+
+    read = json.dumps({"features": ["newest:page"], "entities": {"user_id": [0]}}).encode()
+    with serving(folder, "--workers", "2") as server:
+        # Offsets run ahead in the partition of whichever worker takes this.
+        assert server.ask("POST", "/push", pushed(-1, users=50)).status == 200
+        for number in range(30):
+            assert server.ask("POST", "/push", pushed(number)).status == 200
+            found = json.loads(server.ask("POST", "/get-online-features", read).content)
+            assert found["results"][-1]["values"] == [f"p{number}"]
+        assert server.end() == 0
+
+    with FeatureStore(folder) as store:
+        frame = {"user_id": [0], "event_timestamp": [NOW]}
+        found = store.get_historical_features(frame, ["newest:page", "activity:n_1h"]).to_arrow().to_pylist()
+        partitions = {each.partition for each in store.status() if each.source == "clicks"}
+    assert [(each["page"], each["n_1h"]) for each in found] == [("p29", 31)]
+    assert len(partitions) == 2, "both workers have pushed"
+
+
 def test_a_stop_answers_what_was_asked(folder):
     with serving(folder, "--workers", "2") as server:
         callers = Callers(server)

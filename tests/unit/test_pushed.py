@@ -225,7 +225,7 @@ def test_pushes_that_are_archived_together_are_what_they_are_one_by_one(pushes: 
             made = pushed_rows(ROWS, each, required=REQUIRED, clock=NOW)
         except (RowsRefused, UnicodeEncodeError):
             continue
-        pieces.append(AppendedRows(made, 3, 100 * i, NOW - i))
+        pieces.append(AppendedRows(made, 3, 100 * i, NOW - i, NOW + i))
     if not pieces:
         return
 

@@ -38,7 +38,10 @@ CLICKS = PushSource(
     "clicks", [*FIELDS, Field("happened", Timestamp)], "happened", stream_from="2024-01-01",
     batch_source=FileSource("old.parquet", timestamp_field="happened"),
 )  # fmt: skip
-ARRIVAL = {"partition": "INTEGER", "offset": "BIGINT", "ingested_at": "TIMESTAMP WITH TIME ZONE"}
+ARRIVAL = {
+    "partition": "INTEGER", "offset": "BIGINT", "ingested_at": "TIMESTAMP WITH TIME ZONE", "asof_pushed_at": "BIGINT",
+    "asof_origin_partition": "INTEGER", "asof_origin_offset": "BIGINT",
+}  # fmt: skip
 TABLES = {
     "orders": SourceTable("asof_source_0", TYPES, DTYPES, "row", DUCKDB),
     "clicks": SourceTable("asof_source_1", {**TYPES, **ARRIVAL}, DTYPES, "log", DUCKDB),
@@ -53,7 +56,10 @@ IN_POSTGRES = {
     "user_id": "bigint", "amount": "integer", "price": "double precision", "page": "character varying(20)",
     "happened": "timestamp without time zone", "written": "timestamp with time zone",
 }  # fmt: skip
-ARRIVAL_IN_POSTGRES = {"partition": "integer", "offset": "bigint", "ingested_at": "timestamp with time zone"}
+ARRIVAL_IN_POSTGRES = {
+    "partition": "integer", "offset": "bigint", "ingested_at": "timestamp with time zone", "asof_pushed_at": "bigint",
+    "asof_origin_partition": "integer", "asof_origin_offset": "bigint",
+}  # fmt: skip
 STORED = {
     "orders": SourceTable('"public"."orders"', IN_POSTGRES, DTYPES, "columns", POSTGRES),
     "clicks": SourceTable(
@@ -102,6 +108,7 @@ CASES = {
         PointInTime((windows(boundary="exclusive", delay="1m"),), seen={"clicks": {0: 10, 1: 7}}),
         SMALL,
     ),
+    "windows_by_offsets": (PointInTime((windows(),), known_at=1_705_000_000_000_000, by_offsets=True), LARGE),
     "windows_known_at": (PointInTime((windows(),), known_at=True), LARGE),
     "both": (PointInTime((windows(), latest()), known_at=1_705_000_000_000_000), LARGE),
 }

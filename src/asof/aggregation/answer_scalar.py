@@ -16,9 +16,10 @@ from struct import Struct
 from typing import Any
 
 from asof.aggregation.answer_vector import VectorAggregates, object_reader
-from asof.aggregation.layout import FORMAT, AggregateOutput, RowLayout
+from asof.aggregation.earlier import is_earlier
+from asof.aggregation.layout import AggregateOutput, RowLayout
 from asof.aggregation.objects import LENGTH_BITS, LENGTH_MASK, NONE, read_object
-from asof.aggregation.rows import INCOMPLETE, NEVER, OVERFLOW, foreign_row
+from asof.aggregation.rows import INCOMPLETE, NEVER, OVERFLOW, foreign_row, in_format_of
 from asof.aggregation.states import LIMB, IntegerSum, ObjectComponent, Pick, StateComponent
 from asof.aggregation.words import restored, unscaled
 from asof.definitions.windows import Session, Sliding
@@ -137,11 +138,13 @@ def _answer_row(
         members: reused for each row; its old content is overwritten.
     """
     width = layout.width
+    if blob[0] != layout.format and layout.keeps_arrival and is_earlier(blob):
+        blob = in_format_of(layout, [blob])[0]
     if len(blob) % (8 * width):
         raise foreign_row("its length is not a multiple of a record")
     first, horizon, _, *counts = plan.header.unpack_from(blob)
-    if first & 0xFF != FORMAT:
-        raise foreign_row(f"format version {first & 0xFF}, this program reads {FORMAT}")
+    if first & 0xFF != layout.format:
+        raise foreign_row(f"format version {first & 0xFF}, this program reads {layout.format}")
     if first >> 48 != layout.mark:
         raise foreign_row("it was written for other aggregations")
     flags = (first >> 8) & 0xFF

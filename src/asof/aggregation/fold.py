@@ -35,6 +35,8 @@ class Events:
         offset: int64[n]; (partition, offset) identifies an event: those that a row has seen are dropped.
         values: per input of the layout (values, mask): numpy or Arrow values (None for `count` of rows), and bool[n],
             true where the condition holds and the value is not null.
+        arrival: int64[n] each, what orders events of equal times: of a layout that keeps it era, first and second
+            (`asof.sql.arrival`); None: offset and partition.
     """
 
     rows: Ints
@@ -43,6 +45,7 @@ class Events:
     partition: NDArray[Any]
     offset: Ints
     values: Sequence[tuple[Any, Mask]]
+    arrival: Sequence[Ints] | None = None
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,9 @@ def _start(layout: RowLayout, events: Events, chosen: Mask | None, pool: ObjectP
     """The states of single events, words × events."""
     pairs = zip(events.values, layout.dtypes)
     columns = [InputColumn(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in pairs]
-    order = [events.event_time, events.created, events.offset, events.partition]
+    order: list[NDArray[Any]] = [events.event_time, events.created]
+    order += [events.offset, events.partition] if events.arrival is None else events.arrival
+    assert len(order) == 4 + layout.keeps_arrival, "these events are of another layout"
     if not layout.created:
         del order[1]
     order = [np.asarray(numbers, dtype=np.int64) for numbers in order]

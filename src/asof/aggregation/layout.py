@@ -61,8 +61,13 @@ from asof.dtypes import DType
 from asof.errors import DefinitionError
 from asof.timing import HOUR, Micros
 
-FORMAT = 1
-"""Version of the row format."""
+FORMAT, ARRIVAL_FORMAT = 1, 2
+"""Versions of the row format: the second is of rows that order first and last values by the rows' arrival.
+
+In the first it is offset and partition: of batch sources, and of rows that earlier versions of Asof wrote. Rows without
+such values have the first, whoever writes them."""
+
+_ORDERED = ("first", "last", "last_n")
 
 TILE, EVER, SESSION, FRESH = "tile", "ever", "session", "fresh"
 
@@ -103,6 +108,7 @@ class RowLayout:
 
     Attributes:
         inputs: the distinct (column, where) texts, in order; the caller evaluates them for each batch of events.
+        format: version of the rows.
         fingerprint: hex; equal for layouts that can read each other's rows.
         mark: 15 bits of the fingerprint, stored in each row so that no other layout reads it by mistake.
         families: see `RecordFamily`; the last is always `fresh`.
@@ -111,8 +117,10 @@ class RowLayout:
 
     def __init__(
         self, aggregations: tuple[Aggregation, ...], columns: Mapping[str, DType], *,
-        exclusive: bool, allowed_lateness: Micros, margin: Micros, created: bool,
+        exclusive: bool, allowed_lateness: Micros, margin: Micros, created: bool, arrival: bool,
     ) -> None:  # fmt: skip
+        self.format = ARRIVAL_FORMAT if arrival else FORMAT
+        self._definition = aggregations, tuple(sorted(columns.items())), exclusive, allowed_lateness, margin, created
         self.exclusive, self.allowed_lateness, self.created = exclusive, allowed_lateness, created
         # An exclusive read at t must not see events at t, so events at the newest time are not merged yet.
         self.margin = max(margin, 1 if exclusive else 0)
@@ -126,7 +134,8 @@ class RowLayout:
 
         parts: dict[tuple[Any, ...], StateComponent] = {}
         sources = {pair: number for number, pair in enumerate(self.inputs)}
-        needs = [_needs(a, sources[a.column, a.where], columns.get(a.column), created) for a in aggregations]
+        order_words = 3 + created + arrival
+        needs = [_needs(a, sources[a.column, a.where], columns.get(a.column), order_words) for a in aggregations]
         for key, part in (pair for need in needs for pair in need):
             parts.setdefault(key, part)
         self.width = self.states_at
@@ -163,7 +172,7 @@ class RowLayout:
     @classmethod
     def of(
         cls, aggregations: Sequence[Aggregation], columns: Mapping[str, DType], *, boundary: str = "inclusive",
-        allowed_lateness: Micros = HOUR, margin: Micros = 0, created: bool = True,
+        allowed_lateness: Micros = HOUR, margin: Micros = 0, created: bool = True, arrival: bool = False,
     ) -> RowLayout:  # fmt: skip
         """The layout for these aggregations.
 
@@ -174,12 +183,24 @@ class RowLayout:
             margin: how far a reader's clock may be behind the newest event and still read the row; events in that span
                 stay unmerged.
             created: whether the source has a created time, which is then part of the order of rows.
+            arrival: whether rows are ordered by their arrival in a log, not by offset and partition alone.
 
         Raises:
             DefinitionError: a function does not work on its column's type.
         """
         types, exclusive = tuple(sorted(columns.items())), boundary == "exclusive"
-        return _layout(tuple(aggregations), types, exclusive, allowed_lateness, margin, created)
+        ordered = arrival and any(each.function in _ORDERED for each in aggregations)
+        return _layout(tuple(aggregations), types, exclusive, allowed_lateness, margin, created, ordered)
+
+    @property
+    def keeps_arrival(self) -> bool:
+        """Whether rows are ordered by their arrival in a log."""
+        return self.format == ARRIVAL_FORMAT
+
+    @property
+    def earlier(self) -> RowLayout:
+        """The layout of the same rows in the earlier format."""
+        return _layout(*self._definition, False)
 
     def _family(self, aggregation: Aggregation) -> int:
         kind, step = _kind(aggregation)
@@ -194,7 +215,7 @@ class RowLayout:
 
     def _fingerprint(self, keys: tuple[tuple[Any, ...], ...]) -> str:
         content = [
-            FORMAT, self.exclusive, self.allowed_lateness, self.margin, self.created, self.inputs,
+            self.format, self.exclusive, self.allowed_lateness, self.margin, self.created, self.inputs,
             [str(dtype) for dtype in self.dtypes], [(f.kind, f.step, f.keep) for f in self.families], keys,
             self.unused_objects,
         ]  # fmt: skip
@@ -204,11 +225,11 @@ class RowLayout:
 @lru_cache(maxsize=512)
 def _layout(
     aggregations: tuple[Aggregation, ...], columns: tuple[tuple[str, DType], ...], exclusive: bool,
-    allowed_lateness: Micros, margin: Micros, created: bool,
+    allowed_lateness: Micros, margin: Micros, created: bool, arrival: bool,
 ) -> RowLayout:  # fmt: skip
     return RowLayout(
         aggregations, dict(columns), exclusive=exclusive, allowed_lateness=allowed_lateness, margin=margin,
-        created=created,
+        created=created, arrival=arrival,
     )  # fmt: skip
 
 
@@ -233,7 +254,7 @@ def _families(aggregations: Sequence[Aggregation]) -> tuple[RecordFamily, ...]:
 
 
 def _needs(
-    aggregation: Aggregation, source: int, column: DType | None, created: bool
+    aggregation: Aggregation, source: int, column: DType | None, order_words: int
 ) -> list[tuple[tuple[Any, ...], StateComponent]]:
     """The state components of an aggregate, each with the key under which aggregates share it."""
     function = aggregation.function
@@ -256,8 +277,7 @@ def _needs(
             return [((function, source), ObjectExtreme(source, greatest=greatest))]
         return [((function, source), Extreme(source, greatest=greatest, floats=column.is_float)), count]
     if function in ("first", "last"):
-        words = 4 if created else 3
-        pick = Pick(source, last=function == "last", order_words=words, objects=not fits_word(column))
+        pick = Pick(source, last=function == "last", order_words=order_words, objects=not fits_word(column))
         return [((function, source), pick)]
     if function == "count_distinct":
         return [((function, source), Distinct(source))]

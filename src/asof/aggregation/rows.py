@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.layout import FORMAT, RowLayout
+from asof.aggregation.earlier import converted, is_earlier, with_arrival
+from asof.aggregation.layout import RowLayout
 from asof.aggregation.objects import LENGTH_BITS, LENGTH_MASK, NONE, ObjectPool, PackedObjects
 from asof.aggregation.segments import ranges
 from asof.aggregation.states import Ints
@@ -96,6 +97,8 @@ def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
     # A bytearray is writable, so that object names can be rewritten in place below.
     joined = bytearray().join(present)
     if (sizes % (8 * width)).any():
+        if layout.keeps_arrival and any(map(is_earlier, blobs)):
+            return decode(layout, converted(blobs, partial(in_format_of, layout)))
         raise foreign_row("its length is not a multiple of a record")
     words = np.frombuffer(joined, dtype=np.int64)
     heads = sizes.cumsum()
@@ -104,8 +107,10 @@ def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
     # mode="clip": a row of another layout may be shorter than a header.
     headers = words.take(heads[:, None] + layout.header, mode="clip")
     first = headers[:, 0]
-    if (first & _OF_LAYOUT != FORMAT | layout.mark << 48).any():
-        raise _foreign_header(first)
+    if (first & _OF_LAYOUT != layout.format | layout.mark << 48).any():
+        if layout.keeps_arrival and any(map(is_earlier, blobs)):
+            return decode(layout, converted(blobs, partial(in_format_of, layout)))
+        raise _foreign_header(layout, first)
     starts, counts = heads // width + (first >> 16 & 0xFFFF), headers[:, layout.counts_at : layout.dropped_at]
     numbers = partitions = offsets = np.zeros(0, dtype=np.int64)
     known = first >> 32 & 0xFFFF
@@ -128,6 +133,12 @@ def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
     )  # fmt: skip
 
 
+def in_format_of(layout: RowLayout, blobs: Sequence[bytes | None]) -> list[bytes]:
+    """Rows of the earlier format in that of the layout."""
+    earlier = layout.earlier
+    return encode(layout, with_arrival(layout, decode(earlier, blobs), earlier))
+
+
 def _without_events(layout: RowLayout, n: int) -> StateRows:
     none = np.zeros(0, dtype=np.int64)
     zeros = np.zeros(n, dtype=np.int64)
@@ -144,15 +155,15 @@ def _row_without_events(layout: RowLayout) -> bytes:
     """The bytes of a row without events, in place of a missing row."""
     size = int(header_records(layout, np.zeros(1, dtype=np.int64))[0])
     words = np.zeros(size * layout.width, dtype=np.int64)
-    words[0] = FORMAT | size << 16 | layout.mark << 48
+    words[0] = layout.format | size << 16 | layout.mark << 48
     words[1] = words[layout.dropped_at : layout.offsets_at] = NEVER
     return words.tobytes()
 
 
-def _foreign_header(first: Ints) -> StorageError:
-    formats = set((first & 0xFF).tolist()) - {FORMAT}
+def _foreign_header(layout: RowLayout, first: Ints) -> StorageError:
+    formats = set((first & 0xFF).tolist()) - {layout.format}
     if formats:
-        return foreign_row(f"format version {max(formats)}, this program reads {FORMAT}")
+        return foreign_row(f"format version {max(formats)}, this program reads {layout.format}")
     return foreign_row("it was written for other aggregations")
 
 
@@ -194,7 +205,7 @@ def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYT
             objects.write(layout, out, objects.lines + moved, (headers + totals) * width, begins * width)
     words = out.reshape(-1)
     heads = begins * width
-    words[heads] = FORMAT | (state.flags << 8) | (headers << 16) | (partitions << 32) | (layout.mark << 48)
+    words[heads] = layout.format | (state.flags << 8) | (headers << 16) | (partitions << 32) | (layout.mark << 48)
     words[heads + 1] = state.horizon
     words[heads + 2] = pool_words
     for family in range(state.counts.shape[1]):

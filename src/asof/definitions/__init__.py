@@ -15,7 +15,7 @@ from asof.definitions.kafka import KafkaSource
 from asof.definitions.logs import LogSource, PushSource
 from asof.definitions.on_demand import OnDemandFeatureView, on_demand_feature_view
 from asof.definitions.postgres import PostgreSQLSource, PostgresSource
-from asof.definitions.project import KINDS, Project, Snapshot, project_of, state_hash
+from asof.definitions.project import KINDS, Project, Snapshot, is_ordered_by_arrival, project_of, state_hash
 from asof.definitions.services import FeatureService
 from asof.definitions.sources import FileSource, RequestSource, Source
 from asof.definitions.views import BatchFeatureView, FeatureView, Projection, StreamFeatureView
@@ -26,5 +26,5 @@ __all__ = [
     "FeatureService", "FeatureView", "Field", "FileSource", "JsonFormat", "KafkaSource", "LogSource", "MessageFormat",
     "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "Project", "Projection",
     "ProtoFormat", "PushSource", "RequestSource", "Session", "Sliding", "Snapshot", "Source", "StreamFeatureView",
-    "Window", "on_demand_feature_view", "project_of", "state_hash",
+    "Window", "is_ordered_by_arrival", "on_demand_feature_view", "project_of", "state_hash",
 ]  # fmt: skip

@@ -181,16 +181,17 @@ class TrainingSet(Record, _StoredRecord, frozen=True, kw_only=True):
         known_at, known_at_cut: the time limit of `known_at=`, as text and in microseconds; False for none.
         start, end: the time range, as text, where no entity frame was given.
         entity_frame: the SELECT, or a description of the frame; empty for a time range.
-        frame_columns: columns that come from the entity frame.
-        columns: name and type of each.
+        frame_columns, columns: those that come from the entity frame; name and type of each.
         column_hashes, content_hash: hashes of each column's values, and of all.
         definitions, functions: view → hash of its definition, or of its function.
         sources: source → which of its rows were read.
         reproducible, why: whether the rows can be rebuilt, and if not, why.
         table: name of the offline store's table with the rows.
         projections: the features, view by view in their order.
+        by_arrival: whether rows of logs were ordered by their arrival, and not by offset and partition.
     """
 
+    left_out = ("by_arrival",)
     name: str
     rows: int = 0
     created: str = ""
@@ -216,6 +217,7 @@ class TrainingSet(Record, _StoredRecord, frozen=True, kw_only=True):
     asof_version: str = ""
     table: str
     projections: Sequence[SavedProjection] = ()
+    by_arrival: bool | None = None
 
     @classmethod
     def of(cls, content: Content) -> TrainingSet:

@@ -256,8 +256,18 @@ def _projection_of(content: Mapping[str, Any], views: Mapping[str, Any]) -> Proj
     )
 
 
-def state_hash(view: FeatureView) -> str:
-    """Hash of everything that determines a view's online rows; it names the generation."""
+def is_ordered_by_arrival(view: FeatureView) -> bool:
+    """Whether the view's online rows depend on which of two rows of a log came later."""
+    orders = not view.is_aggregated or any(each.function in ("first", "last", "last_n") for each in view.aggregations)
+    return view.source.is_log and orders
+
+
+def state_hash(view: FeatureView, *, earlier: bool = False) -> str:
+    """A hash of all that shapes a view's online rows: what a generation is named by.
+
+    Args:
+        earlier: as versions of Asof made it whose rows do not know their arrival.
+    """
     if view.is_aggregated:
         # Names, defaults, descriptions, output names and order do not change the state.
         shape: Any = sorted(
@@ -267,12 +277,15 @@ def state_hash(view: FeatureView) -> str:
     else:
         shape = [[each.name, str(each.dtype)] for each in view.features]
     source = view.source
-    content = {
+    content: dict[str, Any] = {
         "keys": [[each.name, str(each.dtype)] for each in view.key_fields],
         "source": source.content(), "shape": shape, "boundary": view.boundary,
         "delay": view.delay if view.is_aggregated else 0,
     }  # fmt: skip
-    # Where and from when the rows are read does not change their meaning.
+    if is_ordered_by_arrival(view) and not earlier:
+        # Rows that earlier versions of Asof wrote do not know it.
+        content["arrival"] = True
+    # Where the rows are read and from when on does not change what they mean.
     unshaping = ("description", "tags", "owner", "connection_ref", "start", "dead_letter_topic", *source.connection,
                   "event_id", "event_id_horizon")  # fmt: skip
     for each in unshaping:
@@ -294,4 +307,4 @@ def _shaping(transform: dict[str, Any]) -> dict[str, Any]:
     return {**shaping, "parts": parts} if parts else shaping
 
 
-__all__ = ["FORMAT", "KINDS", "Project", "Snapshot", "project_of", "state_hash"]
+__all__ = ["FORMAT", "KINDS", "Project", "Snapshot", "is_ordered_by_arrival", "project_of", "state_hash"]

@@ -144,6 +144,7 @@ class Stores:
         max_row_bytes: limit of a packed row; a larger one is read as null.
         partitions: number for new topics.
         sources: by default, every source's topic is one of `log`, and its transform is the definition's.
+        system_clock: the system's current time, whatever the store's is; it stamps pushes. By default the store's.
         isolate: makes the child process for suspicious messages of a source, by its name; by default there is none.
         shared_stores: other configuration file → names of the sections whose store it shares with this one.
     """
@@ -162,11 +163,13 @@ class Stores:
         *,
         partitions: int = 1,
         sources: SourceAccess | None = None,
+        system_clock: Clock | None = None,
         shared_stores: Callable[[], Mapping[str, Sequence[str]]] = dict,
         isolate: Callable[[str], MessageProcess] | None = None,
     ) -> None:
         self.project = project
         self.clock = clock
+        self.system_clock = system_clock or clock
         self.who = who
         self.max_row_bytes = max_row_bytes
         self.partitions = partitions
@@ -222,6 +225,7 @@ class Stores:
             max_row_bytes=self.max_row_bytes if max_row_bytes is None else max_row_bytes,
             partitions=self.partitions,
             sources=self._sources,
+            system_clock=self.system_clock,
             shared_stores=self.shared_stores,
             isolate=isolate or self._isolate,
         )

@@ -11,6 +11,7 @@ import pyarrow as pa
 from asof.defaults import BATCH_ROWS, KEEP_HOURS
 from asof.expressions.dialects import SqlForms
 from asof.sources.protocol import Files, Input
+from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.sql.dialect import Dialect
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.row_select import RowSelect
@@ -36,6 +37,9 @@ class Archive:
 
 ARRIVAL_COLUMNS = ("partition", "offset", "ingested_at", "ingest_date")
 """The columns that every archive has in addition to its source's; no source may have columns of these names."""
+
+LATER_COLUMNS = (PUSHED_AT, ORIGIN_PARTITION, ORIGIN_OFFSET)
+"""Columns for arrival that archives of earlier versions lack; they are nullable, and no source may have them either."""
 
 
 class QueryResult(Protocol):
@@ -147,6 +151,8 @@ class Archives(Protocol):
         writer and at any time.
 
         Args:
+            rows: may have columns of `LATER_COLUMNS` that the archive lacks: they are added to it. Where this process
+                may write rows and not change the table, the rows are kept without them.
             through: partition → the last offset that these rows cover, even if its row was dropped.
 
         Returns:

@@ -13,9 +13,9 @@ from asof.defaults import BATCH_ROWS
 from asof.definitions import Source
 from asof.offline.protocol import Spine
 from asof.selection import FeatureOut
-from asof.sources.protocol import Input, is_ordered
+from asof.sources.protocol import Files, Input, Relation, is_ordered
 from asof.sql.query import PointInTime
-from asof.sql.source_rows import Arrival
+from asof.sql.source_rows import ArrivalKind
 
 SPINE, WHOLE = "asof_spine", "asof_spine_whole"
 """The tables with the spine rows of one pass, and of all passes."""
@@ -117,14 +117,15 @@ def empty_rows(source: Source) -> pa.Table:
     return pa.schema(fields).empty_table()
 
 
-def arrival_of(source: Source, given: Input | pa.Table | None, columns: Mapping[str, str]) -> Arrival:
+def arrival_of(source: Source, given: Input | pa.Table | None, columns: Mapping[str, str]) -> ArrivalKind:
     """The columns that order rows with equal key and time.
 
     Args:
         columns: the actual columns of the rows.
     """
     if source.is_log and {"partition", "offset"} <= columns.keys():
-        return "log"
+        order = given.order if isinstance(given, Files | Relation) else ""
+        return order or "log"
     return "row" if is_ordered(given) else "columns"
 
 

@@ -26,11 +26,8 @@ def clock_of(config: StoreConfig, given: Callable[[], datetime] | None) -> tuple
         ConfigError: the given or configured clock is invalid.
     """
     if given is not None:
-        if not isinstance(given(), datetime):
-            raise ConfigError(
-                f"clock= returned {given()!r}", hint="give a callable that returns a timezone-aware datetime"
-            )
-        return (lambda: micros(given())), f"clock: {iso(micros(given()))} (given)"
+        clock = _given_clock("clock", given)
+        return clock, f"clock: {iso(clock())} (given)"
     if config.clock:
         try:
             start = micros(config.clock)
@@ -40,6 +37,23 @@ def clock_of(config: StoreConfig, given: Callable[[], datetime] | None) -> tuple
             ) from error
         return (lambda: start), f"clock: {iso(start)} (feature_store.yaml)"
     return system_clock, ""
+
+
+def system_clock_of(given: Callable[[], datetime] | None) -> Clock:
+    """The system's clock, or one that a test gives in its place.
+
+    Raises:
+        ConfigError: what is given is none.
+    """
+    return system_clock if given is None else _given_clock("system_clock", given)
+
+
+def _given_clock(name: str, given: Callable[[], datetime]) -> Clock:
+    if not isinstance(given(), datetime):
+        raise ConfigError(
+            f"{name}= returned {given()!r}", hint="give a callable that returns a timezone-aware datetime"
+        )
+    return lambda: micros(given())
 
 
 def user_and_host() -> str:

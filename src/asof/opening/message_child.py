@@ -10,7 +10,6 @@ import os
 import pickle
 import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from asof.errors import AsofError
 from asof.flows.stores import Stores, log_source_named, raw_keys
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Messages
-from asof.opening.clock import user_and_host
+from asof.opening.clock import system_clock, user_and_host
 from asof.opening.message_process import MEMORY, READY, SIZE, SURVIVED
 from asof.opening.stores import open_stores
 from asof.repository import Repository
@@ -33,7 +32,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     config, name, memory_bytes = pickle.loads(_received())
     stores = open_stores(
-        config, clock=lambda: int(time.time() * 1e6), who=user_and_host(),
+        config, clock=system_clock, system_clock=system_clock, who=user_and_host(),
         functions=Repository(config.path).transform_of,
     )  # fmt: skip
     source = log_source_named(stores.registry.load(stores.project), name)

@@ -28,7 +28,9 @@ FindTransform = Callable[[LogSource], MessageTransform | None]
 """Finds the transform of a source's messages in the repository's files."""
 
 
-def open_stores(config: StoreConfig, *, clock: Clock, who: str, functions: FindTransform | None = None) -> Stores:
+def open_stores(
+    config: StoreConfig, *, clock: Clock, system_clock: Clock, who: str, functions: FindTransform | None = None
+) -> Stores:
     """The stores, log and readers that a configuration names; none is opened before it is used.
 
     Raises:
@@ -52,6 +54,7 @@ def open_stores(config: StoreConfig, *, clock: Clock, who: str, functions: FindT
         log=Lazy(lambda: _log(config, clock, kept=lambda old: kept_topics(stores, old))),
         readers=readers,
         clock=clock,
+        system_clock=system_clock,
         who=who,
         partitions=int(config.log.options.get("partitions", 1)),
         sources=ConfiguredSources(config, connections, clock=clock, functions=functions),

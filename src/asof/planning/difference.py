@@ -10,7 +10,7 @@ from asof.definitions.base import Definition
 from asof.definitions.identity import shown
 from asof.definitions.logs import LogSource
 from asof.definitions.on_demand import OnDemandFeatureView
-from asof.definitions.project import KINDS, Project, Snapshot, state_hash
+from asof.definitions.project import KINDS, Project, Snapshot, is_ordered_by_arrival, state_hash
 from asof.definitions.views import FeatureView
 from asof.planning.changes import (
     Change,
@@ -53,23 +53,23 @@ def diff(snapshot: Snapshot, project: Project) -> Plan:
                 changes.append(Create(new.kind, name, lines))
             elif lines:
                 changes.append(Update(new.kind, name, lines))
-            changes += _consequences(old, new)
+            changes += _consequences(snapshot, old, new)
     for kind in reversed(KINDS):
         before, after = getattr(snapshot.project, kind), getattr(project, kind)
         for name, old in before.items():
             if name not in after:
                 changes.append(Delete(old.kind, name))
-                changes += _remains(old)
+                changes += _remains(snapshot, old)
     return Plan(snapshot.name, snapshot.version, project, tuple(changes))
 
 
-def _consequences(old: Definition | None, new: Definition) -> Iterator[Change]:
+def _consequences(snapshot: Snapshot, old: Definition | None, new: Definition) -> Iterator[Change]:
     if isinstance(new, LogSource) and not isinstance(old, LogSource):
         yield CreateArchive(new.name)
     elif isinstance(old, LogSource) and not isinstance(new, LogSource):
         yield KeepArchive(new.name)
     if isinstance(new, FeatureView):
-        before = state_hash(old) if isinstance(old, FeatureView) and old.online else None
+        before = _shape_of(snapshot, old) if isinstance(old, FeatureView) and old.online else None
         if not new.online:
             if before:
                 yield DropGeneration(new.name, before)
@@ -81,11 +81,19 @@ def _consequences(old: Definition | None, new: Definition) -> Iterator[Change]:
             yield NewFunction(new.name, before, new.fingerprint)
 
 
-def _remains(old: Definition) -> Iterator[Change]:
+def _remains(snapshot: Snapshot, old: Definition) -> Iterator[Change]:
     if isinstance(old, LogSource):
         yield KeepArchive(old.name)
     if isinstance(old, FeatureView) and old.online:
-        yield DropGeneration(old.name, state_hash(old))
+        yield DropGeneration(old.name, _shape_of(snapshot, old))
+
+
+def _shape_of(snapshot: Snapshot, view: FeatureView) -> str:
+    """What the view's online rows are the shape of: an earlier version of Asof may have built them."""
+    current = snapshot.facts.generations_of(view.name).current
+    if current is None or not is_ordered_by_arrival(view):
+        return state_hash(view)
+    return current.rpartition("-")[0]
 
 
 def _lines(old: Definition | None, new: Definition) -> tuple[FieldChange, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -51,6 +51,13 @@ class ScanRequest:
     within: object = None
 
 
+ArchiveOrder: TypeAlias = Literal["", "offsets", "stamps"]
+"""What the arrival of an archive's rows (`asof.sql.arrival`) comes to where all are of one topic and none came again.
+
+`offsets`: none has a stamp, so it is offset and partition. `stamps`: all have one. Empty: nothing is known.
+"""
+
+
 @dataclass(frozen=True)
 class Files:
     """Rows in Parquet files, which the engine reads natively; arrival is (file, row number), in the order of the paths.
@@ -58,11 +65,13 @@ class Files:
     Args:
         schema: the columns of the rows; columns that a file lacks are null. None is the files' own.
         partitions: columns that no file has, with one value per file, in the order of the paths.
+        order: of an archive's rows, the short way in which they can be ordered.
     """
 
     paths: tuple[str, ...]
     schema: pa.Schema | None = None
     partitions: pa.Table | None = None
+    order: ArchiveOrder = ""
 
 
 class Database(Protocol):
@@ -105,9 +114,14 @@ class Batches:
 
 @dataclass(frozen=True)
 class Relation:
-    """Rows in the engine's own database, under a quoted name; they have no arrival order."""
+    """Rows in the engine's own database, under a quoted name; they have no arrival order.
+
+    Args:
+        order: of an archive's rows, the short way in which they can be ordered.
+    """
 
     name: str
+    order: ArchiveOrder = ""
 
 
 Input: TypeAlias = Files | Batches | Relation

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 _REPLAYED = 500_000
-_EPOCH = 1_000_000
+TOPIC_PARTITIONS = 1_000_000
+"""How many numbers the partitions of one topic, and of its replay topic, have among them."""
 
 
 class ArchivePartition(int):
@@ -27,7 +28,7 @@ class ArchivePartition(int):
             epoch: how often the source's topic was deleted and made again, and the gap was accepted.
             is_replayed: it is a partition of the source's replay topic, through which dead letters come back.
         """
-        return cls(epoch * _EPOCH + (_REPLAYED if is_replayed else 0) + number)
+        return cls(epoch * TOPIC_PARTITIONS + (_REPLAYED if is_replayed else 0) + number)
 
     @property
     def is_history(self) -> bool:
@@ -37,12 +38,12 @@ class ArchivePartition(int):
     @property
     def epoch(self) -> int:
         """How often the topic was made again before this one; 0 for history."""
-        return 0 if self.is_history else int(self) // _EPOCH
+        return 0 if self.is_history else int(self) // TOPIC_PARTITIONS
 
     @property
     def is_replayed(self) -> bool:
         """Whether it is of the source's replay topic."""
-        return not self.is_history and int(self) % _EPOCH >= _REPLAYED
+        return not self.is_history and int(self) % TOPIC_PARTITIONS >= _REPLAYED
 
     @property
     def number(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from asof.definitions import FeatureView, Field, Sliding, Source
@@ -32,6 +32,8 @@ class PointInTime:
         known_at: True: only rows written down by each spine row's own time; a moment: by then; None: all rows.
         seen: source name → partition → the last archived offset that counts; for audits.
         start, end: without an entity frame: all keys and event times of the views' sources in [start, end).
+        by_offsets: order an archive's rows by offset and partition alone, and take them as known when they were
+            archived, as the versions of Asof did that kept no stamps.
     """
 
     reads: tuple[ViewRead, ...]
@@ -40,6 +42,7 @@ class PointInTime:
     seen: Mapping[str, Mapping[int, int]] | None = None
     start: Micros | None = None
     end: Micros | None = None
+    by_offsets: bool = False
 
     @property
     def outputs(self) -> tuple[FeatureOut, ...]:
@@ -278,13 +281,14 @@ def rows_of(
     Args:
         whole: rows that are equal in key and time are one, so that no order between them is needed.
     """
-    view = read.view
+    view, table = read.view, tables[read.view.source.name]
+    if request.by_offsets and table.is_archive:
+        table = replace(table, arrival="offsets")
     ties = () if view.is_aggregated or whole else tie_columns(view.features)
     if view.is_aggregated and not whole:
-        table = tables[view.source.name]
         used = columns_of(request, view.source.name)
         ties = tuple(view.source.renamed(column) for column in table.sql_types if column in used)
-    return SourceRows(view, tables[view.source.name], view.join_keys, cut=cut, tie_columns=ties)
+    return SourceRows(view, table, view.join_keys, cut=cut, tie_columns=ties)
 
 
 def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros | None) -> RowCutoff:

@@ -11,6 +11,7 @@ from asof.definitions.logs import TOMBSTONE, LogSource
 from asof.dtypes import DType
 from asof.errors import SourceError, nearest, some
 from asof.expressions import check, parse, print_sql
+from asof.sql.arrival import PUSHED_AT, arrival_terms
 from asof.sql.dialect import Dialect
 from asof.sql.partitions import HISTORY
 from asof.sql.quoting import quote
@@ -19,7 +20,7 @@ from asof.timing import Micros
 ROW = "asof_row"
 """The column by which an engine numbers a relation's rows."""
 
-Arrival = Literal["row", "log", "columns"]
+ArrivalKind = Literal["row", "log", "offsets", "stamps", "columns"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class SourceTable:
         relation: its quoted name; has `asof_row`, a number that is unique and, for arrival `row`, ascends.
         sql_types: column → the engine's name of its type.
         dtypes: column → our type; None where there is none.
-        arrival: `row`: the row's number; `log`: the columns offset and partition; `columns`: none, the values decide.
+        arrival: `row`: the row's number; `log`: an archive's columns (`asof.sql.arrival`); `offsets`, `stamps`: the
+            short ways that some archives allow (`asof.sources.protocol.ArchiveOrder`); `columns`: none, the values
+            decide.
         dialect: of the engine that reads it.
         indexes: the columns of each index of the relation, in their order, as far as the engine says so.
     """
@@ -38,9 +41,14 @@ class SourceTable:
     relation: str
     sql_types: Mapping[str, str]
     dtypes: Mapping[str, DType | None]
-    arrival: Arrival
+    arrival: ArrivalKind
     dialect: Dialect
     indexes: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether a log delivered its rows."""
+        return self.arrival in ("log", "offsets", "stamps")
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,9 @@ class SourceRows:
         created = ("created",) if self.has_created else ()
         if self.table.arrival == "row":
             return (*created, "arrived")
-        if self.table.arrival == "log":
+        if self.table.arrival in ("log", "stamps"):
+            return (*created, "era", "arrived", "part")
+        if self.table.arrival == "offsets":
             return (*created, "arrived", "part")
         same = () if created else ("created",)
         last = ("tie_gone",) if not self.view.is_aggregated and self.gone() else ()
@@ -137,7 +147,11 @@ class SourceRows:
     def tie_terms(self) -> dict[str, str]:
         """The SQL of each of the ties, over the relation."""
         terms = {"arrived": ROW} if self.table.arrival == "row" else {"arrived": '"offset"', "part": '"partition"'}
-        if self.table.arrival == "columns":
+        if self.table.arrival == "log":
+            terms = arrival_terms(self.table.sql_types.keys(), self.dialect)
+        elif self.table.arrival == "stamps":
+            terms = {"era": quote(PUSHED_AT), "arrived": '"partition"', "part": '"offset"'}
+        elif self.table.arrival == "columns":
             terms = {f"tie{index}": self.tie(name) for index, name in enumerate(self.tie_columns)}
             if "tie_gone" in self.ties:
                 # Of rows that are equal in all features, the one that ends the key is the last.
@@ -202,11 +216,11 @@ class SourceRows:
     def restrictions(self) -> list[str]:
         """Which rows with a key and a time count at all, by what the source and the read say."""
         source, where = self.source, []
-        if self.table.arrival == "log" and isinstance(source, LogSource) and source.stream_from is not None:
+        if self.table.is_archive and isinstance(source, LogSource) and source.stream_from is not None:
             where.append(f'("partition" = {HISTORY} OR {self._time()} >= {self.dialect.instant(source.stream_from)})')
         if self.cut.known_at is not None:
             where.append(f"{self.known()} <= {self.dialect.instant(self.cut.known_at)}")
-        if self.cut.seen is not None and self.table.arrival == "log":
+        if self.cut.seen is not None and self.table.is_archive:
             seen = {HISTORY: 2**62, **self.cut.seen}
             cases = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in sorted(seen.items()))
             where.append(f'"offset" <= CASE "partition" {cases} ELSE -1 END')
@@ -304,7 +318,11 @@ class SourceRows:
         return f"coalesce({created}, {self._time()})"
 
     def known(self) -> str:
-        """When the row was written down: its created time; for archives without one, when it was archived."""
-        if self.table.arrival == "log" and not self.source.created_timestamp_column:
-            return self.dialect.time_of('"ingested_at"', self._sql_type("ingested_at"))
+        """When the row was written down: its created time; without one, its stamp, or when it was archived."""
+        if self.table.is_archive and not self.source.created_timestamp_column:
+            archived = self.dialect.time_of('"ingested_at"', self._sql_type("ingested_at"))
+            if self.table.arrival == "offsets" or PUSHED_AT not in self.table.sql_types:
+                return archived
+            stamped = self.dialect.time_of(quote(PUSHED_AT), self._sql_type(PUSHED_AT), "us")
+            return f"coalesce({stamped}, {archived})"
         return self._created()

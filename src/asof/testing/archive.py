@@ -15,6 +15,7 @@ from asof.definitions import Field
 from asof.errors import StorageError
 from asof.offline.protocol import Archive, OfflineStore
 from asof.sql import archive as statements
+from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.timing import micros
 from asof.types import Array, Bool, Bytes, Date, Decimal, Float64, Int32, Int64, String, Timestamp
 from asof.values.packing import plain_values
@@ -89,6 +90,25 @@ class ArchiveSuite:
     def places(self, store: OfflineStore) -> list[tuple[int, int]]:
         rows: list[Any] = self.read(store, columns='"partition", "offset"')
         return [(row["partition"], row["offset"]) for row in rows]
+
+    def test_an_archive_that_an_earlier_version_made_gets_the_columns_for_arrival(
+        self, store: OfflineStore, open_store: Callable[[], OfflineStore]
+    ) -> None:
+        store.append(CLICKS, clicks(0, 0, 2), {0: 1})
+        later = {PUSHED_AT: pa.array([7], pa.int64()), ORIGIN_PARTITION: pa.array([3], pa.int32())}
+        rows = clicks(0, 2, 1)
+        for name, column in {**later, ORIGIN_OFFSET: pa.array([9], pa.int64())}.items():
+            rows = rows.append_column(name, column)
+
+        assert open_store().append(CLICKS, rows, {0: 2}) == 1
+        # As a process of the earlier version goes on.
+        assert store.append(CLICKS, clicks(0, 3, 1), {0: 3}) == 1
+
+        names = ", ".join(f'"{name}"' for name in ("offset", PUSHED_AT, ORIGIN_PARTITION, ORIGIN_OFFSET))
+        found = self._ran(store, f'SELECT {names} FROM archive ORDER BY "offset"')
+        assert [tuple(row.values()) for row in found] == [
+            (0, None, None, None), (1, None, None, None), (2, 7, 3, 9), (3, None, None, None)
+        ]  # fmt: skip
 
     def test_rows_are_kept_as_they_were(self, store: OfflineStore) -> None:
         rows = pa.concat_tables([clicks(0, 0, 3), clicks(0, 3, 1, page=None)])

@@ -33,10 +33,16 @@ import msgspec
 import pyarrow as pa
 
 from asof.dtypes import DType
+from asof.sql.arrival import Arrival
 from asof.timing import EPOCH_DAY, micros, moment
 
-FORMAT = 1
-"""Format version of a packed latest-value row, its first element."""
+FORMAT, ARRIVAL_FORMAT = 1, 2
+"""The version of a packed latest-value row, its first element; the second is of log-fed rows that keep their arrival.
+
+In the first, which earlier versions of Asof wrote, log-fed rows are ordered by offset and partition. A table of it
+stays in it until the view is rebuilt, since processes of those versions may read and write it, too."""
+
+FORMATS = frozenset((FORMAT, ARRIVAL_FORMAT))
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode = msgspec.msgpack.Decoder(list).decode
@@ -145,47 +151,82 @@ unpack_row: Callable[[bytes], list[Any]] = _decode
 
 
 class Version(NamedTuple):
-    """One row of a key: the sort key of versions, then its plain values, or None for a tombstone."""
+    """One row of a key: its place in the order of rows, then its plain values; None says that the key is no more.
+
+    Args:
+        arrived, within: in `ARRIVAL_FORMAT` the era, and `[first, second]` of `asof.sql.arrival` (behind them the
+            partition and offset through which a replayed dead letter came); in `FORMAT` offset and partition.
+    """
 
     event_time: int
     created: int
-    offset: int
-    partition: int
+    arrived: int
+    within: int | list[int]
     values: list[Any] | None
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Partition and offset, numbered as in the archive."""
+        if isinstance(self.within, int):
+            return self.within, self.arrived
+        if len(self.within) > 2:
+            return self.within[2], self.within[3]
+        return Arrival(self.arrived, *self.within).place
 
-def merge_versions(stored: bytes | None, news: Sequence[Version], *, width: int, clock: int) -> bytes | None:
-    """Merge versions of a key into its log-fed row; None where nothing changes.
 
-    The row keeps the newest version that is due at `clock`, and all later ones as pending: a read never sees the
-    future, and no version is lost.
+def merge_versions(
+    stored: bytes | None, news: Sequence[Version], *, width: int, clock: int, format: int = ARRIVAL_FORMAT
+) -> bytes | None:
+    """A log-fed latest-value row after some rows of its key; None where they change nothing.
+
+    The packed row is `[format, event time, value …, [created, arrived, within], pending]`: the newest row that is due
+    at `clock`, and the later ones in order, so that a read never sees the future and nothing is lost. Where the newest
+    row says that the key is no more, it is `[format, null, null …, [created, arrived, within, event time], pending]`.
 
     Args:
-        width: number of values of a row.
+        width: how many values a row has.
+        format: of the table, and of `news`; a process of an earlier version may have written `stored`.
     """
-    if len(news) == 1 and news[0].event_time <= clock and news[0].values is not None:
-        # By far the commonest case, worth a path without sorting: one due event, nothing pending, no tombstone.
-        row = None if stored is None else _decode(stored)
-        if row is None or not row[width + 3] and row[1] is not None and row[1] <= clock:
-            return _after_one(row, news[0], width)
-    versions = versions_of(stored, width) if stored is not None else []
-    # The sort is stable and `news` come last: of versions with equal sort keys, the later write wins.
+    row = None if stored is None else _decode(stored)
+    if row is not None and row[0] != format:
+        row = _with_arrival(row, width)
+    # The most frequent case by far: one event of the key, and none that waits.
+    is_alone = len(news) == 1 and news[0].event_time <= clock and news[0].values is not None
+    if is_alone and (row is None or not row[width + 3] and row[1] is not None and row[1] <= clock):
+        return _after_one(row, news[0], width, format)
+    versions = versions_of(row, width) if row is not None else []
+    # Sorting is stable and the news come last: of rows that are equal in order, the later write wins.
     ordered = sorted([*versions, *news], key=lambda each: each[:4])
     due = [each for each in ordered if each.event_time <= clock]
     kept = [*due[-1:], *_without_repeats([each for each in ordered if each.event_time > clock])]
     if kept == versions:
         return None
-    return _pack_versions(kept, clock=clock, width=width)
+    return _pack_versions(kept, clock=clock, width=width, format=format)
 
 
-def _after_one(row: list[Any] | None, new: Version, width: int) -> bytes | None:
-    """The row after one due version, where nothing is pending and the key is not deleted."""
+def _with_arrival(row: list[Any], width: int) -> list[Any]:
+    """An unpacked row of `FORMAT` as one of `ARRIVAL_FORMAT`."""
+
+    def arrival(created: int, offset: int, partition: int | list[int], *time: int) -> list[Any]:
+        if isinstance(partition, list):
+            # A process of an earlier version has read a row with its arrival, and written it back.
+            return [created, offset, partition, *time]
+        era, *within = Arrival.of(partition, offset)
+        return [created, era, within, *time]
+
+    place = row[width + 2]
+    pending = [[time, *arrival(*rest), values] for time, *rest, values in row[width + 3]]
+    return [ARRIVAL_FORMAT, *row[1 : width + 2], place and arrival(*place), pending]
+
+
+def _after_one(row: list[Any] | None, new: Version, width: int, format: int) -> bytes | None:
+    """The row after one version that is due, where nothing is pending and the key was not gone."""
     if row is not None:
         before, place = [row[1], *row[width + 2]], list(new[:4])
         if place < before or (place == before and new.values == row[2 : width + 2]):
             return None
-    values: Any = new.values  # not None: `merge_versions` checked
-    return _encode([FORMAT, new.event_time, *values, list(new[1:4]), ()])
+    values: Any = new.values  # a version that is due has some: `merge_versions` looked
+    return _encode([format, new.event_time, *values, list(new[1:4]), ()])
 
 
 def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
@@ -193,7 +234,7 @@ def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
     return [each for i, each in enumerate(ordered) if i + 1 == len(ordered) or each[:4] != ordered[i + 1][:4]]
 
 
-def _pack_versions(kept: Sequence[Version], *, clock: int, width: int) -> bytes:
+def _pack_versions(kept: Sequence[Version], *, clock: int, width: int, format: int) -> bytes:
     head, pending = (kept[0], kept[1:]) if kept[0].event_time <= clock else (None, kept)
     current: list[Any]
     if head is None:
@@ -202,7 +243,7 @@ def _pack_versions(kept: Sequence[Version], *, clock: int, width: int) -> bytes:
         current = [*[None] * (width + 1), [*head[1:4], head.event_time]]
     else:
         current = [head.event_time, *head.values, list(head[1:4])]
-    return _encode([FORMAT, *current, [[*each[:4], each.values] for each in pending]])
+    return _encode([format, *current, [[*each[:4], each.values] for each in pending]])
 
 
 def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
@@ -210,11 +251,11 @@ def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
     row = _decode(stored) if isinstance(stored, bytes) else stored
     versions = [Version(*each) for each in row[width + 3]]
     if row[1] is not None:
-        created, offset, partition = row[width + 2]
-        versions.insert(0, Version(row[1], created, offset, partition, row[2 : width + 2]))
+        created, arrived, within = row[width + 2]
+        versions.insert(0, Version(row[1], created, arrived, within, row[2 : width + 2]))
     elif row[width + 2] is not None:
-        created, offset, partition, time = row[width + 2]
-        versions.insert(0, Version(time, created, offset, partition, None))
+        created, arrived, within, time = row[width + 2]
+        versions.insert(0, Version(time, created, arrived, within, None))
     return versions
 
 

@@ -14,7 +14,7 @@ from asof.errors import AsofError
 from asof.flows.admin.audit_causes import cause_of
 from asof.flows.admin.audit_keys import choose_keys
 from asof.flows.admin.audited_rows import ServedValues, features_as_of, seen_rows, serve_keys, wait_for_archive
-from asof.flows.generations.names import has_shape_of
+from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.offline.compare import values_agree
 from asof.flows.offline.key_rows import whole_view
 from asof.flows.rows.keys import restored_key
@@ -156,6 +156,8 @@ def audit(
         if not has_shape_of(current_generation(snapshot, view) or "", view):
             # Rows of another definition have another meaning, if they can be read at all.
             cause = "the definition changed since its rows were built: run `asof apply`, or `asof rebuild`"
+            if is_of_earlier_version(current_generation(snapshot, view) or "", view):
+                cause = "an earlier version of Asof built its rows, which orders them otherwise: run `asof apply`"
             report.differences.append(Difference(view.name, None, None, report.at, None, None, cause))
             report.views.append(AuditedView(view.name, left_out=cause))
             continue

@@ -41,7 +41,7 @@ def choose_keys(stores: Stores, view: FeatureView, table: OnlineTable, *, count:
 def _ranked(stores: Stores, view: FeatureView, table: OnlineTable, seed: int) -> Iterable[tuple[bool, int, bytes]]:
     """(is inactive, hash, key) of the online rows."""
     now = stores.clock() - view.delay
-    layout = layout_of(view) if view.is_aggregated else None
+    layout = layout_of(view, table.generation) if view.is_aggregated else None
     for page in pages_of(stores, table, most_rows=_SCANNED_ROWS):
         inactive = np.zeros(len(page), dtype=bool)
         if layout is not None and (reach := _reach(view)) is not None:

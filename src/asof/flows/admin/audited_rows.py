@@ -72,7 +72,7 @@ def serve_keys(
     values: dict[str, list[Any]] = {}
     reader.answer(found, keys=columns, at=at, values=values, windows=None)
     blobs = [None if row is None else row[0] for row in found]
-    state = decode(layout_of(view), blobs) if view.is_aggregated else None
+    state = decode(layout_of(view, table.generation), blobs) if view.is_aggregated else None
     seen: list[Vector] = [{}] * len(keys)
     if isinstance(view.source, LogSource):
         seen = [_joined(reached, each) for each in _offsets(view, blobs, state)]
@@ -89,7 +89,8 @@ def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: StateRows |
         else:
             seen: dict[int, int] = {}
             for each in versions_of(row, len(view.features)):
-                seen[each.partition] = max(each.offset, seen.get(each.partition, -1))
+                partition, offset = each.place
+                seen[partition] = max(offset, seen.get(partition, -1))
             yield seen
 
 

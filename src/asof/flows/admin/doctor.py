@@ -17,7 +17,7 @@ from asof.display import counted
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
-from asof.flows.generations.names import has_shape_of
+from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.training_sets.manifest import saved_training_sets
@@ -221,6 +221,8 @@ def _view(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Said:
         what = "a stream worker" if view.source.is_log else "materialize"
         step = "`asof rebuild`" if view.source.is_log else "`asof materialize`"
         return False, f"has no online rows: {what} has never run", f"run {step}"
+    if is_of_earlier_version(generation, view):
+        return False, f"generation {generation} is an earlier Asof's, which orders rows otherwise", "run `asof apply`"
     if not has_shape_of(generation, view):
         return False, f"generation {generation} is of an earlier definition", f"run `asof rebuild {view.name}`"
     if table_of(stores.project, view, generation) not in stores.online.tables(stores.project):
@@ -275,7 +277,7 @@ def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, h
 def _flags(stores: Stores, view: FeatureView, generation: str) -> tuple[list[str], int, int]:
     """Keys whose rows passed their limit, how many are incomplete, and how many rows were looked at."""
     table = table_of(stores.project, view, generation)
-    layout = layout_of(view) if view.is_aggregated else None
+    layout = layout_of(view, generation) if view.is_aggregated else None
     overflowed: list[str] = []
     incomplete = seen = 0
     for page in pages_of(stores, table, most_rows=_SCANNED_ROWS):

@@ -356,12 +356,12 @@ def _with_online(
     offsets: dict[int, int] = {}
     notes = []
     if row is not None and view.is_aggregated:
-        state = decode(layout_of(view), [row[0]])
+        state = decode(layout_of(view, generation), [row[0]])
         offsets = state.offsets_of(0)
         notes += ["its session is incomplete"] if state.incomplete[0] else []
         notes += ["the row exceeds its size limit"] if state.overflow[0] else []
     elif row is not None and view.source.is_log:
-        offsets = {each.partition: each.offset for each in versions_of(row[0], len(view.features))}
+        offsets = dict(sorted(each.place for each in versions_of(row[0], len(view.features))))
     elif row is not None:
         packed = unpack_row(row[0])
         gone = gone_at(packed, len(view.features))

@@ -15,7 +15,7 @@ from asof.errors import AsofError, DefinitionError, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
-from asof.offline.protocol import ARRIVAL_COLUMNS
+from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
 from asof.planning import Delete, Finding, Plan, users_of, with_declared_types
 from asof.planning.fits import misfit
 from asof.sources.protocol import Batches, ScanRequest
@@ -32,7 +32,7 @@ def check_reserved_columns(project: Project) -> list[Finding]:
         for source in project.sources.values()
         if isinstance(source, LogSource)
         for field in source.schema
-        if field.name in ARRIVAL_COLUMNS
+        if field.name in (*ARRIVAL_COLUMNS, *LATER_COLUMNS)
     ]  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def backfill(stores: Stores, source_name: str, *, progress: Progress = silent) -
             if picked.num_rows:
                 offsets = np.arange(count, count + picked.num_rows)
                 partition = np.full(picked.num_rows, HISTORY)
-                loaded.append(with_arrival(picked, partition=partition, offset=offsets, ingested_at=now))
+                loaded.append(with_arrival(picked, partition=partition, offset=offsets, ingested_at=now, source=source))
                 count += picked.num_rows
             progress(f"backfill {source.name}", count, None)
     schema = archive_schema(source)

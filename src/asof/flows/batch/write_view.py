@@ -157,7 +157,7 @@ class _ViewRun:
         return done
 
     def _stored(self, keys: Sequence[bytes]) -> dict[bytes, _StoredRow]:
-        layout = layout_of(self.view)
+        layout = layout_of(self.view, None)
         stored: dict[bytes, _StoredRow] = {}
         for start in range(0, len(keys), _TOKENS_AT_ONCE):
             piece = keys[start : start + _TOKENS_AT_ONCE]
@@ -189,7 +189,7 @@ class _ViewRun:
     def _fold(self, rows: pa.Table, stored: Mapping[bytes, _StoredRow], lost: set[bytes]) -> WriteCounts:
         """Fold these keys from all of their source rows and write them; keys that lost a race are added to `lost`."""
         view, stores = self.view, self.stores
-        layout = layout_of(view)
+        layout = layout_of(view, None)
         rows = rows.combine_chunks()
         keys, places = self._keys(rows)
         limits = np.array([max(self.as_of, stored.get(key, _NOTHING).newest) for key in keys], dtype=np.int64)

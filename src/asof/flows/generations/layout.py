@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from asof.aggregation import RowLayout, StateRows
-from asof.definitions import FeatureView, LogSource, Sliding
+from asof.definitions import FeatureView, LogSource, Sliding, is_ordered_by_arrival
 from asof.expressions import check, parse, print_sql
+from asof.flows.generations.names import keeps_arrival
 from asof.flows.rows.batch import input_schema
 from asof.flows.stores import Stores
 from asof.timing import DAY, HOUR, SECOND, Micros
@@ -47,8 +48,8 @@ def expiry_of(view: FeatureView, layout: RowLayout, state: StateRows, *, now: Mi
     return expiry
 
 
-def layout_of(view: FeatureView) -> RowLayout:
-    """The layout of the view's packed state."""
+def layout_of(view: FeatureView, generation: str | None) -> RowLayout:
+    """How the view's state is packed in a generation; None: as in one that is built now."""
     schema = input_schema(view)
     columns = {each.column: check(parse(each.column), schema) for each in view.aggregations if each.column}
     source = view.source
@@ -56,6 +57,7 @@ def layout_of(view: FeatureView) -> RowLayout:
         view.aggregations, columns, boundary=view.boundary, margin=MARGIN,
         allowed_lateness=source.allowed_lateness if isinstance(source, LogSource) else HOUR,
         created=source.created_timestamp_column not in ("", source.timestamp_field),
+        arrival=is_ordered_by_arrival(view) if generation is None else keeps_arrival(generation, view),
     )  # fmt: skip
 
 

@@ -209,7 +209,7 @@ class LiveGenerations:
             ahead.asked = self.stores.online.ask(
                 [Lookup(self.feeders[name].table, list(dict.fromkeys(keys))) for name, (_, keys) in chosen.items()]
             )
-        ahead.newest = {name: rows.newest(arrived, keys) for name, (rows, keys) in chosen.items()}
+        ahead.newest = {name: self.feeders[name].newest(rows, arrived, keys) for name, (rows, keys) in chosen.items()}
         return ahead
 
     def feed_pushed(self, source: LogSource, ahead: PendingPush) -> None:

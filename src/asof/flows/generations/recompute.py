@@ -39,7 +39,7 @@ def _recompute(
     stores: Stores, source: LogSource, feeder: GenerationWriter, keys: Sequence[bytes], archive: Any
 ) -> list[bytes]:
     view = feeder.view
-    layout = layout_of(view)
+    layout = layout_of(view, feeder.table.generation)
     found = state_rows(*stores.online.read([Lookup(feeder.table, list(keys))]))
     state = decode(layout, [row[0] if row else None for row in found])
     seen = [state.offsets_of(row) for row in range(len(found))]
@@ -70,7 +70,10 @@ def _recompute(
         chosen &= ~deleted
     batch, rows = batch.take(np.flatnonzero(chosen)), rows[chosen]
     columns = inputs_of(stores, view, layout, batch.rows)
-    events = Events(rows, batch.event_time, batch.created, batch.partition, batch.offset, columns)
+    events = Events(
+        rows, batch.event_time, batch.created, batch.partition, batch.offset, columns,
+        batch.arrival.words if layout.keeps_arrival else None,
+    )  # fmt: skip
     due = stores.clock() - view.delay
     made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=due)
     kept = stores.online.write(

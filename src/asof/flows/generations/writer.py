@@ -14,16 +14,18 @@ import pyarrow as pa
 from asof.aggregation import Events, FoldCounts, RowLayout, StateRows, decode, encode, fold
 from asof.definitions import FeatureView, LogSource
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
+from asof.flows.generations.names import keeps_arrival
 from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.rows.batch import BatchKeys, RowBatch, keyed, with_keys
 from asof.flows.rows.newest import LatestRows, NewestPackedRows
 from asof.flows.rows.pages import pages_of
+from asof.flows.rows.pushed import AppendedRows
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Stores, table_of
 from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged, state_rows
 from asof.timing import Micros
-from asof.values.packing import Version, merge_versions, newest_time, plain_values
+from asof.values.packing import ARRIVAL_FORMAT, FORMAT, Version, merge_versions, newest_time, plain_values
 
 _ROWS_AT_ONCE = 20_000
 
@@ -51,7 +53,8 @@ class GenerationWriter:
         self._tried = b""
         self._marked: set[int] = set()
         self._picked: tuple[LogSource, FeatureView, LatestRows | None] | None = None
-        self._layout = layout_of(view) if view.is_aggregated else None
+        self._layout = layout_of(view, generation) if view.is_aggregated else None
+        self._format = ARRIVAL_FORMAT if keeps_arrival(generation, view) else FORMAT
 
     def apply(self, batch: RowBatch, *, clock: Micros) -> int:
         """Merge a batch into the view's rows; a row ignores events that it has seen.
@@ -80,6 +83,7 @@ class GenerationWriter:
         layout = self._layout
         assert layout is not None
         columns = inputs_of(self.stores, self.view, layout, batch.rows)
+        arrival = batch.arrival.words if layout.keeps_arrival else None
 
         def write(todo: Sequence[int]) -> list[int]:
             lost: list[int] = []
@@ -92,6 +96,7 @@ class GenerationWriter:
                 events = Events(
                     rows[chosen], batch.event_time[chosen], batch.created[chosen], batch.partition[chosen],
                     batch.offset[chosen], [_taken(column, chosen) for column in columns],
+                    None if arrival is None else [words[chosen] for words in arrival],
                 )  # fmt: skip
                 lost += part[self._fold(layout, [distinct.keys[i] for i in part.tolist()], events, due)].tolist()
             return lost
@@ -128,8 +133,9 @@ class GenerationWriter:
         self, batch: RowBatch, distinct: BatchKeys, due: Micros, gone: npt.NDArray[np.bool_] | None
     ) -> int:
         view = self.view
-        # Only the newest due row of a key can become its value; older ones of this batch are skipped.
-        order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time, distinct.rows))
+        # Only the newest due row of a key can become its value: the older ones of this batch need no look.
+        arrival = reversed(batch.arrival.words) if self._format == ARRIVAL_FORMAT else (batch.partition, batch.offset)
+        order = np.lexsort((*arrival, batch.created, batch.event_time, distinct.rows))
         rows = distinct.rows[order]
         is_due = batch.event_time[order] <= due
         newest = np.ones(len(order), dtype=bool)
@@ -139,11 +145,13 @@ class GenerationWriter:
         is_gone = [False] * len(index) if gone is None else gone[index].tolist()
         columns = [plain_values(picked.rows[field.name].combine_chunks(), field.dtype) for field in view.features]
         plain: Iterator[list[Any]] = map(list, zip(*columns)) if columns else ([] for _ in is_gone)
-        places = (each.tolist() for each in (picked.event_time, picked.created, picked.offset, picked.partition))
         versions: dict[int, list[Version]] = {}
-        for key, gone_now, mine, *place in zip(distinct.rows[index].tolist(), is_gone, plain, *places, strict=True):
-            time, created, offset, partition = place
-            versions.setdefault(key, []).append(Version(time, created, offset, partition, None if gone_now else mine))
+        for key, gone_now, mine, *place in zip(
+            distinct.rows[index].tolist(), is_gone, plain, picked.event_time.tolist(), picked.created.tolist(),
+            *self._places(picked), strict=True,
+        ):  # fmt: skip
+            time, created, arrived, within = place
+            versions.setdefault(key, []).append(Version(time, created, arrived, within, None if gone_now else mine))
         written = 0
 
         def write(todo: Sequence[int]) -> list[int]:
@@ -152,7 +160,9 @@ class GenerationWriter:
             changed, values, tokens = list[int](), list[bytes](), list[int]()
             expiry: list[Micros | None] = []
             for key, row in zip(todo, found, strict=True):
-                merged = merge_versions(row[0] if row else None, versions[key], width=len(columns), clock=due)
+                merged = merge_versions(
+                    row[0] if row else None, versions[key], width=len(columns), clock=due, format=self._format
+                )
                 if merged is not None:
                     changed.append(key)
                     values.append(merged)
@@ -168,6 +178,20 @@ class GenerationWriter:
 
         self._write_until_kept(sorted(versions, key=distinct.keys.__getitem__), write)
         return written
+
+    def _places(self, batch: RowBatch) -> tuple[list[int], list[Any]]:
+        """`arrived` and `within` of each row's `Version`."""
+        if self._format != ARRIVAL_FORMAT:
+            return batch.offset.tolist(), batch.partition.tolist()
+        era, first, second = (words.tolist() for words in batch.arrival.words)
+        if batch.origin is None:
+            return era, list(map(list, zip(first, second)))
+        # Partition and offset in the archive, too: they tell which messages the row has seen.
+        return era, list(map(list, zip(first, second, batch.partition.tolist(), batch.offset.tolist())))
+
+    def newest(self, rows: LatestRows, arrived: AppendedRows, keys: list[bytes]) -> NewestPackedRows:
+        """Pushed rows as the newest of their keys, as the generation has them; all must be due."""
+        return rows.newest(arrived, keys, format=self._format)
 
     def pick(self, source: LogSource) -> LatestRows | None:
         """The view's columns in the source, if its rows are only a selection of columns; else None."""

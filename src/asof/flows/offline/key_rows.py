@@ -112,10 +112,13 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
     gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
     if not source.is_log and not is_ordered(found):
         batch = replace(batch, offset=_ranks(view, table, gone))
-    order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time))
+    arrival = reversed(batch.arrival.words) if source.is_log else (batch.partition, batch.offset)
+    order = np.lexsort((*arrival, batch.created, batch.event_time))
     known = batch.created
     if source.is_log and not source.created_timestamp_column:
         known = event_micros(table["ingested_at"].combine_chunks()).to_numpy(zero_copy_only=False)
+        if batch.pushed_at is not None:
+            known = np.where(batch.pushed_at > 0, batch.pushed_at, known)
     stored = np.ones(len(batch), dtype=bool)
     if isinstance(source, LogSource) and source.stream_from is not None:
         stored = (batch.partition == HISTORY) | (batch.event_time >= source.stream_from)

@@ -46,18 +46,20 @@ def read_history(
     start: Micros | None = None,
     end: Micros | None = None,
     seen: Mapping[str, Mapping[int, int]] | None = None,
+    by_offsets: bool = False,
 ) -> HistoricalRead:
     """Plan a historical read; nothing runs yet.
 
     Args:
         entity_df: a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT over the sources by
             name; None reads all rows of the views' sources with `start <= event time < end`.
+        by_offsets: see `PointInTime`.
 
     Raises:
         EntityFrameError: the frame lacks a key or a time, or has invalid values.
     """
     reads = _with_hidden_features(selection)
-    query = PointInTime(reads, TIME, known_at, seen, start, end)
+    query = PointInTime(reads, TIME, known_at, seen, start, end, by_offsets)
     if entity_df is None:
         if selection.request_fields:
             names = [field.name for field in selection.request_fields]

@@ -25,7 +25,17 @@ from asof.selection import FeatureOut, Selection, ViewRead
 from asof.timing import EARLIEST, Micros
 from asof.values.check import checker
 from asof.values.from_arrow import in_utc
-from asof.values.packing import FORMAT, gone_at, key_bytes, pack_keys, plainer, restorer, unpack_row, versions_of
+from asof.values.packing import (
+    FORMAT,
+    FORMATS,
+    gone_at,
+    key_bytes,
+    pack_keys,
+    plainer,
+    restorer,
+    unpack_row,
+    versions_of,
+)
 
 if TYPE_CHECKING:
     # It brings the engine with it, which most reads do not need.
@@ -219,14 +229,14 @@ class ViewReader:
         self.names = tuple(feature.name for feature in read.features)
         self.outputs = [feature.output for feature in read.features]
         self.defaults = [(each.output, plain_default(each)) for each in read.features if each.default is not None]
-        self.layout: RowLayout | None = layout_of(view) if view.is_aggregated else None
+        self.layout: RowLayout | None = layout_of(view, self.table.generation) if view.is_aggregated else None
         self.is_log_fed = view.source.is_log
         windows = {each.name: each.window for each in view.aggregations}
         self._has_sessions = any(isinstance(windows.get(name), Session) for name in self.names)
         self._plain = [plainer(field.dtype) for field in view.key_fields]
-        fields = [field.name for field in view.features]
-        self._width = len(fields)
-        # A row is [format, event time, value, …]; of a log source also [created, offset, partition] and pending.
+        self._width = len(fields := [field.name for field in view.features])
+        # A row is [format, event time, value, …]; of a log source also [created, arrived, within] and pending.
+        self._formats = FORMATS if self.is_log_fed else {FORMAT}
         self._nothing = [FORMAT, None, *[None] * (self._width + (2 if self.is_log_fed else 0))]
         places = [2 + fields.index(name) for name in self.names]
         self.pick = itemgetter(*places) if len(places) > 1 else lambda columns: (columns[places[0]],)
@@ -244,7 +254,7 @@ class ViewReader:
         t = at - self.view.delay
         row = unpack_row(packed)
         time = row[1]
-        if time is None or time > t or (self.is_log_fed and row[-1]) or row[0] != FORMAT:
+        if time is None or time > t or (self.is_log_fed and row[-1]) or row[0] not in self._formats:
             return None
         return None if self.view.ttl and time < t - self.view.ttl else row
 
@@ -296,13 +306,13 @@ class ViewReader:
             packed = unpack_row(rows[0][0])
             time = packed[1]
             is_known = time is not None and oldest <= time <= t and not (self.is_log_fed and packed[-1])
-            if is_known and packed[0] == FORMAT:
+            if is_known and packed[0] in self._formats:
                 picked = [[value] for value in self.pick(packed)]
                 return self._restored(picked), ViewMetadata(self.outputs, None, (time,)), []
         nothing = self._nothing
         unpacked = [nothing if row is None else unpack_row(row[0]) for row in rows]
         columns = list(zip(*unpacked))
-        if columns[0].count(FORMAT) != len(rows):
+        if not self._formats.issuperset(columns[0]):
             raise self._foreign(columns[0])
         if self.is_log_fed and any(columns[-1]):
             unpacked = [self._due(each, t) if each[-1] else each for each in unpacked]
@@ -346,9 +356,9 @@ class ViewReader:
         return [FORMAT, due[-1].event_time, *due[-1].values, None, None]
 
     def _foreign(self, formats: Iterable[Any]) -> StorageError:
-        found = sorted({each for each in formats if each != FORMAT}, key=str)
+        found = sorted({each for each in formats if each not in self._formats}, key=str)
         return StorageError(
-            f"feature view {self.view.name!r}: its online rows have format {found[0]}; expected {FORMAT}",
+            f"feature view {self.view.name!r}: its online rows have format {found[0]}; expected {max(self._formats)}",
             hint="upgrade asof, or run `asof rebuild`",
         )
 

@@ -11,12 +11,15 @@ from typing import Any
 from asof.definitions import Snapshot
 from asof.errors import Argument, PushNotApplied, RequestError, RowsRefused, StorageError
 from asof.flows.generations.live import PendingPush
+from asof.flows.rows.arrival import stamp_header, stamps_of
 from asof.flows.rows.pushed import PushedRows, pushed_rows
 from asof.flows.stores import Stores, log_source_named, raw_keys
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import check_topic
 from asof.flows.stream.take_in import take_in
-from asof.log.protocol import Headers, OwnershipLost
+from asof.log.protocol import Messages, OwnershipLost
+from asof.sql.arrival import TOPIC
+from asof.timing import Micros
 from asof.values.fit import nul_in_text
 
 BATCH = "batch"
@@ -27,6 +30,9 @@ MAX_BATCH_ID = 256
 
 FLUSH_ROWS = 100_000
 FLUSH_EVERY_S = 5.0
+_STAMPS_READ_BACK = 100
+"""Of each partition so many of its last messages are read for their stamps, which grow within one."""
+
 MOST_ROWS = 1_000_000
 """Most buffered rows while the archive cannot be written; beyond, a push is refused."""
 
@@ -47,6 +53,7 @@ class Pusher:
         # Offsets of the own partition below this are applied; later ones may be of a push that failed half way.
         self._position = 0
         self._lock = Lock()
+        self._stamp: Micros = 0
         self._batches: set[str] = set()
         self._batches_read: dict[int, int] = {}
         self._required_by: tuple[Snapshot, list[str]] | None = None
@@ -61,9 +68,31 @@ class Pusher:
     def _take_over(self) -> int:
         after = self.stores.log.bounds(self.topic)[self.partition][1]
         taken = take_in(self.stores, self.ingest)
+        self._read_stamps_back()
         self._position = max(self._position, after)
         self._flushed_at = time.monotonic()
         return taken
+
+    def _read_stamps_back(self) -> None:
+        """Look at the last stamps of each partition: what is pushed from now on comes after them."""
+        for number, (first, after) in self.stores.log.bounds(self.topic).items():
+            start = max(first, after - _STAMPS_READ_BACK)
+            while start < after:
+                messages = self.stores.log.read(self.topic, number, start, stop=after)
+                if not len(messages):
+                    break
+                self._look_at_stamps(messages)
+                start = int(messages.offsets[-1]) + 1
+
+    def _look_at_stamps(self, messages: Messages) -> None:
+        stamps = stamps_of(messages.headers)
+        if stamps is not None:
+            self._stamp = max(self._stamp, int(stamps.max()))
+
+    def _next_stamp(self) -> Micros:
+        """The stamp of a push: the system's time, later than each that this process has given or read in this log."""
+        self._stamp = max(self.stores.system_clock(), self._stamp + 1, self.ingest.greatest_stamp + 1)
+        return min(self._stamp, TOPIC - 1)
 
     def push(self, rows: Any, *, batch_id: str | None = None) -> int:
         """Write rows durably to the push log, and apply them to the online rows.
@@ -100,13 +129,11 @@ class Pusher:
                 return 0
             if self.ingest.buffered >= MOST_ROWS:
                 self.ingest.flush()
-            headers: list[Headers] | None = None
-            if batch_id is not None:
-                headers = [((BATCH, batch_id.encode()),)] * len(messages)
             following = self.partition, self._position
-            ahead = self.ingest.look_ahead(made, *following)
+            stamp = self._next_stamp()
+            ahead = self.ingest.look_ahead(made, *following, stamp)
             try:
-                places = self._send(messages, headers)
+                places = self._send(messages, batch_id, stamp)
                 if batch_id is not None:
                     self._batches.add(batch_id)
                 if ahead is not None and _follow(places, following) and self.ingest.takes_pushes:
@@ -139,14 +166,22 @@ class Pusher:
             self._required_by = (snapshot, columns)
         return self._required_by[1]
 
-    def _send(self, messages: Sequence[bytes], headers: Sequence[Headers] | None) -> list[tuple[int, int]]:
+    def _send(self, messages: Sequence[bytes], batch_id: str | None, stamp: Micros) -> list[tuple[int, int]]:
         try:
-            return self.stores.log.send(self.topic, messages, partition=self.partition, headers=headers, durable=True)
+            return self._append(messages, batch_id, stamp)
         except OwnershipLost:
             # This process paused for so long that another one has taken over its partition and the messages in it.
             self.partition, self._position = self.stores.log.own_partition(self.topic), 0
             self._take_over()
-            return self.stores.log.send(self.topic, messages, partition=self.partition, headers=headers, durable=True)
+            return self._append(messages, batch_id, self._next_stamp())
+
+    def _append(self, messages: Sequence[bytes], batch_id: str | None, stamp: Micros) -> list[tuple[int, int]]:
+        headers = stamp_header(stamp)
+        if batch_id is not None:
+            headers = (*headers, (BATCH, batch_id.encode()))
+        return self.stores.log.send(
+            self.topic, messages, partition=self.partition, headers=[headers] * len(messages), durable=True
+        )
 
     def _apply_rows(self, ahead: PendingPush, places: Sequence[tuple[int, int]]) -> None:
         """Apply rows that were just written. They had the same checks as messages, so they are not read back."""
@@ -218,6 +253,7 @@ class Pusher:
                     # Another producer may use the same header name with any value.
                     known = [value for name, value in headers if name == BATCH and value is not None]
                     self._batches |= {value.decode("utf-8", "replace") for value in known}
+                self._look_at_stamps(messages)
                 position = int(messages.offsets[-1]) + 1
             self._batches_read[number] = max(position, after)
         return batch_id in self._batches

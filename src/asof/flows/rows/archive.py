@@ -15,6 +15,7 @@ from asof.definitions.logs import TOMBSTONE
 from asof.flows.stores import Stores
 from asof.log.protocol import Headers, Messages
 from asof.sql import archive as statements
+from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.timing import DAY, EARLIEST, LATEST, Micros, micros
 
 LETTERS_SCHEMA = pa.schema(
@@ -36,6 +37,9 @@ LETTERS_SCHEMA = pa.schema(
 
 ARRIVAL_FIELDS = tuple(LETTERS_SCHEMA)[-4:]
 
+_STAMP = pa.field(PUSHED_AT, pa.int64())
+_ORIGIN = (pa.field(ORIGIN_PARTITION, pa.int32()), pa.field(ORIGIN_OFFSET, pa.int64()))
+
 _POLL_S = 0.05
 
 
@@ -44,24 +48,43 @@ def archive_schema(source: LogSource) -> pa.Schema:
     declared = [(field.name, field.dtype.arrow()) for field in source.schema]
     if source.has_tombstones:
         declared.append((TOMBSTONE, pa.bool_()))
-    return pa.schema([*(pa.field(*each) for each in declared), *ARRIVAL_FIELDS])
+    return pa.schema([*(pa.field(*each) for each in declared), *_later_fields(source), *ARRIVAL_FIELDS])
 
 
-def with_arrival(rows: pa.Table, *, partition: Any, offset: Any, ingested_at: Any) -> pa.Table:
-    """Add the four columns that every archive has.
+def _later_fields(source: LogSource) -> tuple[pa.Field, ...]:
+    return (_STAMP, *_ORIGIN) if source.type == "push" else _ORIGIN
+
+
+def with_arrival(
+    rows: pa.Table, *, partition: Any, offset: Any, ingested_at: Any, source: LogSource | None = None,
+    pushed_at: Any = None, origin: tuple[Any, Any] | None = None,
+) -> pa.Table:  # fmt: skip
+    """Add the four columns that every archive has, and those that only archives of log sources have.
 
     Args:
         partition, offset: n of each.
-        ingested_at: one time in microseconds for all rows, or n times.
+        ingested_at: one moment in microseconds for all rows, or n.
+        pushed_at: n stamps, 0 where a row has none; None where no row has one.
+        origin: n partitions and n offsets that replayed dead letters had as messages; None where no row is one.
     """
+    later: list[pa.Array] = []
+    fields = () if source is None else _later_fields(source)
+    if _STAMP in fields:
+        none = pa.nulls(rows.num_rows, _STAMP.type)
+        later.append(none if pushed_at is None else pa.array(pushed_at, pa.int64(), mask=pushed_at == 0))
+    if fields:
+        places = [pa.nulls(rows.num_rows, each.type) for each in _ORIGIN]
+        if origin is not None:
+            places = [pa.array(column, each.type) for column, each in zip(origin, _ORIGIN, strict=True)]
+        later += places
     at = np.ascontiguousarray(np.broadcast_to(np.asarray(ingested_at, np.int64), rows.num_rows))
     arrival = (
         pa.array(partition, pa.int32()), pa.array(offset, pa.int64()), pa.array(at).cast(ARRIVAL_FIELDS[2].type),
         pa.array((at // DAY).astype(np.int32)).cast(pa.date32()),
     )  # fmt: skip
-    # All at once: appending a column costs as much as building the table.
-    schema = pa.schema([*rows.schema, *ARRIVAL_FIELDS])
-    return pa.Table.from_arrays([*rows.columns, *arrival], schema=schema)
+    # At once: each further column of a table takes as long as the making of one.
+    schema = pa.schema([*rows.schema, *fields, *ARRIVAL_FIELDS])
+    return pa.Table.from_arrays([*rows.columns, *later, *arrival], schema=schema)
 
 
 def letter_rows(

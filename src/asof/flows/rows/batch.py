@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import pyarrow as pa
 
 from asof.definitions import FeatureView, LogSource, Source
 from asof.dtypes import DType
-from asof.offline.protocol import ARRIVAL_COLUMNS
+from asof.flows.rows.arrival import Arrivals, numbers
+from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
+from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.sql.partitions import HISTORY
 from asof.values.fit import event_micros, fit
 from asof.values.packing import key_bytes, plain_values
@@ -28,6 +31,8 @@ class RowBatch:
         rows: the source's columns, renamed by its `field_mapping`.
         event_time, created: n times in microseconds; created is the event time if the source has no created column.
         partition, offset: n each, of the rows in the log.
+        pushed_at: n stamps of pushes, 0 where a row has none; None if no row has one.
+        origin: n partitions and n offsets that replayed dead letters had as messages; None if no row is one.
     """
 
     rows: pa.Table
@@ -35,6 +40,14 @@ class RowBatch:
     created: Ints
     partition: npt.NDArray[np.int32]
     offset: Ints
+    pushed_at: Ints | None = None
+    origin: tuple[Ints, Ints] | None = None
+
+    @cached_property
+    def arrival(self) -> Arrivals:
+        """Which of rows of equal times came later."""
+        partition, offset = self.origin or (self.partition, self.offset)
+        return Arrivals.of(partition, offset, self.pushed_at)
 
     def __len__(self) -> int:
         return len(self.event_time)
@@ -43,14 +56,16 @@ class RowBatch:
         """The rows at these indexes, in that order."""
         return RowBatch(
             self.rows.take(pa.array(index)), self.event_time[index], self.created[index], self.partition[index],
-            self.offset[index],
+            self.offset[index], None if self.pushed_at is None else self.pushed_at[index],
+            None if self.origin is None else (self.origin[0][index], self.origin[1][index]),
         )  # fmt: skip
 
 
 def batch_of(
-    source: Source, rows: pa.Table, *, event_time: Ints, partition: npt.NDArray[np.int32], offset: Ints
-) -> RowBatch:
-    """A batch of decoded rows, with columns renamed by the source's `field_mapping`."""
+    source: Source, rows: pa.Table, *, event_time: Ints, partition: npt.NDArray[np.int32], offset: Ints,
+    pushed_at: Ints | None = None, origin: tuple[Ints, Ints] | None = None,
+) -> RowBatch:  # fmt: skip
+    """A batch of decoded rows, its columns renamed as the source's `field_mapping` says."""
     created = event_time
     column = source.created_timestamp_column
     if column and column != source.timestamp_field:
@@ -61,7 +76,7 @@ def batch_of(
         created = np.where(missing, event_time, created)
     if source.field_mapping:
         rows = rows.rename_columns([source.renamed(name) for name in rows.column_names])
-    return RowBatch(rows, event_time, created, partition, offset)
+    return RowBatch(rows, event_time, created, partition, offset, pushed_at, origin)
 
 
 def batch_of_archive(source: Source, rows: pa.Table) -> RowBatch:
@@ -74,11 +89,19 @@ def batch_of_archive(source: Source, rows: pa.Table) -> RowBatch:
             rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.dtype.arrow()))
     if rows[source.timestamp_field].null_count:
         rows = rows.filter(rows[source.timestamp_field].is_valid())
-    partition = rows["partition"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int32)
-    offset = rows["offset"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
-    raw = rows.drop_columns([name for name in ARRIVAL_COLUMNS if name in rows.column_names])
+    partition, offset = numbers(rows, "partition"), numbers(rows, "offset")
+    # What an earlier version archived has no stamps and no origins.
+    pushed_at = origin = None
+    if PUSHED_AT in rows.column_names and rows[PUSHED_AT].null_count < rows.num_rows:
+        pushed_at = numbers(rows, PUSHED_AT, default=np.zeros(rows.num_rows, dtype=np.int64))
+    if ORIGIN_PARTITION in rows.column_names and rows[ORIGIN_PARTITION].null_count < rows.num_rows:
+        origin = numbers(rows, ORIGIN_PARTITION, default=partition), numbers(rows, ORIGIN_OFFSET, default=offset)
+    raw = rows.drop_columns([name for name in (*ARRIVAL_COLUMNS, *LATER_COLUMNS) if name in rows.column_names])
     times = event_micros(raw[source.timestamp_field].combine_chunks(), source.timestamp_unit)
-    return batch_of(source, raw, event_time=times.to_numpy(zero_copy_only=False), partition=partition, offset=offset)
+    return batch_of(
+        source, raw, event_time=times.to_numpy(zero_copy_only=False), partition=partition.astype(np.int32),
+        offset=offset, pushed_at=pushed_at, origin=origin,
+    )  # fmt: skip
 
 
 def counted(source: Source, batch: RowBatch) -> RowBatch:

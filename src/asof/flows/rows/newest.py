@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Any
 
 from asof.definitions import FeatureView, LogSource
 from asof.flows.rows.pushed import AppendedRows
+from asof.sql.arrival import Arrival
 from asof.timing import Micros
-from asof.values.packing import FORMAT, Version, key_bytes, merge_versions, pack_keys, pack_values, unpack_row
+from asof.values.packing import ARRIVAL_FORMAT, Version, key_bytes, merge_versions, pack_keys, pack_values, unpack_row
 
 
 @dataclass
@@ -17,19 +19,21 @@ class NewestPackedRows:
     """n rows of n keys, packed as for a key without a stored row.
 
     Args:
-        places: created time, offset and partition of each row.
+        places: of each its created time, and what says when it arrived (`asof.values.packing.Version`).
+        format: of the rows.
     """
 
     keys: list[bytes]
     times: list[Micros]
-    places: list[list[int]]
+    places: list[list[Any]]
     packed: list[bytes]
+    format: int
 
     def of(self, index: Sequence[int]) -> NewestPackedRows:
         """The rows at these indexes."""
         return NewestPackedRows(
             [self.keys[i] for i in index], [self.times[i] for i in index], [self.places[i] for i in index],
-            [self.packed[i] for i in index],
+            [self.packed[i] for i in index], self.format,
         )  # fmt: skip
 
     def after(self, stored: Sequence[bytes | None], *, clock: Micros) -> list[bytes | None]:
@@ -40,14 +44,18 @@ class NewestPackedRows:
                 continue
             row = unpack_row(before)
             at = row[1]
-            # The most frequent case: an older stored row, without pending events or tombstone.
-            if at is not None and not row[-1] and (at < time or (at == time and row[-2] < place)):
+            # Nothing is pending there, the key was not gone, and what is stored comes before: the most frequent case.
+            if (
+                at is not None
+                and not row[-1]
+                and (at < time or (at == time and row[-2] < place and row[0] == self.format))
+            ):
                 continue
             width = len(row) - 4
             values = unpack_row(self.packed[i])[2 : 2 + width]
-            created, offset, partition = place
-            version = Version(time, created, offset, partition, values)
-            merged[i] = merge_versions(before, [version], width=width, clock=clock)
+            created, arrived, within = place
+            version = Version(time, created, arrived, within, values)
+            merged[i] = merge_versions(before, [version], width=width, clock=clock, format=self.format)
         return merged
 
 
@@ -88,19 +96,27 @@ class LatestRows:
             return [key_bytes(())] * rows.count
         return pack_keys([rows.columns[name].plain for name in self.keys])
 
-    def newest(self, arrived: AppendedRows, keys: list[bytes]) -> NewestPackedRows:
-        """The newest row of each key, in order of the keys' first rows; no event may be after the clock.
+    def newest(self, arrived: AppendedRows, keys: list[bytes], *, format: int) -> NewestPackedRows:
+        """The newest of the rows of each key, in the order in which the keys first come; all rows must be due.
 
         Args:
-            keys: the rows' keys.
+            keys: those of the rows.
+            format: of the rows of the view's generation.
         """
         rows = arrived.rows
         times, created = rows.event_time, rows.created
         offsets = range(arrived.first, arrived.first + rows.count)
-        places = list(map(list, zip(created, offsets, repeat(arrived.partition))))
+        if format == ARRIVAL_FORMAT:
+            era = Arrival.of(arrived.partition, 0, arrived.pushed_at).era
+            places: list[list[Any]] = [
+                [at, era, [arrived.partition, offset] if arrived.pushed_at else [offset, arrived.partition]]
+                for at, offset in zip(created, offsets, strict=True)
+            ]
+        else:
+            places = list(map(list, zip(created, offsets, repeat(arrived.partition))))
         features = [rows.columns[name].plain for name in self.features]
-        packed = pack_values(repeat(FORMAT), times, *features, places, repeat(()))
-        found = NewestPackedRows(keys, times, places, packed)
+        packed = pack_values(repeat(format), times, *features, places, repeat(()))
+        found = NewestPackedRows(keys, times, places, packed, format)
         last: dict[bytes, int] = dict.fromkeys(keys, -1)
         if len(last) == len(keys):
             return found

@@ -71,12 +71,14 @@ class AppendedRows:
     Args:
         partition: in the archive's numbering.
         first: offset of the first row; the others follow.
+        pushed_at: their stamp; 0 if they have none.
     """
 
     rows: PushedRows
     partition: int
     first: int
     ingested_at: Micros
+    pushed_at: Micros = 0
 
     @cached_property
     def archived(self) -> pa.Table:
@@ -91,6 +93,7 @@ class AppendedRows:
             rows.source, rows.table, event_time=np.array(rows.event_time, np.int64),
             partition=np.full(rows.count, self.partition, np.int32),
             offset=np.arange(self.first, self.first + rows.count, dtype=np.int64),
+            pushed_at=np.full(rows.count, self.pushed_at, np.int64) if self.pushed_at else None,
         )  # fmt: skip
 
 
@@ -100,9 +103,10 @@ def archived_rows(pieces: Sequence[AppendedRows]) -> pa.Table:
     offset = np.concatenate([np.arange(each.first, each.first + each.rows.count) for each in pieces])
     partition = np.repeat([each.partition for each in pieces], counts)
     at = np.repeat([each.ingested_at for each in pieces], counts)
+    stamps = np.repeat([each.pushed_at for each in pieces], counts)
     return with_arrival(
         table_of_rows([each.rows for each in pieces]), partition=partition.astype(np.int32), offset=offset,
-        ingested_at=at,
+        ingested_at=at, source=pieces[0].rows.source, pushed_at=stamps,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 
 from asof.decoding import MessageBatch, decode_messages
@@ -19,24 +18,17 @@ from asof.definitions.facts import Facts
 from asof.errors import LogError, NotFound
 from asof.flows.facts import change_facts
 from asof.flows.rows.archive import LETTERS_SCHEMA, unpacked_headers
+from asof.flows.rows.arrival import Place, origin, origin_header
 from asof.flows.stores import Stores, log_source_named, raw_keys
 from asof.flows.stream.transforms import transform_of
-from asof.log.protocol import Headers, UnknownTopic
+from asof.log.protocol import UnknownTopic
 from asof.results import Record, Records
 from asof.sql import archive as statements
 from asof.timing import micros
 
-ORIGIN = "asof.origin"
-"""Header of a replayed message, after its own headers: `[partition, offset]` of its dead letter."""
-
-_ORIGINS = (ORIGIN, "origin")
-"""Its earlier name, which a message's own header may have, too."""
-
 TURN_S = 10.0
 """Longest time for one replay; another replay of the same source takes over after that."""
 
-Place = tuple[int, int]
-"""Partition and offset of a dead letter, in the archive's numbering."""
 
 _STORED = pa.schema([field for field in LETTERS_SCHEMA if field.name != "ingest_date"])
 """The date is the Delta table's partition column, so it is not in the data files."""
@@ -145,9 +137,7 @@ def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None
             stores.log.send(
                 topic, [row["value"] for _, row in fit], keys=[row["key"] for _, row in fit], partition=0,
                 timestamps_us=[micros(row["at"]) for _, row in fit],
-                headers=[
-                    (*unpacked_headers(row["headers"]), (ORIGIN, msgspec.json.encode(place))) for place, row in fit
-                ],
+                headers=[(*unpacked_headers(row["headers"]), origin_header(place)) for place, row in fit],
                 durable=True,
             )  # fmt: skip
     finally:
@@ -178,16 +168,6 @@ def replayed_places(stores: Stores, source: LogSource) -> set[Place]:
 def letter_id(source: str, place: Place) -> str:
     """ID of a dead letter: source, partition and offset, in the archive's numbering."""
     return f"{source}/{place[0]}/{place[1]}"
-
-
-def origin(headers: Headers) -> Place | None:
-    for name, value in reversed(headers):
-        if name in _ORIGINS and value is not None:
-            try:
-                return msgspec.json.decode(value, type=Place)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                continue  # a header of the original message
-    return None
 
 
 class _TurnTaken(LogError):
@@ -284,4 +264,4 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
-__all__ = ["ORIGIN", "DeadLetter", "letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]
+__all__ = ["DeadLetter", "letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from asof.decoding import UnusableMessage
@@ -33,10 +34,8 @@ from asof.flows.generations.live import LiveGenerations, PendingPush
 from asof.flows.generations.names import Name
 from asof.flows.generations.recompute import recompute_rows
 from asof.flows.generations.writer import GenerationWriter
-from asof.flows.rows.archive import (
-    letter_rows,
-    with_arrival,
-)
+from asof.flows.rows.archive import letter_rows, with_arrival
+from asof.flows.rows.arrival import Ints, origins_of, stamps_of
 from asof.flows.rows.batch import batch_of
 from asof.flows.rows.pushed import AppendedRows, PushedRows
 from asof.flows.stores import Stores, log_source_named
@@ -46,6 +45,7 @@ from asof.flows.stream.suspects import Suspects
 from asof.flows.stream.verdicts import Verdicts
 from asof.log.protocol import Messages
 from asof.sql.partitions import ArchivePartition
+from asof.timing import Micros
 
 MOST_RECOMPUTED = 2000
 """So many rows of a generation are recomputed at a flush; the others wait for the next one, and history has them."""
@@ -60,6 +60,7 @@ class Ingest:
 
     Attributes:
         archived: assigned partition (in the archive's numbering) → last archived offset.
+        greatest_stamp: of all pushed messages taken so far; 0 if none had one.
     """
 
     def __init__(self, stores: Stores, source: str, *, seconds: Callable[[], float]) -> None:
@@ -68,6 +69,7 @@ class Ingest:
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
         self.archived: dict[int, int] = {}
+        self.greatest_stamp: Micros = 0
         self.snapshot: Snapshot = stores.registry.load(stores.project)
         self.source = log_source_named(self.snapshot, source)
         # Constant for this object: a topic that is recreated has other offsets, and another epoch.
@@ -153,9 +155,16 @@ class Ingest:
             letters = None
         partition = (messages.partitions[decoded.index] + base).astype(np.int32)
         offset = messages.offsets[decoded.index]
-        raw = with_arrival(decoded.rows, partition=partition, offset=offset, ingested_at=now)
+        pushed_at, origin = self._came(topic, messages, decoded.index, partition)
+        raw = with_arrival(
+            decoded.rows, partition=partition, offset=offset, ingested_at=now, source=source, pushed_at=pushed_at,
+            origin=origin,
+        )  # fmt: skip
         if self.feeders and len(offset):
-            batch = batch_of(source, decoded.rows, event_time=decoded.event_time, partition=partition, offset=offset)
+            batch = batch_of(
+                source, decoded.rows, event_time=decoded.event_time, partition=partition, offset=offset,
+                pushed_at=pushed_at, origin=origin,
+            )  # fmt: skip
             self.generations.feed(source, batch, raw)
         self._writer.keep(
             Buffer([raw] if len(offset) else [], [letters] if letters is not None else [], through, len(messages))
@@ -169,23 +178,39 @@ class Ingest:
         self._recompute_marked()
         self._watch(len(messages), {letter.index for letter in decoded.letters})
 
+    def _came(
+        self, topic: str, messages: Messages, index: npt.NDArray[np.int64], partition: npt.NDArray[np.int32]
+    ) -> tuple[Ints | None, tuple[Ints, Ints] | None]:
+        """Stamps of pushes, and original partitions and offsets of replayed dead letters, at these indexes."""
+        if messages.headers is None:
+            return None, None
+        pushed_at = origin = None
+        if self.source.type == "push" and (stamps := stamps_of(messages.headers)) is not None:
+            self.greatest_stamp = max(self.greatest_stamp, int(stamps.max()))
+            pushed_at = stamps[index]
+        if topic == self.source.replay_topic:
+            headers = [messages.headers[i] for i in index.tolist()]
+            origin = origins_of(headers, partition.astype(np.int64), messages.offsets[index])
+        return pushed_at, origin
+
     @property
     def takes_pushes(self) -> bool:
         """Whether `take_pushed` may be called: no definition changed, and the source has no event ID."""
         return not self._verdicts.depend_on_others and not self.has_news()
 
-    def look_ahead(self, rows: PushedRows, number: int, first: int) -> PendingPush | None:
+    def look_ahead(self, rows: PushedRows, number: int, first: int, pushed_at: Micros) -> PendingPush | None:
         """Prepare to apply rows before they are written to the log: all steps that need no message of it.
 
         Args:
             first: expected offset of the first row, if no other message is written before; the others follow.
+            pushed_at: their stamp.
 
         Returns:
             The input of `take_pushed`, or None if the rows must be read from the log.
         """
         if self._verdicts.depend_on_others or rows.source is not self.source or not rows.count:
             return None
-        arrived = AppendedRows(rows, number + self.base(self.source.topic), first, self.stores.clock())
+        arrived = AppendedRows(rows, number + self.base(self.source.topic), first, self.stores.clock(), pushed_at)
         return self.generations.look_ahead(self.source, arrived)
 
     def take_pushed(self, ahead: PendingPush) -> None:

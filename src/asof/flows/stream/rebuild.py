@@ -12,6 +12,7 @@ from asof.definitions import FeatureView, LogSource
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.generations.writer import GenerationWriter
+from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
 from asof.flows.stream.ingest import Ingest
@@ -49,6 +50,8 @@ def fill(stores: Stores, view: FeatureView, generation: str, *, progress: Progre
     """Fold the archive into an announced generation; after that, workers write to it."""
     source = view.source
     assert isinstance(source, LogSource)
+    # An archive that an earlier version made gets the columns by which rows are ordered from now on.
+    stores.offline.create(stores.archive_of(source), archive_schema(source))
     feeder = GenerationWriter(stores, view, generation)
     stores.online.drop(feeder.table)
     stores.online.prepare(feeder.table)

@@ -26,8 +26,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.protocol import Archive, Archives
-from asof.sources.protocol import Files
+from asof.offline.protocol import LATER_COLUMNS, Archive, Archives
+from asof.sources.protocol import ArchiveOrder, Files
+from asof.sql.arrival import PUSHED_AT, order_of
 from asof.sql.quoting import quote, text
 
 _ATTEMPTS = 50
@@ -103,6 +104,11 @@ class DeltaArchives(Archives):
             if table is None:
                 self.create(archive, rows.schema)
                 continue
+            schema = _schema(table)
+            if rows.num_rows and any(name in LATER_COLUMNS and name not in schema.names for name in rows.column_names):
+                # An earlier version made the archive.
+                self.create(archive, rows.schema)
+                continue
             done = {partition: _version(table, partition) for partition in through}
             news = {partition: offset for partition, offset in through.items() if offset > done[partition]}
             if not news:
@@ -112,7 +118,7 @@ class DeltaArchives(Archives):
                 fresh = _beyond(rows, done)
             try:
                 write_deltalake(
-                    table, _with_all_columns(fresh, _schema(table)), mode="append",
+                    table, _with_all_columns(fresh, schema), mode="append",
                     commit_properties=CommitProperties(
                         app_transactions=[Transaction(_app(each), offset) for each, offset in sorted(news.items())],
                         max_commit_retries=0,
@@ -149,7 +155,7 @@ class DeltaArchives(Archives):
             raise _wrapped(error, f"version {version} of archive {archive.name!r} no longer exists") from error
         # An added column is in no file until the next append; the partition column is never in a file.
         schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
-        return Files(paths, schema) if paths else None
+        return Files(paths, schema, order=_order(table)) if paths else None
 
     def version(self, archive: Archive) -> int:
         """The archive's version, to pin a training set; -1 if there is no archive."""
@@ -234,6 +240,23 @@ class DeltaArchives(Archives):
     def drop_project(self, project: str) -> None:
         """Delete all archives of exactly this project."""
         shutil.rmtree(self.root / project, ignore_errors=True)
+
+
+def _order(table: DeltaTable) -> ArchiveOrder:
+    """How the rows can be ordered, as the table's log says: of which partitions each file has rows, and stamps."""
+    files = pa.table(table.get_add_actions(flatten=True))
+    needed = ("min.partition", "max.partition", "num_records")
+    if not set(needed) <= set(files.column_names) or any(files[name].null_count for name in needed):
+        return ""
+    least, greatest = pc.min(files["min.partition"]).as_py(), pc.max(files["max.partition"]).as_py()
+    stamps = f"null_count.{PUSHED_AT}"
+    without = files["num_records"]
+    if stamps in files.column_names:
+        # A file from before the column was added has only rows without a stamp.
+        without = (
+            pc.fill_null(files[stamps], 0) if not files[stamps].null_count else pc.coalesce(files[stamps], without)
+        )
+    return order_of([least, greatest], rows=pc.sum(files["num_records"]).as_py(), unstamped=pc.sum(without).as_py())
 
 
 def _schema(table: DeltaTable) -> pa.Schema:

@@ -22,12 +22,16 @@ from asof.errors import StorageError
 from asof.offline.postgres.arrow import columns_sql, stored_as, travelling
 from asof.offline.postgres.saved_tables import SavedTables
 from asof.offline.postgres.schema import LONGEST, ArchiveSchema, plain, relation_name
-from asof.offline.protocol import Archive, Archives
-from asof.sources.protocol import Relation
+from asof.offline.protocol import LATER_COLUMNS, Archive, Archives
+from asof.sources.protocol import ArchiveOrder, Relation
+from asof.sql.arrival import PUSHED_AT, order_of
 from asof.sql.quoting import quote, text
 
 _TOO_LONG = "54000"
 """Postgres' error code for a value that is too long for an index."""
+
+_NOT_ALLOWED = "42501"
+"""What Postgres says to who may not do something."""
 
 
 class PostgresArchives(SavedTables, Archives):
@@ -41,6 +45,7 @@ class PostgresArchives(SavedTables, Archives):
 
     def __init__(self, database: Postgres, schema: str) -> None:
         super().__init__(ArchiveSchema(database, schema))
+        self._whole: set[Archive] = set()
 
     # -- archives -----------------------------------------------------------------------------------------------------
 
@@ -92,6 +97,7 @@ class PostgresArchives(SavedTables, Archives):
         what = f"archive {archive.name!r}"
         if not self._exists(archive):
             self.create(archive, rows.schema)
+        rows = self._with_later_columns(archive, rows)
         try:
             with self.database.arrow(what) as connection, connection.cursor() as cursor:
                 return self._append(cursor, archive, rows, through)
@@ -103,6 +109,28 @@ class PostgresArchives(SavedTables, Archives):
             self._drop_lookups(archive)
         with self.database.arrow(what) as connection, connection.cursor() as cursor:
             return self._append(cursor, archive, rows, through)
+
+    def _with_later_columns(self, archive: Archive, rows: pa.Table) -> pa.Table:
+        """The rows, whose columns the archive gets that an earlier version made; without them, where it cannot."""
+        later = [name for name in rows.column_names if name in LATER_COLUMNS]
+        if not rows.num_rows or not later or archive in self._whole:
+            return rows
+
+        def missing() -> list[str]:
+            with self.database.connection(f"archive {archive.name!r}") as connection:
+                known = _columns_of(connection, self._table(archive))
+            return [name for name in later if name not in known]
+
+        if missing():
+            try:
+                self.create(archive, rows.schema)
+            except StorageError as error:
+                if sqlstate(error.__cause__ or error) != _NOT_ALLOWED:
+                    raise
+                # `asof apply` makes them, run by who owns the archives.
+                return rows.drop_columns(missing())
+        self._whole.add(archive)
+        return rows
 
     def _append(self, cursor: adbc.Cursor, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:
         where = self._where(archive)
@@ -147,8 +175,9 @@ class PostgresArchives(SavedTables, Archives):
         with self.database.connection(f"archive {archive.name!r}") as connection:
             if not connection.execute(plain(f"SELECT 1 FROM {table} LIMIT 1")).fetchone():
                 return None
+            order = self._order(connection, archive, table)
             if version is None:
-                return Relation(table)
+                return Relation(table, order)
             # Also for the newest version: rows appended before the read runs do not belong to it.
             found = connection.execute(
                 plain(
@@ -160,7 +189,16 @@ class PostgresArchives(SavedTables, Archives):
             raise StorageError(f"version {version} of archive {archive.name!r} no longer exists")
         cases = " ".join(f"WHEN {int(each)} THEN {int(offset)}" for each, offset in found[0].items())
         through = f'CASE "partition" {cases} ELSE -1 END' if cases else "-1"
-        return Relation(f'(SELECT * FROM {table} WHERE "offset" <= {through}) AS asof_rows')
+        return Relation(f'(SELECT * FROM {table} WHERE "offset" <= {through}) AS asof_rows', order)
+
+    def _order(self, connection: psycopg.Connection[Any], archive: Archive, table: str) -> ArchiveOrder:
+        """How the rows can be ordered, as far as it is known without looking at them."""
+        if PUSHED_AT in _columns_of(connection, table):
+            return ""
+        partitions = connection.execute(
+            plain(f'SELECT "partition" FROM {self.schema.own("asof_offsets")} WHERE {self._where(archive)}')
+        ).fetchall()
+        return order_of((number for (number,) in partitions), rows=1, unstamped=1)
 
     def version(self, archive: Archive) -> int:
         """The archive's version, else -1."""

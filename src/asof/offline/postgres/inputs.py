@@ -9,6 +9,7 @@ import pyarrow as pa
 from asof.definitions import Source
 from asof.offline.postgres.arrow import dtype_of, sql_type_of
 from asof.offline.postgres.session import Given, PostgresSession, aliased
+from asof.offline.protocol import LATER_COLUMNS
 from asof.offline.results import arrival_of, empty_rows
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.query import PointInTime, ViewRows, columns_of
@@ -48,7 +49,7 @@ def _source_table(
     whole: bool,
     describe_only: bool,
 ) -> SourceTable:
-    used = () if whole else (*columns_of(query, source.name), "partition", "offset", "ingested_at")
+    used = () if whole else (*columns_of(query, source.name), "partition", "offset", "ingested_at", *LATER_COLUMNS)
     term = opened.expose(source.name, given if given is not None else empty_rows(source), columns=used,
                          describe_only=describe_only)  # fmt: skip
     schema = opened.described(f"SELECT * FROM {aliased(term)} LIMIT 0")

@@ -57,7 +57,7 @@ def _of_keys(query: RowsOfKeys, table: SourceTable) -> str:
     rows = query.rows(table, columns)
     created = "created" if rows.has_created else "ts"
     numbered = f"row_number() OVER ({rows.partition()}ORDER BY {rows.order('ts')})"
-    arrived = "arrived" if "arrived" in rows.ties else numbered
+    arrived = "arrived" if rows.table.arrival == "row" else numbered
     shown = [*rows.key_columns, "ts", f"{created} AS created", f"{arrived} AS arrived"]
     shown += [f"c{i} AS {quote(OWN + name)}" for i, name in enumerate(names)]
     wanted = f" AND ({rows.key_names()}) IN (SELECT ({rows.key_names()}) FROM {WANTED})" if rows.keys else ""

@@ -122,7 +122,11 @@ def by_index(
 def _order_of_index(rows: SourceRows, index: Sequence[str]) -> str:
     """What follows the time in an ORDER BY that the index gives whole; empty where it does not know the whole order."""
     keys = len(rows.keys)
-    if rows.table.arrival == "log" and not rows.has_created and index[keys + 1 : keys + 3] == ("offset", "partition"):
+    if (
+        rows.table.arrival == "offsets"
+        and not rows.has_created
+        and index[keys + 1 : keys + 3] == ("offset", "partition")
+    ):
         return ', "offset" DESC, "partition" DESC'
     return ""
 

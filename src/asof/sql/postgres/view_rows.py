@@ -64,7 +64,7 @@ def _of_keys(query: RowsOfKeys, table: SourceTable) -> str:
     columns = {f"c{i}": plain.declared(name) for i, name in enumerate(names)}
     rows = query.rows(table, columns)
     numbered = f"row_number() OVER ({rows.partition()}ORDER BY {rows.order('ts')})"
-    arrived = "arrived" if "arrived" in rows.ties else numbered
+    arrived = "arrived" if rows.table.arrival == "row" else numbered
     created = micros_of("created" if rows.has_created else "ts")
     shown = [*_keys(rows), f"{micros_of('ts')} AS ts", f"{created} AS created", f"{arrived} AS arrived"]
     for alias, name in zip(columns, names):

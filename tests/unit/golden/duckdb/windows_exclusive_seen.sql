@@ -3,20 +3,20 @@ WITH moments AS (
 SELECT "user_id" AS k0, epoch_us("event_timestamp") AS t, epoch_us("event_timestamp") - 60000001 AS ts, rowid AS n
 FROM asof_spine
 )
-SELECT k0, ts, 0::SMALLINT AS mark, NULL AS n, arrived, part, v1, v2, v3, v4 FROM (
-SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, "offset" AS arrived, "partition" AS part, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, ("price" * CAST('2' AS DOUBLE)) AS v4
+SELECT k0, ts, 0::SMALLINT AS mark, NULL AS n, era, arrived, part, v1, v2, v3, v4 FROM (
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN coalesce("asof_origin_partition", "partition") < 0 THEN 4503599628000000 ELSE CAST(coalesce("asof_origin_partition", "partition") - coalesce("asof_origin_partition", "partition") % 1000000 + 2000000 AS BIGINT) * 4503599628 END + coalesce("asof_pushed_at", 0) AS era, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_offset", "offset") ELSE coalesce("asof_origin_partition", "partition") END AS arrived, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_partition", "partition") ELSE coalesce("asof_origin_offset", "offset") END AS part, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, ("price" * CAST('2' AS DOUBLE)) AS v4
 FROM asof_source_1
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1 OR ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 >= 1704067200000000) AND "offset" <= CASE "partition" WHEN -1 THEN 4611686018427387904 WHEN 0 THEN 10 WHEN 1 THEN 7 ELSE -1 END AND ("user_id") IN (SELECT ("user_id") FROM asof_spine)
 )
 UNION ALL
-SELECT k0, ts, 1 AS mark, n, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
+SELECT k0, ts, 1 AS mark, n, NULL AS era, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
 UNION ALL
-SELECT k0, (ts + 1 - 3600000000) - (((ts + 1 - 3600000000) % 300000000) + 300000000) % 300000000 AS ts, -1 AS mark, n, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
+SELECT k0, (ts + 1 - 3600000000) - (((ts + 1 - 3600000000) % 300000000) + 300000000) % 300000000 AS ts, -1 AS mark, n, NULL AS era, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
 UNION ALL
-SELECT k0, (ts + 1 - 86400000000) - (((ts + 1 - 86400000000) % 3600000000) + 3600000000) % 3600000000 AS ts, -2 AS mark, n, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
+SELECT k0, (ts + 1 - 86400000000) - (((ts + 1 - 86400000000) % 3600000000) + 3600000000) % 3600000000 AS ts, -2 AS mark, n, NULL AS era, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
 UNION ALL
-SELECT k0, -9223372036854775808 AS ts, -3 AS mark, n, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
-ORDER BY k0, ts, mark, arrived NULLS FIRST, part NULLS FIRST;
+SELECT k0, -9223372036854775808 AS ts, -3 AS mark, n, NULL AS era, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
+ORDER BY k0, ts, mark, era NULLS FIRST, arrived NULLS FIRST, part NULLS FIRST;
 
 CREATE TEMP TABLE asof_positions_0 AS
 SELECT n, any_value(k0) AS k0, max(ts) FILTER (WHERE mark = 1) AS ts, max(place) FILTER (WHERE mark = 1) AS place, max(events) FILTER (WHERE mark = 1) AS events, max(count_v1) FILTER (WHERE mark = 1) AS count_v1, max(sum_v1) FILTER (WHERE mark = 1) AS sum_v1, max(count_v3) FILTER (WHERE mark = 1) AS count_v3, max(rows) FILTER (WHERE mark = 1) AS rows, max(events) FILTER (WHERE mark = -1) AS events_sliding_3600000000_300000000, max(count_v1) FILTER (WHERE mark = -2) AS count_v1_sliding_86400000000_3600000000, max(sum_v1) FILTER (WHERE mark = -2) AS sum_v1_sliding_86400000000_3600000000, max(rows) FILTER (WHERE mark = -3) AS rows_ever

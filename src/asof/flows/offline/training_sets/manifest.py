@@ -68,6 +68,7 @@ def manifest_of(
         asof_version=installed_version(),
         table=table,
         projections=[SavedProjection.of(each.content()) for each in _projections(selection)],
+        by_arrival=True,
     )
 
 

@@ -46,7 +46,7 @@ def rebuild_training_set(
     start, end = (None if each is None else micros(each) for each in (manifest.start, manifest.end))
     read = read_history(
         stores, snapshot, selection, frame if manifest.entity_frame else None, known_at=manifest.known_at_cut,
-        seen=seen, start=start, end=end,
+        seen=seen, start=start, end=end, by_offsets=not manifest.by_arrival,
     )  # fmt: skip
     features = [each["name"] for each in manifest.columns if each["name"] not in manifest.frame_columns]
     now = read.table()
