@@ -157,7 +157,11 @@ def test_another_kind_of_server_is_told(redis, redis_cluster) -> None:
 
 def test_sentinels_that_know_no_such_master_or_are_not_there_are_told(redis_sentinel) -> None:
     options = of_sentinel(redis_sentinel)
-    told(lambda: read(opened("", **{**options, "sentinel_master": "nobody"})), "do not know the master 'nobody'", "sentinel_master")
+    told(
+        lambda: read(opened("", **{**options, "sentinel_master": "nobody"})),
+        "do not know the master 'nobody'",
+        "sentinel_master",
+    )
     options["connection_string"] = f"127.0.0.1:{free_port()},password=wrong-secret"
     told(lambda: read(opened("", **options)), "sentinels", "online_store.connection_string")
 
