@@ -59,7 +59,7 @@ def lose_and_come_back(tmp_path: Path, lose: Callable[[], None], **options: Any)
     # A row that nobody wrote: counted as zero, and only where the marker is.
     assert run.served("activity", [777])["ever"] == [0]
     worker.end()
-    assert worker.counts["views built anew"]
+    assert worker.counts["views rebuilt"]
     close(run.stores)
 
 

@@ -29,8 +29,9 @@ KEYS = [b"%d" % i for i in range(6000)]
 
 
 def fill(store: RedisOnlineStore) -> None:
-    store.prepare(TRIPS)
-    store.prepare(STATE)
+    for table in (TRIPS, STATE):
+        store.prepare(table)
+        store.mark(table)
     store.write(TRIPS, KEYS, [key * 20 for key in KEYS], condition=Newest([V1] * len(KEYS)))
     store.write(STATE, KEYS[:100], KEYS[:100], condition=Unchanged([NO_ROW] * 100))
 
@@ -70,11 +71,11 @@ LOOKUPS = [
 
 @pytest.mark.parametrize("lookups", LOOKUPS)
 def test_the_answers_are_those_of_the_blocking_read(store: RedisOnlineStore, lookups: list[Lookup]) -> None:
-    assert with_reader(store, lambda reader: reader.read(lookups)) == store.read(lookups)
+    assert with_reader(store, lambda reader: reader.read(lookups)) == store.read_marked(lookups)
 
 
 def test_one_row_of_each_table_is_what_a_read_of_them_answers(store: RedisOnlineStore) -> None:
-    tables, keys = [TRIPS, UNKNOWN, TRIPS], [b"1", b"1", b"x"]
+    tables, keys = [TRIPS, TRIPS, TRIPS], [b"1", b"2", b"x"]
     lookups = [Lookup(table, [key]) for table, key in zip(tables, keys, strict=True)]
 
     async def work(reader: AsyncReader) -> Any:
@@ -83,6 +84,10 @@ def test_one_row_of_each_table_is_what_a_read_of_them_answers(store: RedisOnline
         assert not ask(keys, reply)
         await reader.read([Lookup(TRIPS, [b"0"])])
         assert ask(keys, reply)
+        # A table without a marker leaves all to the general way.
+        ask_also, lost = reader.asker([TRIPS, UNKNOWN]), asyncio.get_running_loop().create_future()
+        assert ask_also([b"1", b"1"], lost)
+        assert reader.packed(await lost) == [None, None]
         return reader.packed(await reply)
 
     rows = with_reader(store, work)

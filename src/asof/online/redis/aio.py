@@ -46,12 +46,11 @@ class AsyncReader:
         Raises:
             StorageError: the server cannot be read.
         """
-        names = self._names.of(lookups)
+        names = self._names.marked(lookups)
         if not names:
             return [[] for _ in lookups]
-        tables = list(dict.fromkeys([table for table, _ in lookups]))
-        values = await self._values(names + [self._names.marker(table, b"") for table in tables])
-        return marked_rows_of(lookups, values[: -len(tables)], tables, values[-len(tables) :])
+        values = await self._values(names)
+        return marked_rows_of(lookups, values, values[-len(lookups) :])
 
     def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
         """See `NonBlockingReader.asker`."""

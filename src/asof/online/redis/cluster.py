@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from asof.online.protocol import OnlineTable
+from asof.online.protocol import Lookup, OnlineTable
 from asof.online.redis.commands import RedisCommands
 from asof.online.redis.connection import Argument, ReplyError, pack_command
 from asof.online.redis.keys import anchor_near, slot_of
@@ -25,9 +25,16 @@ class ClusterRows:
         return self._servers.attempt(lambda: self._read(names, (), stale=stale))[0]
 
     def read_marked(
-        self, names: list[bytes], tables: Sequence[OnlineTable], *, stale: bool
-    ) -> tuple[list[bytes | None], list[bytes | None]]:
-        """The values of these names, and of each table its marker: None if a node that was read lacks it."""
+        self, lookups: Sequence[Lookup], *, stale: bool
+    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
+        """The values of all keys of the lookups, then the marker of each lookup's table.
+
+        A marker is None if a node that was read lacks it.
+        """
+        names = self._names.of(lookups)
+        if not names:
+            return [], [b""] * len(lookups)
+        tables = [table for table, _ in lookups]
         return self._servers.attempt(lambda: self._read(names, tables, stale=stale))
 
     def write(self, write: RowWrite) -> None:
@@ -55,8 +62,8 @@ class ClusterRows:
                 commands = [pack_command((b"MGET", *[names[place] for place in group])) for group in groups]
                 if tables:
                     # Near a row that was read here: the node that has the one has the other, mostly.
-                    anchor = anchor_near(slot_of(names[groups[0][0]]))
-                    if find(slot_of(anchor)) != address:
+                    anchor, slot = anchor_near(slot_of(names[groups[0][0]]))
+                    if find(slot) != address:
                         anchor = servers.anchor_at(address) or anchor
                     anchors[address] = anchor
                     commands.append(pack_command((b"MGET", *self._markers(tables, anchor))))
@@ -73,10 +80,10 @@ class ClusterRows:
                         refused(address, reply)
                 if tables:
                     reply = connections[address].receive()
-                    if reply.__class__ is list:
-                        markers = [None if new is None else known for new, known in zip(reply, markers, strict=True)]
-                    else:
+                    if reply.__class__ is not list:
                         elsewhere.append(address)
+                    elif None in reply:
+                        markers = [None if new is None else known for new, known in zip(reply, markers, strict=True)]
         for place in moving:
             values[place] = self._ask_for(names[place], ("GET", names[place]))
         for address in elsewhere:

@@ -34,7 +34,8 @@ class RedisNames:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix.encode()
         self._rows: dict[OnlineTable, bytes] = {}
-        self._markers: dict[OnlineTable, bytes] = {}
+        self._markers: dict[tuple[OnlineTable, bytes], bytes] = {}
+        self._marked: dict[OnlineTable, tuple[bytes, bytes]] = {}
 
     def rows(self, table: OnlineTable) -> bytes:
         """The name of a row up to its key; `}` follows the key."""
@@ -51,6 +52,19 @@ class RedisNames:
             names += [before + key + b"}" for key in keys]
         return names
 
+    def marked(self, lookups: Sequence[Lookup]) -> list[bytes]:
+        """As `of`, then the name of each lookup's marker, where there are no anchors."""
+        names: list[bytes] = []
+        markers: list[bytes] = []
+        for table, keys in lookups:
+            known = self._marked.get(table)
+            if known is None:
+                known = self._marked[table] = self.rows(table), self.marker(table, b"")
+            before, marker = known
+            names += [before + key + b"}" for key in keys]
+            markers.append(marker)
+        return names + markers if names else []
+
     def row_pattern(self, table: OnlineTable) -> bytes:
         """Pattern that matches exactly the table's rows."""
         return escaped(self.rows(table)) + b"*"
@@ -61,10 +75,10 @@ class RedisNames:
 
     def marker(self, table: OnlineTable, anchor: bytes) -> bytes:
         """The table's marker."""
-        known = self._markers.get(table)
+        known = self._markers.get((table, anchor))
         if known is None:
-            known = self._markers[table] = self._table(table) + b"!marker"
-        return known + anchor
+            known = self._markers[table, anchor] = self._table(table) + b"!marker" + anchor
+        return known
 
     def tables(self, project: str, anchor: bytes) -> bytes:
         """Name of the project's tables."""
@@ -118,9 +132,14 @@ def slot_of(name: bytes) -> int:
     return crc_hqx(name, 0) & (SLOTS - 1)
 
 
-def anchor_near(slot: int) -> bytes:
-    """The anchor in the same part of the slots."""
-    return anchors()[slot * ANCHORS // SLOTS]
+def anchor_near(slot: int) -> tuple[bytes, int]:
+    """The anchor in the same part of the slots, and its own slot."""
+    return _anchors_and_slots()[slot * ANCHORS // SLOTS]
+
+
+@cache
+def _anchors_and_slots() -> Sequence[tuple[bytes, int]]:
+    return [(anchor, slot_of(anchor)) for anchor in anchors()]
 
 
 @cache

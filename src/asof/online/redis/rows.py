@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asof.online.protocol import Lookup, MarkedRows, OnlineTable, Row
+from asof.online.protocol import Lookup, MarkedRows, Row
 
 KEYS_PER_READ = 5000
 """Most keys per command, so that other clients are served in between."""
@@ -30,14 +30,15 @@ def rows_of(lookups: Sequence[Lookup], values: Sequence[bytes | None]) -> list[l
 
 
 def marked_rows_of(
-    lookups: Sequence[Lookup],
-    values: Sequence[bytes | None],
-    tables: Sequence[OnlineTable],
-    markers: Sequence[bytes | None],
+    lookups: Sequence[Lookup], values: Sequence[bytes | None], markers: Sequence[bytes | None]
 ) -> list[MarkedRows]:
-    """The rows of lookups, but None for those of a table whose marker is missing; see `rows_of`."""
+    """The rows of lookups, but None for each whose marker is missing; see `rows_of`.
+
+    Args:
+        values: of all their keys in order; what follows is not looked at.
+        markers: lookup by lookup.
+    """
     rows: list[MarkedRows] = list(rows_of(lookups, values))
     if None in markers:
-        gone = {table for table, marker in zip(tables, markers, strict=True) if marker is None}
-        rows = [None if table in gone else found for (table, _), found in zip(lookups, rows, strict=True)]
+        rows = [None if marker is None else found for marker, found in zip(markers, rows, strict=True)]
     return rows

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from asof.errors import StorageError
-from asof.online.protocol import Lookup, OnlineTable, Row
+from asof.online.protocol import Lookup, Row
 from asof.online.redis.commands import RedisCommands
 from asof.online.redis.connection import ConnectionLost, ErrorReply, RedisConnection, ReplyError, pack_command
 from asof.online.redis.rows import KEYS_PER_READ, rows_of
@@ -36,11 +36,14 @@ class SingleRows:
         return values
 
     def read_marked(
-        self, names: list[bytes], tables: Sequence[OnlineTable], *, stale: bool
-    ) -> tuple[list[bytes | None], list[bytes | None]]:
-        """What is kept under these names, and then under the markers of these tables."""
-        values = self.read(names + [self._names.marker(table, b"") for table in tables], stale=stale)
-        return values[: len(names)], values[len(names) :]
+        self, lookups: Sequence[Lookup], *, stale: bool
+    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
+        """The values of all keys of the lookups, and perhaps more behind; then the marker of each lookup's table."""
+        names = self._names.marked(lookups)
+        if not names:
+            return [], [b""] * len(lookups)
+        values = self.read(names, stale=stale)
+        return values, values[-len(lookups) :]
 
     def write(self, write: RowWrite) -> None:
         """Write the rows, and record in `write` which were written."""

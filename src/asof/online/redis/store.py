@@ -140,15 +140,11 @@ class RedisOnlineStore(OnlineStoreDefaults):
 
     def read_marked(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
         """See `OnlineStore.read_marked`: a replica that lacks a marker may be behind, so its master is asked then."""
-        names = self._names.of(lookups)
-        if not names:
-            return [[] for _ in lookups]
-        tables = list(dict.fromkeys([table for table, _ in lookups]))
-        stale = self.settings.replica_reads and self._merged.isdisjoint(tables)
-        values, markers = self._rows.read_marked(names, tables, stale=stale)
+        stale = self.settings.replica_reads and not any(table in self._merged for table, _ in lookups)
+        values, markers = self._rows.read_marked(lookups, stale=stale)
         if stale and None in markers:
-            values, markers = self._rows.read_marked(names, tables, stale=False)
-        return marked_rows_of(lookups, values, tables, markers)
+            values, markers = self._rows.read_marked(lookups, stale=False)
+        return marked_rows_of(lookups, values, markers)
 
     def ask(self, lookups: Sequence[Lookup]) -> RedisPendingRead:
         """See `OnlineStore.ask`: the reply arrives while the caller does other work."""
