@@ -136,7 +136,7 @@ def test_it_does_not_touch_what_it_did_not_make(servers, kafka, postgres_url, tm
         connection.execute(f"CREATE SCHEMA {there.project}")
         connection.execute(f"CREATE TABLE {there.project}.users (mine int)")
 
-    with pytest.raises(NameTaken, match=f"schema '{there.project}' is there already in PostgreSQL at"):
+    with pytest.raises(NameTaken, match=f"schema '{there.project}' already exists in PostgreSQL at"):
         story.run(tmp_path / "a", users=20, ticks=500, servers=there, say=lambda text: None)
     with psycopg.connect(postgres_url) as connection:
         connection.execute(f"TABLE {there.project}.users")
@@ -144,7 +144,7 @@ def test_it_does_not_touch_what_it_did_not_make(servers, kafka, postgres_url, tm
     other = servers()
     kafka.create_topic(f"{other.project}_traffic", 2)
     with pytest.raises(
-        NameTaken, match=f"topic '{other.project}_traffic' is there already in Kafka at {kafka.bootstrap}"
+        NameTaken, match=f"topic '{other.project}_traffic' already exists in Kafka at {kafka.bootstrap}"
     ):
         story.run(tmp_path / "b", users=20, ticks=500, servers=other, say=lambda text: None)
     assert len(kafka.admin().list_topics(timeout=10).topics[f"{other.project}_traffic"].partitions) == 2

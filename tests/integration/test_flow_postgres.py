@@ -284,7 +284,7 @@ def test_a_view_that_is_elsewhere_is_refused_by_plan(database: str, tmp_path: Pa
     plan = story.store.plan()
 
     (finding,) = plan.errors
-    assert "feature view 'seen'" in str(finding) and "source 'rows' (file), which is elsewhere" in str(finding)
+    assert "feature view 'seen'" in str(finding) and "found source 'rows' (file)" in str(finding)
     assert "PostgresSource" in finding.hint and "duckdb" in finding.hint
     with pytest.raises(CheckFailed):
         story.store.apply()

@@ -136,7 +136,7 @@ def test_a_full_disk_is_said_and_with_room_again_both_sides_agree(part: str, dis
             "the disk is full",
             "do not push them again",
         )
-        refused(lambda: store.materialize(full=True), str(disk.path), "the disk is full", "free some space")
+        refused(lambda: store.materialize(full=True), str(disk.path), "the disk is full", "free disk space")
         kept += 20
     elif part == "archive":
         store.push("clicks", rows(20))

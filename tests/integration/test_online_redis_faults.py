@@ -157,7 +157,7 @@ def test_another_kind_of_server_is_told(redis, redis_cluster) -> None:
 
 def test_sentinels_that_know_no_such_master_or_are_not_there_are_told(redis_sentinel) -> None:
     options = of_sentinel(redis_sentinel)
-    told(lambda: read(opened("", **{**options, "sentinel_master": "nobody"})), "no master 'nobody'", "sentinel_master")
+    told(lambda: read(opened("", **{**options, "sentinel_master": "nobody"})), "do not know the master 'nobody'", "sentinel_master")
     options["connection_string"] = f"127.0.0.1:{free_port()},password=wrong-secret"
     told(lambda: read(opened("", **options)), "sentinels", "online_store.connection_string")
 
@@ -173,7 +173,7 @@ def test_a_replica_is_refused_unless_stale_reads_are_asked_for(redis_sentinel) -
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"url": "http://x"}, "begin it with redis://"),
+        ({"url": "http://x"}, "use redis://"),
         ({"url": "redis://"}, "no host"),
         ({"url": "redis://h:port"}, "host:port"),
         ({"url": "redis://h/x"}, "db"),

@@ -25,7 +25,7 @@ import sys
 from asof.online.protocol import *
 from asof.online.sqlite.store import SqliteOnlineStore
 store = SqliteOnlineStore(sys.argv[1])
-table = Table("prod", "trips", "1-1", "latest")
+table = OnlineTable("prod", "trips", "1-1", "latest")
 store.prepare(table)
 keys = [b"k%04d" % i for i in range(int(sys.argv[2]))]
 moment = store.progress(table).get("0", 0)
@@ -44,7 +44,7 @@ import sys
 from asof.online.protocol import *
 from asof.online.sqlite.store import SqliteOnlineStore
 store = SqliteOnlineStore(sys.argv[1])
-table = Table("prod", "traffic", "1-1", "state")
+table = OnlineTable("prod", "traffic", "1-1", "state")
 store.prepare(table)
 keys = [b"counter-%d" % i for i in range(20)]
 for _ in range(int(sys.argv[2])):
@@ -113,11 +113,11 @@ def test_processes_that_race_for_the_same_states_lose_no_increment(tmp_path: Pat
 def test_processes_that_make_the_file_at_the_same_moment_all_succeed(tmp_path: Path) -> None:
     script = """
 import sys
-from asof.online.protocol import Table
+from asof.online.protocol import OnlineTable
 from asof.online.sqlite.store import SqliteOnlineStore
 store = SqliteOnlineStore(sys.argv[1])
 sys.stdin.read()
-store.prepare(Table("p", sys.argv[2], "1-1", "latest"))
+store.prepare(OnlineTable("p", sys.argv[2], "1-1", "latest"))
 """
     path = tmp_path / "new" / "online.db"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -150,7 +150,7 @@ from asof.errors import StorageError
 from asof.online.protocol import *
 from asof.online.sqlite.store import SqliteOnlineStore
 store = SqliteOnlineStore(sys.argv[1])
-table = Table("prod", "trips", "1-1", "latest")
+table = OnlineTable("prod", "trips", "1-1", "latest")
 store.prepare(table)
 store.write(table, [b"before"], [b"x"], condition=Newest([pack_version(1)]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))

@@ -498,4 +498,4 @@ def test_a_batch_id_is_short(patient):
     status, content = patient.answer(
         "/push", json.dumps({"push_source_name": "clicks", "df": row, "batch_id": "b" * 300}).encode(), role="write"
     )
-    assert status == 422 and b"batch_id has 300 characters" in content
+    assert status == 422 and b"batch_id= has 300 characters" in content

@@ -256,7 +256,7 @@ def test_a_reload_with_broken_definitions_keeps_the_old_workers(folder):
         before = server.workers()
         (folder / "feature_store.yaml").write_text("project: [")
         server.send(signal.SIGHUP)
-        wait_until(lambda: any("not reloaded" in line for line in server.said))
+        wait_until(lambda: any("reload failed" in line for line in server.said))
 
         assert server.workers() == before
         assert server.ask("POST", "/get-online-features", BODY).status == 200

@@ -198,7 +198,7 @@ def test_over_tls_a_client_that_trusts_the_authority_reads(folder: Path, serve: 
     assert asyncio.run(awaited()) == [30]
     for wrong, says in (
         (Client(url, api_key=key.text), "signed by an untrusted CA"),
-        (Client(f"https://localhost:{served.port}", api_key=key.text, ca=files.ca), "for another name"),
+        (Client(f"https://localhost:{served.port}", api_key=key.text, ca=files.ca), "for another host name"),
         (Client(f"http://127.0.0.1:{served.port}", api_key=key.text), "broke|no connection"),
     ):
         with wrong, pytest.raises(ServerUnreachable, match=says):
