@@ -216,7 +216,7 @@ def test_a_correction_at_the_same_time_counts_whichever_worker_takes_it(folder):
     with FeatureStore(folder) as store:
         frame = {"user_id": [0], "event_timestamp": [NOW]}
         found = store.get_historical_features(frame, ["newest:page", "activity:n_1h"]).to_arrow().to_pylist()
-        partitions = {each.partition for each in store.status() if each.source == "clicks"}
+        partitions = {each.partition for each in store.stream_status() if each.source == "clicks"}
     assert [(each["page"], each["n_1h"]) for each in found] == [("p29", 31)]
     assert len(partitions) == 2, "both workers have pushed"
 
