@@ -214,10 +214,9 @@ class OpenStore:
         *,
         history: History | None = None,
     ) -> OnlineReader:
-        """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
+        """A reader of one request over one snapshot, for who reads more than once and refreshes the registry itself.
 
-        Args:
-            history: computes what online rows cannot; by default the sources and archives do.
+        `history` computes what online rows cannot.
         """
         return self._decide(snapshot, FeatureRequest(features, full_feature_names), history).reader
 

@@ -111,7 +111,7 @@ def test_ids_that_a_fail_over_of_the_store_lost_are_brought_back_from_the_archiv
     run.step()
     run.flush()
     online = run.stores.online
-    (ids,) = [table for table in online.tables(run.stores.project) if table.view.endswith(EVENTS)]
+    (ids,) = [table for table in online.tables(run.stores.project) if table[1:3] == (f"visits{EVENTS}", "ids")]
     online.delete(ids, [key for key, _, _ in online.scan(ids)])
     monkeypatch.setattr(online, "incarnation", lambda: "the standby")
     run.flush()

@@ -671,7 +671,7 @@ def test_a_missing_file_and_a_key_of_another_type_are_named(stores: Stores, tmp_
     write(tmp_path, [])
     rows = table_of([row(1, -5)]).set_column(0, "user_id", pa.array([1.5]))
     pq.write_table(rows, tmp_path / "rows/0.parquet")
-    with pytest.raises(SourceError, match="join key 'user_id' of source 'rows' does not fit Int64: 1.5 is not a whole"):
+    with pytest.raises(SourceError, match="column 'user_id' of source 'rows' holds 1.5, which is no Int64"):
         materialize(stores)
 
 

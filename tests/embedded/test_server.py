@@ -861,7 +861,9 @@ def test_while_a_store_is_away_reads_are_told_to_come_back_and_answered_after(bu
     async def ask(made: Any) -> Any:
         store = open_store_of(made.service.store).stores.online
         with monkeypatch.context() as patch:
-            patch.setattr(store, "read", lambda lookups: (_ for _ in ()).throw(StorageError("it is away", hint="wait")))
+            patch.setattr(
+                store, "read_marked", lambda lookups: (_ for _ in ()).throw(StorageError("it is away", hint="wait"))
+            )
             refused = await made.post("/get-online-features", json=AGE)
             ready = await made.get("/ready")
         return refused, ready, await made.post("/get-online-features", json=AGE)
@@ -899,8 +901,8 @@ def test_an_answer_that_takes_too_long_is_given_up(built, monkeypatch):
     async def ask(made: Any) -> Any:
         store = open_store_of(made.service.store).stores.online
         made.service.reading.is_local = False
-        read = store.read
-        monkeypatch.setattr(store, "read", lambda lookups: time.sleep(1.5) or read(lookups))
+        read = store.read_marked
+        monkeypatch.setattr(store, "read_marked", lambda lookups: time.sleep(1.5) or read(lookups))
         return await made.post("/get-online-features", json=AGE)
 
     refused = broken(built, ask, request_timeout_s=0.3)
@@ -934,7 +936,7 @@ def test_rows_that_the_log_keeps_and_the_store_does_not_take_are_accepted_and_ap
 def test_a_defect_is_told_without_its_details(built, monkeypatch):
     async def ask(made: Any) -> Any:
         store = open_store_of(made.service.store).stores.online
-        monkeypatch.setattr(store, "read", lambda lookups: 1 / 0)
+        monkeypatch.setattr(store, "read_marked", lambda lookups: 1 / 0)
         return await made.post("/get-online-features", json=AGE)
 
     failed = broken(built, ask)
