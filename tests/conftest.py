@@ -5,6 +5,7 @@ import threading
 import uuid
 from contextlib import ExitStack
 
+import hypothesis
 import pytest
 
 from tests.services import (
@@ -23,6 +24,10 @@ from tests.services.sharing import close_run, open_run
 
 # The conformance suites are part of the package; without this their failures would show no values.
 pytest.register_assert_rewrite("asof.testing", "tests.matrix.outcomes")
+
+# A busy machine makes an example slow, not wrong: hypothesis' limit of 200 ms each is no test of the product.
+hypothesis.settings.register_profile("asof", deadline=None)
+hypothesis.settings.load_profile("asof")
 
 SHARED = {
     "postgres": Postgres,

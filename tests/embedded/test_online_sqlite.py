@@ -7,11 +7,14 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from asof.errors import StorageError
 from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, pack_version
+from asof.online.sqlite.file import SqliteConnection
 from asof.online.sqlite.store import SqliteOnlineStore
 from tests.sqlite_faults import fill_disk
 
@@ -57,6 +60,34 @@ def test_somebody_elses_sqlite_file_is_refused_and_left_as_it_was(path: Path) ->
     with pytest.raises(StorageError, match="not an Asof online store"):
         SqliteOnlineStore(path).prepare(TRIPS)
     assert path.read_bytes() == before
+
+
+def test_a_file_that_another_process_creates_meanwhile_is_no_foreign_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overtaken(SqliteConnection):
+        """The other process creates the whole file after this connection's first look at it."""
+
+        overtaken = False
+
+        def execute(self, statement: str, *arguments: Any) -> Any:
+            found = super().execute(statement, *arguments)
+            if Overtaken.overtaken:
+                return found
+            Overtaken.overtaken = True
+            rows = found.fetchall()
+            other = SqliteOnlineStore(path)
+            other.prepare(TRIPS)
+            other.close()
+            return SimpleNamespace(fetchone=lambda: rows[0])
+
+    monkeypatch.setattr("asof.online.sqlite.file.SqliteConnection", Overtaken)
+    store = SqliteOnlineStore(path)
+    try:
+        store.prepare(STATE)
+        assert Overtaken.overtaken and store.tables("prod") == [STATE, TRIPS]
+    finally:
+        store.close()
 
 
 def test_a_file_that_is_no_database_is_called_damaged(path: Path) -> None:

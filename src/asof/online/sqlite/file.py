@@ -256,8 +256,9 @@ class SqliteFile:
         Raises:
             StorageError: the file is not Asof's, or has a newer format.
         """
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (found,) = db.execute("PRAGMA user_version").fetchone()
+        # One statement, so one state of the file: read one by one, what another process creates meanwhile
+        # shows its tables without the number that marks them as Asof's.
+        application, found, objects = db.execute(_WHOSE).fetchone()
         if application == APPLICATION_ID:
             if found > FORMAT:
                 raise StorageError(
@@ -265,7 +266,6 @@ class SqliteFile:
                     hint="upgrade asof, or set another file and run `asof rebuild`",
                 )
             return True
-        (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if objects or application or found:
             raise StorageError(
                 f"{self.path} is an SQLite file, but not an Asof online store ({SETTING})",
@@ -291,6 +291,12 @@ class SqliteFile:
                 )
             return
 
+
+_WHOSE = """
+    SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+           count(*)
+    FROM sqlite_master"""
+"""The number of whose file it is, the format, and how many tables and indexes it has."""
 
 _ACCESS = (
     "cannot be opened or written: {error}",
