@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from asof.dtypes import DType
@@ -78,11 +77,11 @@ class Dialect(Protocol):
         """
         ...
 
-    def ordering(self, column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
-        """A column as a sort key.
+    def ordering(self, column: str, sql_type: str, dtype: DType | None) -> str:
+        """A raw column as a sort key, whatever it holds: a value that does not fit is no error here.
 
         Args:
-            declared: its SQL in a type of ours.
+            dtype: the type that it is declared with; None where that is none of ours.
         """
         ...
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from asof.definitions import Source
+from asof.dtypes import from_arrow
 from asof.offline.postgres.arrow import dtype_of, sql_type_of
 from asof.offline.postgres.session import Given, PostgresSession, aliased
 from asof.offline.protocol import LATER_COLUMNS
 from asof.offline.results import arrival_of, empty_rows
+from asof.sources.protocol import Batches
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.query import PointInTime, ViewRows, columns_of
 from asof.sql.source_rows import SourceTable
@@ -54,7 +56,12 @@ def _source_table(
                          describe_only=describe_only)  # fmt: skip
     schema = opened.described(f"SELECT * FROM {aliased(term)} LIMIT 0")
     sql_types = sql_types_of(schema)
-    dtypes = {field.name: dtype_of(field) for field in schema}
+    # What a table is read as from elsewhere is what it is here.
+    known = given.schema if isinstance(given, Batches) else pa.schema([])
+    dtypes = {
+        field.name: from_arrow(known.field(field.name).type) if field.name in known.names else dtype_of(field)
+        for field in schema
+    }
     return SourceTable(term, sql_types, dtypes, arrival_of(source, given, sql_types), POSTGRES, opened.indexes(term))
 
 

@@ -112,7 +112,7 @@ def keeps_key(sql_type: str, dtype: DType) -> bool:
     return sql_type in _INTEGERS if dtype.is_integer else sql_type == type_name(dtype)
 
 
-def ordering(column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
+def ordering(column: str, sql_type: str, dtype: DType | None) -> str:
     """A column to be sorted by: as it is."""
     return column
 
