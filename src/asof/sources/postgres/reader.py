@@ -233,12 +233,9 @@ class Scan:
             for each in self.columns
             if need.keys and each.name in need.keys and (condition := _among(each, need.keys[each.name]))
         ]
-        selected = (
-            ", ".join(
-                each.select(bounded=bounded and each is time, lenient=each.name in need.lenient) for each in columns
-            )
-            or "1"
-        )
+        selected = [
+            each.select(bounded=bounded and each is time, lenient=each.name in need.lenient) for each in columns
+        ]
         where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
         return f"SELECT {', '.join(selected) or 1}\nFROM {relation_of(self.source)}{where}"
 
