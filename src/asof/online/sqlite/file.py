@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from asof.errors import StorageError
+from asof.forks import FORK_WAIT_S, ForkListener, leave_to_parent, listen_to_forks
 from asof.online.protocol import OnlineTable
 
 FORMAT = 1
@@ -80,19 +81,17 @@ class SqliteConnectionPool:
     """A process's connections: each used by one thread at a time; opened as needed."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         # Device and inode of the open file, to detect that it was replaced.
         self.file: tuple[int, int] | None = None
         self.idle: deque[SqliteConnection] = deque()
         self.known = KnownTables()
-        # All connections stay referenced: after a fork the child must never close its parent's.
         self.all: list[SqliteConnection] = []
         # Threads of one process queue here, because SQLite's own waiting is polling.
         self.writing = threading.Lock()
         self.closed = False
 
 
-class SqliteFile:
+class SqliteFile(ForkListener):
     """A file shared by any number of threads and processes: reads never wait, writes wait for each other.
 
     Args:
@@ -104,13 +103,65 @@ class SqliteFile:
         self.path = Path(path).absolute()
         self._busy_timeout_s = busy_timeout_s
         self._connections = SqliteConnectionPool()
-        self._parents: list[SqliteConnectionPool] = []
+        # An entry per connection in use: appending and popping need no lock.
+        self._in_use: deque[None] = deque()
+        self._is_forking = False
+        self._was_busy_at_fork = False
+        self._forked = threading.Event()
+        listen_to_forks(self)
+
+    def before_fork(self) -> None:
+        """See `ForkListener`: no connection may be open in both processes.
+
+        SQLite knows by process which locks it has: a child would rely on those of its parent, and write into a log
+        that the parent deletes when it closes the file.
+        """
+        self._forked.clear()
+        self._is_forking = True
+        deadline = time.monotonic() + FORK_WAIT_S
+        while self._in_use and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self._was_busy_at_fork = bool(self._in_use)
+        if not self._was_busy_at_fork:
+            self._close_idle(self._connections)
+
+    def after_fork_in_parent(self) -> None:
+        """See `ForkListener`."""
+        self._was_busy_at_fork = self._is_forking = False
+        self._forked.set()
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`."""
+        leave_to_parent(self._connections)
+        closed = self._connections.closed
+        self._connections = SqliteConnectionPool()
+        self._connections.closed = closed
+        self._in_use = deque()
+        self._is_forking, self._forked = False, threading.Event()
 
     def take(self) -> SqliteConnection:
         """A connection for this thread only, until it is given back."""
+        while True:
+            self._in_use.append(None)
+            if not self._is_forking:
+                break
+            self._in_use.pop()
+            self._forked.wait(FORK_WAIT_S)
+        try:
+            return self._taken()
+        except BaseException:
+            self._in_use.pop()
+            raise
+
+    def _taken(self) -> SqliteConnection:
         connections = self._connections
-        if connections.pid != os.getpid():
-            connections = self._begin_in_child()
+        if self._was_busy_at_fork:
+            raise StorageError(
+                f"the online store {self.path} cannot be used in this process: it was forked while another thread "
+                f"used the store ({SETTING})",
+                hint='start processes with multiprocessing.get_context("spawn"), or fork while no other thread uses '
+                "the store",
+            )
         if connections.file is not None and connections.file != self._identity():
             connections = self._begin_anew()
         try:
@@ -125,6 +176,8 @@ class SqliteFile:
             db.close()
         else:
             connections.idle.append(db)
+        if self._in_use:  # not where the process was forked in between
+            self._in_use.pop()
 
     def look(self, work: Callable[[SqliteConnection], T]) -> T:
         """Run `work` in a read transaction: it reads one snapshot of the file."""
@@ -162,9 +215,14 @@ class SqliteFile:
         """Close idle connections; those in use by other threads are closed when they are returned."""
         connections = self._connections
         connections.closed = True
-        if connections.pid == os.getpid():
-            while connections.idle:
-                connections.idle.pop().close()
+        self._close_idle(connections)
+
+    @staticmethod
+    def _close_idle(connections: SqliteConnectionPool) -> None:
+        while connections.idle:
+            closing = connections.idle.pop()
+            connections.all = [each for each in connections.all if each is not closing]
+            closing.close()
 
     def failure(self, error: sqlite3.Error) -> StorageError:
         """The error for an error of SQLite, with the next step."""
@@ -174,14 +232,6 @@ class SqliteFile:
             f"the online store {self.path} {what.format(wait=self._busy_timeout_s, error=error)} ({SETTING})",
             hint=hint,
         )
-
-    def _begin_in_child(self) -> SqliteConnectionPool:
-        """Connections of a forked child. It must not use or close its parent's: SQLite's locks are per process."""
-        self._parents.append(self._connections)
-        closed = self._connections.closed
-        self._connections = SqliteConnectionPool()
-        self._connections.closed = closed
-        return self._connections
 
     def _identity(self) -> tuple[int, int] | None:
         try:
