@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from asof.connections.sqlite import Stamp, address, copied, is_unchanged, unchanging
 from asof.defaults import HISTORY_COMMITS
 from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
@@ -46,6 +47,9 @@ CREATE TABLE IF NOT EXISTS snapshots (
     PRIMARY KEY (project, version)
 ) STRICT
 """
+_READS = 100
+"""How often a file that may only be read is read again while it changes."""
+
 _NEWEST = "SELECT max(version) FROM snapshots WHERE project = ?"
 _COMMITS = (
     "SELECT version, who, at_us, note, summary FROM snapshots WHERE project = ? {which} ORDER BY version DESC LIMIT ?"
@@ -66,6 +70,8 @@ class SqliteRegistry(ForkListener):
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        # Of a file that this process may only read and nobody is writing: the connection is to a copy of it.
+        self._stamp: Stamp | None = None
         self._is_held_for_fork = False
         self._was_busy_at_fork = False
         listen_to_forks(self)
@@ -255,13 +261,13 @@ class SqliteRegistry(ForkListener):
                 "this process was forked while another thread used it", hint="create a new FeatureStore in a process "
                 'of its own (multiprocessing.get_context("spawn")), or fork while no other thread uses the store',
             )  # fmt: skip
+        if self._stamp is not None and self._connection is not None and is_unchanged(self.path, self._stamp):
+            return self._connection
         identity = self._identify()
-        if self._connection is not None and identity is not None and identity == self._identity:
+        if self._stamp is None and self._connection is not None and identity is not None and identity == self._identity:
             return self._connection
         self.close()
-        connection = sqlite3.connect(
-            self.path, timeout=self.busy_timeout_s, isolation_level=None, check_same_thread=False
-        )
+        connection = self._connected()
         try:
             self._prepare(connection)
         except BaseException:
@@ -269,6 +275,21 @@ class SqliteRegistry(ForkListener):
             raise
         self._connection, self._identity = connection, self._identify()
         return connection
+
+    def _connected(self) -> sqlite3.Connection:
+        for _ in range(_READS):
+            self._stamp = unchanging(self.path)
+            if self._stamp is None:
+                return sqlite3.connect(
+                    address(self.path, None), uri=True, timeout=self.busy_timeout_s, isolation_level=None,
+                    check_same_thread=False,
+                )  # fmt: skip
+            copy = copied(self.path, self._stamp)
+            if copy is not None:
+                return copy
+        raise self._error(
+            "it may only be read by this process, and others write it all the time", hint="run the command again"
+        )
 
     def _identify(self) -> tuple[int, int] | None:
         try:

@@ -36,7 +36,7 @@ from asof.log.file.frames import PackedBatch, pack
 from asof.log.file.group import committed_offsets
 from asof.log.file.partition import SEGMENT_BYTES
 from asof.log.file.retention import drop_before, erase
-from asof.log.file.state import PartitionDeleted, reporting
+from asof.log.file.state import PartitionDeleted, is_writable, reporting
 from asof.log.file.topic import FileTopic, FileTopics
 from asof.log.protocol import Headers, Messages, PartitionsCallback, SharedLog, UnknownTopic
 from asof.timing import Clock, Micros
@@ -122,6 +122,10 @@ class FileLog(ForkListener):
     def shared(self) -> SharedLog:
         """See `Log.shared`: this log itself."""
         return self
+
+    def may_write(self) -> bool:
+        """See `Log.may_write`."""
+        return is_writable(self.home if self.home.exists() else self.root)
 
     def old_topics(self) -> dict[str, str]:
         """See `SharedLog.old_topics`."""

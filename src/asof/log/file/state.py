@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from errno import EDQUOT, EFBIG, ENOSPC
+from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from functools import cache
 from pathlib import Path
 from struct import Struct
@@ -33,7 +33,17 @@ def reporting(action: str, path: Path | str) -> Iterator[None]:
                 f"cannot {action} {path}: no space left ({error.strerror}); nothing was written",
                 hint="free disk space, or delete old records by retention, then send again",
             ) from error
+        if error.errno in (EACCES, EPERM, EROFS):
+            raise LogError(
+                f"cannot {action} {path}: {error.strerror}",
+                hint="check the owner and permissions of log.path: who writes needs to write all of it",
+            ) from error
         raise LogError(f"cannot {action} {path}: {error.strerror or error}") from error
+
+
+def is_writable(path: Path) -> bool:
+    """Whether this process may write the file, or to the folder."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 @cache

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from asof.connections.sqlite import Stamp, address, is_unchanged, unchanging
 from asof.errors import StorageError
 from asof.forks import FORK_WAIT_S, ForkListener, leave_to_parent, listen_to_forks
 from asof.online.protocol import OnlineTable
@@ -52,6 +53,9 @@ _LAYOUT = (
 
 T = TypeVar("T")
 
+_READS = 100
+"""How often a read is done again while a file that may only be read changes."""
+
 
 class KnownTables:
     """What is known of the tables in one file: another file in its place has other tables under the same numbers.
@@ -72,9 +76,14 @@ class KnownTables:
 
 
 class SqliteConnection(sqlite3.Connection):
-    """A connection, and what is known of the file that it has open."""
+    """A connection, and what is known of the file that it has open.
+
+    Attributes:
+        stamp: of a file that this process may only read and nobody is writing; what was read is valid while it holds.
+    """
 
     known: KnownTables
+    stamp: Stamp | None
 
 
 class SqliteConnectionPool:
@@ -165,9 +174,16 @@ class SqliteFile(ForkListener):
         if connections.file is not None and connections.file != self._identity():
             connections = self._begin_anew()
         try:
-            return connections.idle.pop()
+            db = connections.idle.pop()
         except IndexError:
             return self._connect(connections)
+        if self._is_valid(db):
+            return db
+        db.close()
+        return self._taken()
+
+    def _is_valid(self, db: SqliteConnection) -> bool:
+        return db.stamp is None or is_unchanged(self.path, db.stamp)
 
     def give_back(self, db: SqliteConnection) -> None:
         """Return the connection to the pool."""
@@ -181,17 +197,36 @@ class SqliteFile(ForkListener):
 
     def look(self, work: Callable[[SqliteConnection], T]) -> T:
         """Run `work` in a read transaction: it reads one snapshot of the file."""
-        db = self.take()
-        try:
+
+        def transaction(db: SqliteConnection) -> T:
             db.execute("BEGIN")
             try:
                 return work(db)
             finally:
                 db.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise self.failure(error) from error
-        finally:
-            self.give_back(db)
+
+        return self.read(transaction)
+
+    def read(self, work: Callable[[SqliteConnection], T]) -> T:
+        """Run `work`, which reads only: again where the file may only be read, and another process wrote it."""
+        for _ in range(_READS):
+            db = self.take()
+            try:
+                try:
+                    found = work(db)
+                except sqlite3.Error as error:
+                    if self._is_valid(db):
+                        raise self.failure(error) from error
+                else:
+                    if self._is_valid(db):
+                        return found
+            finally:
+                self.give_back(db)
+        raise StorageError(
+            f"the online store {self.path} may only be read by this process, and others open and close it all the time "
+            f"({SETTING})",
+            hint="run it again, or keep a process running that writes it, such as `asof stream run`",
+        )
 
     def change(self, work: Callable[[SqliteConnection], T]) -> T:
         """Run `work` in a transaction with the write lock from its start, so that what it reads cannot change."""
@@ -259,8 +294,10 @@ class SqliteFile(ForkListener):
                 hint=f"set `{SETTING}` to a file in a writable directory",
             ) from error
         try:
+            stamp = unchanging(self.path)
             db = sqlite3.connect(
-                self.path,
+                address(self.path, stamp),
+                uri=True,
                 factory=SqliteConnection,
                 timeout=self._busy_timeout_s,
                 isolation_level=None,
@@ -274,7 +311,7 @@ class SqliteFile(ForkListener):
                 raise
         except sqlite3.Error as error:
             raise self.failure(error) from error
-        db.known = connections.known
+        db.known, db.stamp = connections.known, stamp
         connections.all.append(db)
         connections.file = self._identity()
         return db
@@ -350,7 +387,7 @@ _WHOSE = """
 
 _ACCESS = (
     "cannot be opened or written: {error}",
-    f"check that the file of `{SETTING}` and its directory are writable",
+    f"check the owner and permissions of the file of `{SETTING}` and of its directory",
 )
 _DAMAGED = (
     "is damaged: {error}",
