@@ -297,12 +297,12 @@ def python() -> str:
     import asof
     from asof.definitions.facts import TrainingSet
     from asof.flows.admin.audit import AuditReport
-    from asof.flows.admin.explain import Explanation
     from asof.flows.admin.compact import CompactResult
+    from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
-    from asof.flows.offline.training_sets.rebuild import TrainingSetComparison
+    from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.online_response import OnlineResponse
     from asof.testing.clock import HandClock
@@ -322,7 +322,7 @@ def python() -> str:
             lines += ["## What reads return", ""]
             for each in (
                 HistoricalResult, OnlineResponse, Explanation, AuditReport, MaterializeResult, DeadLetter,
-                DeadLetterMessage, ReplayResult, ForgetResult, CompactResult, TrainingSet, TrainingSetComparison,
+                DeadLetterMessage, ReplayResult, ForgetResult, CompactResult, TrainingSet, RebuildResult,
             ):  # fmt: skip
                 lines += _documented(each.__name__, each, methods=True, signature=False)
     lines += ["## Testing features", "", "See [test your features](../how-to/test-features.md).", ""]

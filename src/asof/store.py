@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from asof.flows.admin.history import AppliedVersion
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
-    from asof.flows.offline.training_sets.rebuild import TrainingSetComparison
+    from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
     from asof.online_response import OnlineResponse
@@ -336,7 +336,7 @@ class FeatureStore(AppliedObjects):
         """One training set's rows."""
         return self._admin.read_training_set(name)
 
-    def rebuild_training_set(self, name: str) -> TrainingSetComparison:
+    def rebuild_training_set(self, name: str) -> RebuildResult:
         """Make a training set again, and say whether it is the same."""
         return self._admin.rebuild_training_set(name)
 

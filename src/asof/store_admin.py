@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
     from asof.flows.admin.history import AppliedVersion
-    from asof.flows.offline.training_sets.rebuild import TrainingSetComparison
+    from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
 
@@ -117,7 +117,7 @@ class StoreAdmin:
 
         return TableResult(read_training_set(self._store.stores, name), f"Training set {name!r}")
 
-    def rebuild_training_set(self, name: str) -> TrainingSetComparison:
+    def rebuild_training_set(self, name: str) -> RebuildResult:
         from asof.flows.offline.training_sets.rebuild import rebuild_training_set
 
         return rebuild_training_set(self._store.stores, name, functions=self._store.repository.with_functions)

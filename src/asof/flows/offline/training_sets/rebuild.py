@@ -24,7 +24,7 @@ Functions = Callable[[Selection], Selection]
 
 
 @dataclass(frozen=True)
-class TrainingSetComparison(Record):
+class RebuildResult(Record):
     """A rebuilt training set compared with the saved one.
 
     Args:
@@ -50,7 +50,7 @@ class TrainingSetComparison(Record):
 
 def rebuild_training_set(
     stores: Stores, name: str, *, functions: Functions = lambda selection: selection
-) -> TrainingSetComparison:
+) -> RebuildResult:
     """Recompute a training set's features for its own rows, on the archives as of then, and compare.
 
     It uses the definitions of then if the registry still has them, else the current ones.
@@ -91,7 +91,7 @@ def rebuild_training_set(
          "then": saved[column][row].as_py(), "now": again[column][row].as_py()}
         for column in changed for row in differing[column]
     ]  # fmt: skip
-    return TrainingSetComparison(
+    return RebuildResult(
         name=name, equal=not rows and saved.num_rows == again.num_rows, identical=digest.whole == manifest.content_hash,
         rows_then=manifest.rows, rows_now=again.num_rows, changed_columns=changed, differing=rows,
         differing_rows=differences[:_SAMPLE], why=why + _source_changes(stores, manifest),
@@ -156,4 +156,4 @@ def _source_changes(stores: Stores, manifest: TrainingSet) -> list[str]:
     return why
 
 
-__all__ = ["Functions", "TrainingSetComparison", "rebuild_training_set"]
+__all__ = ["Functions", "RebuildResult", "rebuild_training_set"]
