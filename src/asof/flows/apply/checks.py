@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project
 from asof.definitions.identity import KnownFunction
+from asof.display import counted
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, DefinitionError, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
@@ -211,4 +212,4 @@ def _nulls(stores: Stores, view: FeatureView, columns: Sequence[str]) -> dict[st
         return {}
     row = stores.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
     found = {column: row[column][0].as_py() for column in columns}
-    return {column: f"{nulls} rows" for column, nulls in found.items() if nulls}
+    return {column: counted(nulls, "row") for column, nulls in found.items() if nulls}
