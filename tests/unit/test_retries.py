@@ -9,7 +9,7 @@ import pytest
 from asof.errors import StorageError
 from asof.flows.rows.retries import ATTEMPTS, write_until_kept
 
-WORDS = {"whose": "feature view 'seen'", "what": "rows", "hint": "see which other workers feed it"}
+WORDS = {"whose": "feature view 'seen'", "what": "row", "hint": "see which other workers feed it"}
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,7 @@ async def push(service: Service, request: HttpRequest) -> HttpResponse:
         whole = _may(request.principal, "write", ())
         nothing = "no push source is applied yet: define a PushSource, and run `asof apply`"
         if whole and source is not None:
-            hint = (
-                f"source {source.name!r} has the type {source.type}, so rows are not pushed into it; {hint or nothing}"
-            )
+            hint = f"source {source.name!r} is of type {source.type}, so rows are not pushed to it; {hint or nothing}"
         raise NotFound(
             f"no push source {asked.push_source_name!r} is applied",
             hint=hint or (nothing if whole else "there is no push source that you may write to"),
