@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.decoding.avro_bounds import Bounds
+from asof.decoding.avro_bounds import SchemaBounds
 from asof.decoding.bounds import MessageBounds
 from asof.decoding.columns import arrow_column, date_column, empty_column, joined, object_column, time_column
 from asof.decoding.schemas import Schemas, WriterSchema, by_schema, unknown_id
@@ -170,7 +170,7 @@ class _Reader:
         self.undeclared = [each["name"] for each in writer["fields"] if each["name"] not in {f.name for f in fields}]
         record, own = _guarded(writer), _guarded(reader) if reader is not None else None
         named: dict[str, Any] = {}
-        self.bounds = Bounds(_parsed(writer, references, named), named, bounds)
+        self.bounds = SchemaBounds(_parsed(writer, references, named), named, bounds)
         exact = partial(_exact, most=bounds.max_decimal_bytes)
         references = list(map(exact, references))
         record, own = exact(record), exact(own)

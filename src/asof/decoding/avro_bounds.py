@@ -31,7 +31,7 @@ class _Extent(NamedTuple):
     empty: int
 
 
-class Bounds:
+class SchemaBounds:
     """The bounds of one schema's messages.
 
     Args:
@@ -195,4 +195,4 @@ def _number(message: bytes, at: int) -> tuple[int, int]:
             raise IndexError
 
 
-__all__ = ["Bounds"]
+__all__ = ["SchemaBounds"]

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from asof.decoding.bounds import MessageBounds
 from asof.decoding.columns import arrow_column, empty_column, joined, object_column, time_column
-from asof.decoding.protobuf_bounds import ProtobufBounds
+from asof.decoding.protobuf_bounds import TypeBounds
 from asof.decoding.schemas import Schemas, by_schema, unknown_id
 from asof.definitions import Field
 from asof.definitions.formats import ProtoFormat
@@ -181,7 +181,7 @@ class ProtobufCodec:
         return good, messages
 
 
-def _class_of(message_format: ProtoFormat, where: str, bounds: MessageBounds) -> tuple[Any, ProtobufBounds]:
+def _class_of(message_format: ProtoFormat, where: str, bounds: MessageBounds) -> tuple[Any, TypeBounds]:
     """The class of a format's messages, and their bounds."""
     if message_format.class_path:
         module, _, name = message_format.class_path.rpartition(".")
@@ -219,9 +219,9 @@ def _class_of(message_format: ProtoFormat, where: str, bounds: MessageBounds) ->
         raise _unusable(name, f"its types are in a chain of more than {bounds.max_depth}", where) from error
 
 
-def _bounds_of(descriptor: Descriptor, bounds: MessageBounds, where: str) -> ProtobufBounds:
+def _bounds_of(descriptor: Descriptor, bounds: MessageBounds, where: str) -> TypeBounds:
     try:
-        return ProtobufBounds(descriptor, bounds)
+        return TypeBounds(descriptor, bounds)
     except ValueError as error:
         raise _unusable(descriptor.full_name, f"it {error}", where) from error
 

@@ -12,7 +12,7 @@ LIBRARY_LEVELS = 100
 _VARINT, _EIGHT, _LENGTH, _GROUP, _END, _FOUR = range(6)
 
 
-class ProtobufBounds:
+class TypeBounds:
     """The bounds of messages of one type.
 
     Args:
@@ -120,4 +120,4 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
     raise IndexError
 
 
-__all__ = ["LIBRARY_LEVELS", "ProtobufBounds"]
+__all__ = ["LIBRARY_LEVELS", "TypeBounds"]
