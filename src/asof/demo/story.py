@@ -149,13 +149,12 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
             training = store.read_training_set(TRAINING_SET).to_arrow().select(list(TRAINING_COLUMNS))
             pq.write_table(training, output / "training_set.parquet")
             step["rows"] = training.num_rows
-            say(f"   kept as training set {TRAINING_SET!r}, content {str(manifest['content_hash'])[:12]}")
+            say(f"   kept as training set {TRAINING_SET!r}, content {manifest.content_hash[:12]}")
 
         with story.step(
             "Materialize the profiles", "users who registered, from their table into the online store"
         ) as step:
-            done: list[Any] = store.materialize(progress=progress)
-            step["rows"] = sum(each["rows"] for each in done)
+            step["rows"] = sum(each.rows for each in store.materialize(progress=progress))
 
         chosen = _active_users(shop, seed)
         with story.step("Serve some users", "the same features, as of now") as step:
