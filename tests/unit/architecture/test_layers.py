@@ -38,7 +38,8 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "redis": ("asof.*.redis*",),
     "rich": ("asof.cli*", "asof.demo*"),
     "sqlglot": ("asof.*.postgres*",),
-    "sqlite3": ("asof.*.sqlite*",),
+    # The catalog's index is a table of SQLite in memory.
+    "sqlite3": ("asof.*.sqlite*", "asof.catalog.search"),
     "starlette": ("asof.server*",),
     "uvicorn": ("asof.server*",),
     "yaml": ("asof.config*", "asof.demo*"),
