@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from asof.catalog.entries import CatalogEntry, entries_of
 from asof.catalog.search import CatalogSearch, filter_of
-from asof.catalog.trigrams import TrigramIndex, edit_distance
+from asof.catalog.trigrams import TrigramTable, edit_distance
 from asof.definitions import (
     Aggregation,
     Entity,
@@ -223,7 +223,7 @@ def test_texts_that_share_a_trigram_are_found_by_their_distance(texts: list[str]
         for place, each in enumerate(texts)
         if trigrams(text) & trigrams(each) and full_distance(text, each) <= 2
     )
-    assert TrigramIndex(texts).near(text, distance=2) == expected
+    assert TrigramTable(texts).near(text, distance=2) == expected
 
 
 class TestCommand:

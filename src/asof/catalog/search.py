@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from asof.catalog.entries import KINDS, CatalogEntry
-from asof.catalog.trigrams import TrigramIndex
+from asof.catalog.trigrams import TrigramTable
 from asof.errors import StorageError
 
 _COLUMNS = ("name", "description", "tags", "owner", "names", "expressions")
@@ -26,7 +26,7 @@ MOST_WORDS = 16
 
 
 class CatalogSearch:
-    """An index of entries in memory; it is built for one snapshot and may be used by one thread at a time.
+    """The entries of the catalog in memory, to be searched; built for one snapshot and may be used by one thread at a time.
 
     Args:
         entries: what can be found; of equally good matches the earlier one comes first.
@@ -42,7 +42,7 @@ class CatalogSearch:
         self._sorted_names = sorted(
             (name, place) for place, whole in enumerate(self._names) for name in {whole, whole.rpartition(":")[2]}
         )
-        self._near_names = TrigramIndex(self._names)
+        self._near_names = TrigramTable(self._names)
         self._db = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         try:
             self._db.execute(
@@ -61,7 +61,7 @@ class CatalogSearch:
         )
         self._db.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(entries, row)")
         self._terms = [term for (term,) in self._db.execute("SELECT term FROM terms")]
-        self._near_terms = TrigramIndex(self._terms)
+        self._near_terms = TrigramTable(self._terms)
 
     def __len__(self) -> int:
         return len(self._entries)

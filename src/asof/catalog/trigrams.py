@@ -16,7 +16,7 @@ _MIDDLE_AND_ONE_SIDE = ((1 << 63) - (1 << 21), (1 << 42) - 1)
 _NONE = np.array([], np.int32)
 
 
-class TrigramIndex:
+class TrigramTable:
     """Texts by their trigrams. A typo changes at most four of a text's trigrams; the others still find it.
 
     Args:

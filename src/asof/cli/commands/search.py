@@ -40,13 +40,13 @@ def search(
     asof search user_trafic:views_1d
     asof search --tag pii --kind feature
     """
-    # The index loads NumPy, which --help does without.
+    # The search loads NumPy, which --help does without.
     from asof.catalog.search import CatalogSearch, filter_of
     from asof.store import open_store_of
 
-    index = CatalogSearch(entries_of(open_store_of(context.store).snapshot().project))
+    entries = CatalogSearch(entries_of(open_store_of(context.store).snapshot().project))
     keeps = filter_of(kind=kind, entity=entity, source=source, owner=owner, tag=tag)
-    found = index.find(" ".join(text), limit=limit, keeps=keeps)
+    found = entries.find(" ".join(text), limit=limit, keeps=keeps)
     records = [
         {
             "kind": each.kind, "name": each.name, "type": each.type or None, "description": each.description or None,
@@ -57,5 +57,5 @@ def search(
     ]  # fmt: skip
     spare = (Column("expression", prose=True, spare=True), Column("type", spare=True), Column("owner", spare=True))
     columns = (Column("kind"), Column("name"), DESCRIPTION, *spare)
-    empty = "Nothing is applied yet: run `asof apply`." if not len(index) else "Nothing matches."
+    empty = "Nothing is applied yet: run `asof apply`." if not len(entries) else "Nothing matches."
     context.output.records("matches", records, columns, empty=empty)
