@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from asof.decoding import check_format
 from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project
 from asof.definitions.identity import KnownFunction
 from asof.dtypes import from_arrow
-from asof.errors import AsofError, DefinitionError, SourceError, StorageError
+from asof.errors import AsofError, DefinitionError, MissingExtra, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
@@ -115,6 +116,24 @@ def check_transforms(stores: Stores, project: Project) -> list[Finding]:
                             f"the transform's column {field.name!r} to be {field.dtype}", str(found),
                             f"write {cast_example('…', field.dtype)} AS {field.name}")
                 )  # fmt: skip
+    return findings
+
+
+def check_formats(stores: Stores, project: Project) -> list[Finding]:
+    """Schemas and types of messages that no worker could use."""
+    findings = []
+    for source in project.sources.values():
+        if not isinstance(source, LogSource):
+            continue
+        try:
+            check_format(source, stores.bounds)
+        except MissingExtra:
+            continue  # it is the workers that need the library
+        except DefinitionError as error:
+            findings.append(
+                Finding("error", f"source {source.name!r}", source.where, "messages that can be read", error.message,
+                        error.hint)
+            )  # fmt: skip
     return findings
 
 

@@ -259,6 +259,7 @@ def _refused(
     decoded = decode_messages(
         source, messages, keys=keys, clock=stores.clock(), schemas=stores.schemas_of(source),
         transform=transform_of(stores, source),
+            bounds=stores.bounds_of(source),
     )  # fmt: skip
     return {letter.index: letter.reason for letter in decoded.letters}
 
