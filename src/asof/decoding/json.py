@@ -139,10 +139,9 @@ class JsonCodec:
                 return pa.array(values, dtype.arrow())
             except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
                 pass  # 2**63 in Int64 and the like: converting one by one finds the row
-        # Numbers beyond Float32 would become infinity: check them one by one.
-        array, misfits = (
-            arrow_column(values, pa.float64(), dtype) if dtype.name == "Float32" else fit_values(values, dtype)
-        )
+        # Numbers beyond Float32 would become infinity, and integers beyond 2**24 others: check them one by one.
+        is_plain = dtype.name == "Float32" and not any(type(value) is int for value in values)
+        array, misfits = arrow_column(values, pa.float64(), dtype) if is_plain else fit_values(values, dtype)
         read = self.readers[name]
         if misfits and read is not None:
             # Lists with text for numbers or bytes: they are still in their JSON form.
@@ -180,8 +179,9 @@ def _unframed(places: list[int], values: list[bytes], letters: dict[int, str]) -
 def _wire_type(dtype: DType) -> Any:
     """The type that msgspec expects in JSON; types without a JSON form are checked afterwards."""
     plain: dict[str, Any] = {
-        "Bool": bool, "Int32": int, "Int64": int, "Float32": float, "Float64": float, "String": str, "Bytes": bytes,
-        "Date": str, "Timestamp": str,
+        # As float alone, an integer would be rounded before it is checked.
+        "Bool": bool, "Int32": int, "Int64": int, "Float32": int | float, "Float64": int | float, "String": str,
+        "Bytes": bytes, "Date": str, "Timestamp": str,
     }  # fmt: skip
     return plain.get(dtype.name, Any) | None if dtype.name in plain else Any
 
