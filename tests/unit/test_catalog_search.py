@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -230,7 +229,7 @@ class TestCommand:
     @pytest.fixture
     def shell(self) -> Shell:
         store = FakeStore()
-        store._open.snapshot = lambda: SimpleNamespace(project=PROJECT)
+        store.apply_project(PROJECT)
         return Shell(store)
 
     def test_matches_are_a_table_with_the_best_first(self, shell: Shell) -> None:
@@ -260,5 +259,5 @@ class TestCommand:
 
     def test_nothing_found_and_nothing_applied_are_told_apart(self, shell: Shell) -> None:
         assert shell("search", "zzz").stdout == "Nothing matches.\n"
-        shell.store._open.snapshot = lambda: SimpleNamespace(project=project_of([]))
+        shell.store.apply_project(project_of([]))
         assert shell("search", "zzz").stdout == "Nothing is applied yet: run `asof apply`.\n"

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 _EDGE = "\0"
-"""Stands before and after each text, so that its ends make trigrams too and a text of one letter has any."""
+"""Stands before and after each text, so that its ends make trigrams too and a text of one character has any."""
 
 _MIDDLE_AND_ONE_SIDE = ((1 << 63) - (1 << 21), (1 << 42) - 1)
 """Bits of a trigram's first and second code point, and of its second and third."""
@@ -20,22 +20,22 @@ class TrigramTable:
     """Texts by their trigrams. A typo changes at most four of a text's trigrams; the others still find it.
 
     Args:
-        texts: what is looked for, in lower case; a result is their places in this sequence.
+        texts: what is looked for, in lower case; a result is their positions in this sequence.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
         trigrams = _trigrams("".join(f"{_EDGE}{text}{_EDGE}" for text in texts))
         lengths = np.fromiter((len(text) + 2 for text in texts), np.int64, len(texts))
-        places = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)[: len(trigrams)]
+        positions = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)[: len(trigrams)]
         # Two edges next to each other are the end of one text and the start of the next.
         inside = (trigrams & _MIDDLE_AND_ONE_SIDE[0] != 0) & (trigrams & _MIDDLE_AND_ONE_SIDE[1] != 0)
         order = np.argsort(trigrams[inside], kind="stable")
-        # The places of a trigram are those between its first and its last position in the sorted trigrams.
-        self._trigrams, self._places = trigrams[inside][order], places[inside][order]
+        # The texts of a trigram are those between its first and its last position in the sorted trigrams.
+        self._trigrams, self._positions = trigrams[inside][order], positions[inside][order]
 
     def near(self, text: str, *, distance: int, candidates: int = 64) -> list[tuple[int, int]]:
-        """Texts within an edit distance of `text`: (distance, place), nearest first.
+        """Texts within an edit distance of `text`: (distance, position), nearest first.
 
         Args:
             distance: the most insertions, deletions, substitutions and swaps of neighbours.
@@ -44,11 +44,11 @@ class TrigramTable:
         asked = np.unique(_trigrams(f"{_EDGE}{text}{_EDGE}"))
         first = np.searchsorted(self._trigrams, asked, "left")
         last = np.searchsorted(self._trigrams, asked, "right")
-        found = [self._places[start:end] for start, end in zip(first, last, strict=True)]
+        found = [self._positions[start:end] for start, end in zip(first, last, strict=True)]
         shared = np.bincount(np.concatenate([*found, _NONE]))
-        places = np.flatnonzero(shared)
-        best = places[np.argsort(-shared[places], kind="stable")[:candidates]]
-        compared = ((edit_distance(text, self._texts[place], most=distance), int(place)) for place in best)
+        positions = np.flatnonzero(shared)
+        best = positions[np.argsort(-shared[positions], kind="stable")[:candidates]]
+        compared = ((edit_distance(text, self._texts[position], most=distance), int(position)) for position in best)
         return sorted(each for each in compared if each[0] <= distance)
 
 
@@ -64,15 +64,15 @@ def edit_distance(one: str, other: str, *, most: int) -> int:
     far = most + 1
     before: list[int] = []
     previous = [column if column <= most else far for column in range(len(other) + 1)]
-    for row, letter in enumerate(one, 1):
+    for row, character in enumerate(one, 1):
         current = [row if row <= most else far] + [far] * len(other)
         for column in range(max(1, row - most), min(len(other), row + most) + 1):
             cost = min(
                 previous[column] + 1,
                 current[column - 1] + 1,
-                previous[column - 1] + (letter != other[column - 1]),
+                previous[column - 1] + (character != other[column - 1]),
             )
-            swapped = row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == other[column - 1]
+            swapped = row > 1 and column > 1 and character == other[column - 2] and one[row - 2] == other[column - 1]
             current[column] = min(cost, before[column - 2] + 1, far) if swapped else min(cost, far)
         if min(current) > most:
             return far

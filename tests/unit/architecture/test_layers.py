@@ -38,8 +38,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "redis": ("asof.*.redis*",),
     "rich": ("asof.cli*", "asof.demo*"),
     "sqlglot": ("asof.*.postgres*",),
-    # The catalog's index is a table of SQLite in memory.
-    "sqlite3": ("asof.*.sqlite*", "asof.catalog.search"),
+    "sqlite3": ("asof.*.sqlite*", "asof.connections.text_table"),
     "starlette": ("asof.server*",),
     "uvicorn": ("asof.server*",),
     "yaml": ("asof.config*", "asof.demo*"),

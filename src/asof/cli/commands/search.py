@@ -1,4 +1,4 @@
-"""`asof search`: find what is applied by a name, by words, or by what it is made of."""
+"""`asof search`: find what is applied by a name, a description, or by what it is made of."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def search(
 ) -> None:
     """Find features, views, services, entities and sources.
 
-    TEXT is a name, or words (or their beginnings) of names, descriptions, tags, owners, source columns and expressions,
+    TEXT is a name, or terms (or their beginnings) of names, descriptions, tags, owners, source columns and expressions,
     in any order. A typo in it does no harm. Without TEXT, everything is listed that the options leave.
 
     \b
