@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from asof.definitions import Aggregation, FeatureService, FeatureView, OnDemandFeatureView, RequestSource, Source
 from asof.definitions.project import Project
-from asof.expressions import parse
+from asof.lineage import columns_of_feature
 
 KINDS = ("feature", "view", "on-demand-view", "service", "entity", "source")
 """The kinds of entries; of entries that match equally well an earlier kind comes first."""
@@ -94,7 +94,7 @@ def _of_view(view: FeatureView) -> Iterator[CatalogEntry]:
                 description=field.description if field else "", owner=view.owner,
                 tags=_tags({**view.tags, **(field.tags if field else {})}), entities=_entities(view),
                 sources=(view.source.name,),
-                columns=(view.source.raw(name),) if aggregation is None else _columns(view, aggregation),
+                columns=columns_of_feature(view, name).made_of,
                 expressions=() if aggregation is None else (_text(aggregation),), where=view.where,
             )
         )  # fmt: skip
@@ -141,11 +141,6 @@ def _of_service(service: FeatureService) -> CatalogEntry:
         ),
         where=service.where,
     )  # fmt: skip
-
-
-def _columns(view: FeatureView, aggregation: Aggregation) -> tuple[str, ...]:
-    texts = [each for each in (aggregation.column, aggregation.where) if each]
-    return _distinct(view.source.raw(column) for text in texts for column in parse(text).columns)
 
 
 def _text(aggregation: Aggregation) -> str:
