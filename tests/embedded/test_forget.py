@@ -120,7 +120,7 @@ def test_what_a_worker_had_read_is_waited_for(stores: Stores) -> None:
     start = ingest.begin("traffic", 0, first=0)
     ingest.take("traffic", stores.log.read("traffic", 0, start))
 
-    assert "1 messages are not archived yet" in forgotten(stores, wait_s=0.1)["notes"][0]
+    assert "1 message not archived yet" in forgotten(stores, wait_s=0.1)["notes"][0]
     ingest.flush()
     ingest.close()
     assert forgotten(stores)["archive"] == {"traffic": 1}

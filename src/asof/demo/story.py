@@ -20,6 +20,7 @@ from asof.demo.report import NextCommand, Report, StoryStep, write_json, write_r
 from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS
 from asof.demo.shop import Shop, more_events, simulate, write_sources
 from asof.demo.stage import DemoServers, EmbeddedStage, ServerStage, Stage
+from asof.display import counted
 from asof.errors import AsofError, MissingExtra
 from asof.planning import describe
 from asof.store import FeatureStore, open_store_of
@@ -63,7 +64,7 @@ class Story:
         yield step
         step["seconds"] = time.monotonic() - started
         self.steps.append(step)
-        rows = "" if step["rows"] is None else f"{step['rows']:,} rows, "
+        rows = "" if step["rows"] is None else f"{counted(step['rows'], 'row')}, "
         self.say(f"   done: {rows}{step['seconds']:.1f} s")
 
 
@@ -178,8 +179,8 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
             found: dict[str, Any] = audit.to_dict()
             step["rows"] = found["keys"]
             story.tell(
-                f"{found['keys']} keys, {found['active_keys']} of them with a non-zero window or an open session; "
-                f"{found['equal']:,} of {found['values']:,} values equal"
+                f"{counted(found['keys'], 'key')}, {found['active_keys']} of them with a non-zero window or an open "
+                f"session; {found['equal']:,} of {found['values']:,} values equal"
             )
 
     with story.step("Look at the histograms", "page views of the session in which each order was made"):

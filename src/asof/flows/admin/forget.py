@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
+from asof.display import counted
 from asof.errors import LogError, NotFound, RequestError, nearest, some
 from asof.flows.admin.feature_log import forget_served
 from asof.flows.offline.training_sets.manifest import open_training_set, saved_training_sets
@@ -197,7 +198,7 @@ def _settle(stores: Stores, snapshot: Snapshot, source: LogSource, report: Forge
     behind = sum(max(last - archived[each], 0) for each, last in wanted.items())
     if behind:
         report.notes.append(
-            f"source {source.name!r}: {behind} messages are not archived yet; if a worker runs, forget the "
+            f"source {source.name!r}: {counted(behind, 'message')} not archived yet; if a worker runs, forget the "
             "key again after its next flush"
         )
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from asof.decoding import check_format
 from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project
 from asof.definitions.identity import KnownFunction
+from asof.display import counted
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, DefinitionError, MissingExtra, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
@@ -230,4 +231,4 @@ def _nulls(stores: Stores, view: FeatureView, columns: Sequence[str]) -> dict[st
         return {}
     row = stores.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
     found = {column: row[column][0].as_py() for column in columns}
-    return {column: f"{nulls} rows" for column, nulls in found.items() if nulls}
+    return {column: counted(nulls, "row") for column, nulls in found.items() if nulls}

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from asof.definitions import FeatureView, Snapshot
 from asof.definitions.facts import Facts, LastRun
+from asof.display import counted
 from asof.errors import Argument, RequestError, StorageError
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import WriteCounts, write_chosen
@@ -314,7 +315,7 @@ def _record(
         recorded = replace(run, until=until, created_until=created_until, as_of=newest)
         return facts.with_last_run(view.name, recorded)
 
-    change_facts(stores, recorded, note=f"materialized {view.name}: {run.rows} rows")
+    change_facts(stores, recorded, note=f"materialized {view.name}: {counted(run.rows, 'row')}")
 
 
 __all__ = ["MaterializeResult", "materialize"]
