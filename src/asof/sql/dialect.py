@@ -78,10 +78,10 @@ class Dialect(Protocol):
         ...
 
     def ordering(self, column: str, sql_type: str, dtype: DType | None) -> str:
-        """A raw column as a sort key, whatever it holds: a value that does not fit is no error here.
+        """A raw column as a sort key: in its declared type, null where a value does not fit, text by code point.
 
         Args:
-            dtype: the type that it is declared with; None where that is none of ours.
+            dtype: None where the column has none of our types.
         """
         ...
 

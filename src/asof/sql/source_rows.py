@@ -245,7 +245,7 @@ class SourceRows:
         return self.dialect.cast(quote(column), sql_type, dtype, f"join key {column!r} of the entity frame")
 
     def tie(self, name: str) -> str:
-        """The SQL of a column by which rows are ordered that are equal so far."""
+        """The SQL of a column by which rows are ordered that are equal so far; null where a value does not fit."""
         raw = self.source.raw(name)
         return self.dialect.ordering(self._raw(raw), self._sql_type(raw), self.dtype(name))
 

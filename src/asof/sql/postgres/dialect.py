@@ -143,7 +143,10 @@ def keeps_key(sql_type: str, dtype: DType) -> bool:
 
 def collated(value: str, dtype: DType | None) -> str:
     """A value to be sorted or compared: text by code point, whatever the database's collation."""
-    return f'({value} COLLATE "C")' if dtype is not None and dtype.is_text else value
+    inner = dtype
+    while inner is not None and inner.name == "Array":
+        inner = inner.inner
+    return f'({value} COLLATE "C")' if inner is not None and inner.is_text else value
 
 
 def sortable(column: str, sql_type: str) -> str:
