@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from asof import FeatureStore
-from tests.matrix.batch import FRAMES, WRITERS, assert_labels_came_back, holds, read_in_one_row
+from tests.matrix.batch import (
+    FRAMES,
+    WRITERS,
+    assert_labels_came_back,
+    assert_sql_frame_has_its_columns,
+    holds,
+    read_in_one_row,
+)
 from tests.matrix.gaps import EMBEDDED
 from tests.matrix.outcomes import check
 from tests.matrix.runs import AT
@@ -29,11 +36,13 @@ def test_values_of_a_wide_file_leave_as_they_are_by_every_way_out(
     store: FeatureStore, kind: str, tmp_path: Path
 ) -> None:
     (tmp_path / "tries").mkdir()
-    found = read_in_one_row(store, kind, tmp_path, holds(WRITERS[kind], tmp_path / "tries"))
+    cases = holds(WRITERS[kind], tmp_path / "tries")
+    found = read_in_one_row(store, kind, tmp_path, cases)
 
     assert len(found) == 8 and all(len(cells) > 70 for cells in found.values())
     for way, cells in found.items():
         check(f"{kind} file, {way}", cells, EMBEDDED[f"{kind} file"])
+    assert_sql_frame_has_its_columns(store, f"{kind}_rows", f"{kind}_wide:c0", cases)
 
 
 @pytest.mark.parametrize("form", FRAMES)

@@ -117,4 +117,22 @@ def assert_labels_came_back(store: FeatureStore, feature: str, form: str) -> Non
         assert given[name].to_string() == returned[name].to_string(), name
 
 
-__all__ = ["FIT", "FRAMES", "WRITERS", "assert_labels_came_back", "holds", "read_in_one_row"]
+def assert_sql_frame_has_its_columns(store: FeatureStore, source: str, feature: str, cases: Cells) -> None:
+    """The columns of a source come back as the labels of a SQL frame."""
+    labels = ", ".join(f"c{place} AS label{place}" for place in range(len(cases)))
+    sql = f'SELECT "user", "at" AS event_timestamp, {labels} FROM {source} WHERE "user" = 1'
+    table = store.get_historical_features(sql, [feature]).to_arrow()
+    for place, (name, case) in enumerate(cases.items()):
+        found = table[f"label{place}"].combine_chunks()
+        assert found.to_string() == case.array.cast(found.type).to_string(), name
+
+
+__all__ = [
+    "FIT",
+    "FRAMES",
+    "WRITERS",
+    "assert_labels_came_back",
+    "assert_sql_frame_has_its_columns",
+    "holds",
+    "read_in_one_row",
+]
