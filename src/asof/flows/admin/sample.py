@@ -248,7 +248,7 @@ def sampled_rows(
     at = 0
     for batch in reader:
         rows = pa.Table.from_batches([batch])
-        hashes = _hashes(rows, at, seed) if rows.num_rows else np.zeros(0, dtype=np.uint64)
+        hashes = _hashes(rows, at, seed, in_log=source.is_log) if rows.num_rows else np.zeros(0, dtype=np.uint64)
         at += rows.num_rows
         wanted = hashes <= kept_hashes[-1] if len(kept_hashes) == n else np.ones(len(hashes), dtype=bool)
         for column in required:
@@ -260,13 +260,14 @@ def sampled_rows(
         kept, kept_hashes = rows.take(pa.array(order)), hashes[order]
     if kept is None:
         kept = reader.schema.empty_table()
-    return kept.drop_columns([name for name in kept.column_names if name.startswith("asof_")]), kept_hashes
+    places = [name for name in ("asof_partition", "asof_offset") if source.is_log]
+    return kept.drop_columns(places), kept_hashes
 
 
-def _hashes(rows: pa.Table, first: int, seed: int) -> npt.NDArray[np.uint64]:
+def _hashes(rows: pa.Table, first: int, seed: int, *, in_log: bool) -> npt.NDArray[np.uint64]:
     """A hash per row of its position: partition and offset in a log, else the row number."""
     mixed = _mixed(np.full(rows.num_rows, seed, dtype=np.int64).astype(np.uint64))
-    if "asof_offset" in rows.column_names:
+    if in_log:
         mixed = _mixed(mixed ^ rows["asof_partition"].cast(pa.int64()).to_numpy().astype(np.uint64))
         return _mixed(mixed ^ rows["asof_offset"].to_numpy().astype(np.uint64))
     return _mixed(mixed ^ np.arange(first, first + rows.num_rows, dtype=np.uint64))

@@ -8,6 +8,7 @@ from asof.definitions import FileSource, LogSource, Project
 from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
+    check_alike_columns,
     check_functions,
     check_null_keys,
     check_online_store,
@@ -49,7 +50,12 @@ def make_plan(stores: Stores, project: Project) -> Plan:
     resolved, findings = resolve(project, described)
     applied = stores.registry.load(stores.project)
     plan = diff(applied, resolved).with_findings(findings)
-    more = conflicts + check_reserved_columns(resolved) + check_functions(resolved, applied.project)
+    more = (
+        conflicts
+        + check_reserved_columns(resolved)
+        + check_alike_columns(resolved)
+        + check_functions(resolved, applied.project)
+    )
     more += check_removed(plan, applied.project)
     more += check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)

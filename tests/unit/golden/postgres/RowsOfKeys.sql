@@ -4,5 +4,5 @@ SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, CASE WHEN coalesc
 FROM "asof"."shop__events__clicks"
 WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND "happened" <= (timestamptz '2024-02-01 00:00:00+00:00' AT TIME ZONE 'UTC') AND ("partition" = -1 OR ("happened" AT TIME ZONE 'UTC') >= timestamptz '2024-01-01 00:00:00+00:00')
 ) AS asof_q
-WHERE ts <= timestamptz '2024-02-01 00:00:00+00:00' AND (k0) IN (SELECT k0 FROM asof_wanted)
+WHERE ts <= timestamptz '2024-02-01 00:00:00+00:00' AND (k0) IN (SELECT k0 FROM asof__wanted)
 ORDER BY asof_q.k0, asof_q.ts, arrived
