@@ -327,7 +327,7 @@ def test_a_view_reads_one_of_two_columns_whose_names_differ_by_case_alone(tmp_pa
             f'SELECT "user", "X" AS label, "at" AS event_timestamp FROM {source.name}', ["low:x"]
         ).to_arrow()
         assert by_sql.select(["label", "x"]).slice(2, 1).to_pydict() == {"label": ["c"], "x": [30]}
-        with pytest.raises(SourceError, match="'x' and 'X'|'X' and 'x'"):
+        with pytest.raises(SourceError, match="differ by case alone"):
             store.get_historical_features(f'SELECT *, "at" AS event_timestamp FROM {source.name}', ["low:x"]).to_arrow()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -154,6 +155,13 @@ def test_a_frame_with_a_full_feature_name_is_told_to_rename_its_column(store: Fe
         store.get_historical_features(frame(7, whole__x=[1]), ["whole:x"], full_feature_names=True)
 
     assert "full_feature_names" not in str(caught.value)
+
+
+def test_equal_names_in_a_file_are_refused(store: FeatureStore, tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pandas(frame(7)).append_column("user", pa.array([7])), tmp_path / "frame.parquet")
+
+    with pytest.raises(EntityFrameError, match="'user'"):
+        history(store, str(tmp_path / "frame.parquet"))
 
 
 @pytest.mark.parametrize("given", [REPEATED, pa.table([[1], [2]], names=["user", "user"])], ids=["pandas", "Arrow"])

@@ -48,7 +48,7 @@ def prepare(
         named = columns_named(cursor, spine)
         if same := alike(inputs):
             raise SourceError(
-                f"sources {same[0]!r} and {same[1]!r}: their names differ by case alone, which is one name in DuckDB's SQL",
+                f"sources {same[0]!r} and {same[1]!r}: to DuckDB, names that differ by case alone are one",
                 hint="rename one of them, or give the entity frame as a table",
             )
     times = _times(spine, query.time) if isinstance(query, PointInTime) else None
