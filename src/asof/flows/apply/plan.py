@@ -9,6 +9,7 @@ from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
     check_alike_columns,
+    check_formats,
     check_functions,
     check_null_keys,
     check_online_store,
@@ -57,7 +58,7 @@ def make_plan(stores: Stores, project: Project) -> Plan:
         + check_functions(resolved, applied.project)
     )
     more += check_removed(plan, applied.project)
-    more += check_transforms(stores, resolved)
+    more += check_formats(stores, resolved) + check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_values(stores, resolved)
