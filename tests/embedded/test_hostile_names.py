@@ -34,7 +34,7 @@ NAMES = [
     "tab\tname", "NULL", "_", "1", "row", "e" * 70, "e" * 71, "X",
     "TS", "ASOF_ROW", "null", "event_timestamp_", "by_name",
 ]  # fmt: skip
-"""Each has each role once: key, time, created time, and three values."""
+"""Each has each role once, in one way or another: key, time, created time, and three values."""
 
 SOURCES = ["asof_source_0", "asof_source_0_rows", "asof_spine", "asof_spine_whole", "asof_found_0", "source", "Source",
            "archive", "select", "orders", "Orders"]  # fmt: skip
@@ -134,7 +134,7 @@ def frame_of(roles: Roles) -> pd.DataFrame:
 class HostileNamesSuite:
     """Give a store, and a way to write rows for a source."""
 
-    ROLES = all_roles(NAMES)
+    ROLES: Sequence[Roles]
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[FeatureStore]:
@@ -149,9 +149,10 @@ class HostileNamesSuite:
     def test_values_are_right_whatever_the_names(self, store: FeatureStore, written: Callable[[Roles], Source]) -> None:
         made = {roles: roles.views(written(roles)) for roles in self.ROLES}
         store.apply([each for objects in made.values() for each in objects])
+        store.materialize()
         wrong = {}
         for roles in made:
-            for side, ask in (("trained", trained), ("served", served), ("explained", explained)):
+            for side, ask in (("trained", trained), ("served", looked_up), ("explained", explained)):
                 try:
                     found = ask(store, roles)
                 except Exception as error:
@@ -179,11 +180,6 @@ def trained(store: FeatureStore, roles: Roles) -> Any:
     return None if found.select(list(mine)).to_pydict() == mine else ("no frame", found.to_pydict())
 
 
-def served(store: FeatureStore, roles: Roles) -> Any:
-    store.materialize(feature_views=[roles.view, roles.aggregated])
-    return looked_up(store, roles)
-
-
 def looked_up(store: FeatureStore, roles: Roles) -> Any:
     answer = store.get_online_features(roles.features(), {roles.key: [1, 2, 3]}, full_feature_names=True).to_dict()
     expected = roles.expected()
@@ -192,18 +188,17 @@ def looked_up(store: FeatureStore, roles: Roles) -> Any:
 
 
 def explained(store: FeatureStore, roles: Roles) -> Any:
-    expected = roles.expected()
-    for view in (roles.view, roles.aggregated):
-        value = expected[f"{view}__{roles.text}"][0]
+    for view in (roles.aggregated, roles.view):
         found = store.explain(f"{view}:{roles.text}", {roles.key: 1})
-        if found.value != value or len(found) != 3:
+        if found.value != "c" or len(found) != 3:
             return found
-    (chosen,) = [row for row in store.explain(f"{roles.view}:{roles.text}", {roles.key: 1}).rows.to_pylist()
-                 if row["why"] == "chosen"]  # fmt: skip
+    (chosen,) = [row for row in found.rows.to_pylist() if row["why"] == "chosen"]
     return None if {30, "c", 2.5} <= set(chosen.values()) else chosen
 
 
 class TestParquet(HostileNamesSuite):
+    ROLES = all_roles(NAMES)[::4]
+
     @pytest.fixture
     def written(self, tmp_path: Path) -> Callable[[Roles], Source]:
         def write(roles: Roles) -> Source:
@@ -214,7 +209,7 @@ class TestParquet(HostileNamesSuite):
 
 
 class TestParquetFolder(HostileNamesSuite):
-    ROLES = all_roles(NAMES)[::3]
+    ROLES = all_roles(NAMES)[1::4]
 
     @pytest.fixture
     def written(self, tmp_path: Path) -> Callable[[Roles], Source]:
@@ -229,7 +224,7 @@ class TestParquetFolder(HostileNamesSuite):
 
 
 class TestCsv(HostileNamesSuite):
-    ROLES = all_roles(NAMES)[1::3]
+    ROLES = all_roles(NAMES)[2::4]
 
     @pytest.fixture
     def written(self, tmp_path: Path) -> Callable[[Roles], Source]:
@@ -241,7 +236,7 @@ class TestCsv(HostileNamesSuite):
 
 
 class TestDelta(HostileNamesSuite):
-    ROLES = all_roles(NAMES)[2::3]
+    ROLES = all_roles(NAMES)[3::4]
 
     @pytest.fixture
     def written(self, tmp_path: Path) -> Callable[[Roles], Source]:
@@ -254,7 +249,7 @@ class TestDelta(HostileNamesSuite):
 
 
 class TestPushes(HostileNamesSuite):
-    ROLES = [each for each in all_roles(NAMES) if not any(name.lower().startswith("asof_") for name in each.names)][::3]
+    ROLES = [each for each in all_roles(NAMES) if not any(name.lower().startswith("asof_") for name in each.names)][::4]
 
     @pytest.fixture
     def written(self, store: FeatureStore) -> Callable[[Roles], Source]:

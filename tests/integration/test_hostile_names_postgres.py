@@ -19,7 +19,7 @@ OF_TABLES = [name for name in NAMES if name not in ("ctid", "xmin") and len(name
 
 
 class TestTables(HostileNamesSuite):
-    ROLES = all_roles(OF_TABLES)[::2]
+    ROLES = all_roles(OF_TABLES)[::4]
 
     @pytest.fixture
     def written(self, postgres_url: str) -> Iterator[Callable[[Roles], Source]]:
