@@ -16,9 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, FileSource, PushSource
+from asof import (
+    Aggregation,
+    Entity,
+    FeatureStore,
+    FeatureView,
+    Field,
+    FileSource,
+    PushSource,
+    on_demand_feature_view,
+)
 from asof.definitions import Source
-from asof.errors import CheckFailed, EntityFrameError, SourceError
+from asof.errors import CheckFailed, EntityFrameError, FeatureNameCollision, SourceError
 from asof.types import Float64, Int64, String, Timestamp
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -39,6 +48,10 @@ NAMES = [
 SOURCES = ["asof_source_0", "asof_source_0_rows", "asof_spine", "asof_spine_whole", "asof_found_0", "source", "Source",
            "archive", "select", "orders", "Orders"]  # fmt: skip
 VIEWS = ["asof_latest_0", "asof_windows_0", "v", "V", "select", "why", "a.b", "x-y"]
+
+
+PARTS = 6
+"""A test takes some of the names."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +159,11 @@ class HostileNamesSuite:
     def written(self, tmp_path: Path) -> Callable[[Roles], Source]:
         raise NotImplementedError
 
-    def test_values_are_right_whatever_the_names(self, store: FeatureStore, written: Callable[[Roles], Source]) -> None:
-        made = {roles: roles.views(written(roles)) for roles in self.ROLES}
+    @pytest.mark.parametrize("part", range(PARTS))
+    def test_values_are_right_whatever_the_names(
+        self, store: FeatureStore, written: Callable[[Roles], Source], part: int
+    ) -> None:
+        made = {roles: roles.views(written(roles)) for roles in self.ROLES[part::PARTS]}
         store.apply([each for objects in made.values() for each in objects])
         store.materialize()
         wrong = {}
@@ -255,10 +271,13 @@ class TestPushes(HostileNamesSuite):
     def written(self, store: FeatureStore) -> Callable[[Roles], Source]:
         return push_source
 
-    def test_values_are_right_whatever_the_names(self, store: FeatureStore, written: Callable[[Roles], Source]) -> None:
-        store.apply([each for roles in self.ROLES for each in roles.views(written(roles))])
+    @pytest.mark.parametrize("part", range(PARTS))
+    def test_values_are_right_whatever_the_names(
+        self, store: FeatureStore, written: Callable[[Roles], Source], part: int
+    ) -> None:
+        store.apply([each for roles in self.ROLES[part::PARTS] for each in roles.views(written(roles))])
         wrong = {}
-        for roles in self.ROLES:
+        for roles in self.ROLES[part::PARTS]:
             rows = roles.rows().select(roles.names)
             for way, batch in (("dicts", rows.slice(0, 2).to_pylist()), ("pandas", rows.slice(2).to_pandas())):
                 try:
@@ -361,3 +380,34 @@ def test_without_a_frame_no_key_is_named_like_its_time(tmp_path: Path) -> None:
         store.apply(roles.views(file_source(roles, "0.parquet")))
         with pytest.raises(EntityFrameError, match="join key 'event_timestamp'"):
             store.get_historical_features(None, [f"{roles.view}:x"])
+
+
+def test_a_key_with_the_full_name_of_a_feature_is_refused_where_functions_would_take_it_for_that(
+    tmp_path: Path,
+) -> None:
+    roles = Roles(2, "v__x", "at", "written", "x", "page", "event_timestamp")
+    (tmp_path / "feature_store.yaml").write_text("project: names\n", encoding="utf-8")
+    pq.write_table(roles.rows(), tmp_path / "0.parquet")
+
+    with FeatureStore(tmp_path, clock=lambda: LATER) as store:
+        objects = roles.views(file_source(roles, "0.parquet"))
+
+        @on_demand_feature_view(sources=[objects[2][["x"]]], schema=[Field("y", Int64)], mode="python")
+        def made(inputs: dict[str, Any]) -> dict[str, Any]:
+            return {"y": inputs["x"] + inputs["v__x"]}
+
+        store.apply([*objects, made])
+        frame = {"v__x": [1], "event_timestamp": [LATER]}
+        for ask in (
+            lambda: store.get_historical_features(frame, ["made:y"]),
+            lambda: store.get_online_features(["made:y"], {"v__x": [1]}),
+        ):
+            with pytest.raises(FeatureNameCollision, match="join key 'v__x'"):
+                ask()
+        assert store.get_historical_features(frame, ["v:x"]).to_arrow()["x"].to_pylist() == [30]
+        # A feature called as the times are: their column has another name.
+        sampled = store.sample("v", n=4).to_arrow().sort_by("x")
+        assert sampled.select(["x", "event_timestamp"]).to_pydict() == {
+            "x": [10, 20, 30, 40], "event_timestamp": [0.5, 1.5, 2.5, 9.5]
+        }  # fmt: skip
+        assert sampled["event_timestamp_"].to_pylist()[-1] == NOON
