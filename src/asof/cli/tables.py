@@ -92,7 +92,7 @@ def pairs(values: Mapping[str, Any], *, width: int, indent: str = "") -> list[st
 
 
 def _is_prose(value: Any) -> bool:
-    """Whether a value is several texts of several words each."""
+    """Whether a value is several sentences or phrases."""
     return isinstance(value, list | tuple) and len(value) > 1 and all(" " in str(each) for each in value)
 
 
