@@ -36,7 +36,6 @@ from asof.values.packing import gone_at, key_bytes, unpack_row, versions_of
 
 _LATER_SHOWN, _SHOWN = 20, 200
 """Number of rows shown, those nearest to t; the text counts all rows."""
-
 _TIMES = pa.timestamp("us", "UTC")
 
 Functions = Callable[[Selection], Selection]
@@ -50,8 +49,7 @@ class Explanation(Result[Row]):
     Attributes:
         value: the feature's value as of `at`, as in a historical read.
         rows: the key's source rows or events, newest first, with a column `why` (for an aggregate also `in_window`);
-            for an on-demand feature its inputs. A column of the view that has the name of one of Asof's own here, such
-            as `why` or `event_time`, has an underscore after it.
+            for an on-demand feature its inputs. A view's column named like one of these has an underscore after it.
         inputs: the explanations of an on-demand feature's inputs.
         online: the current online value: value, status, event_time, offsets; None with an explicit `at`.
     """
@@ -288,18 +286,16 @@ def _shown(rows: KeyRows, columns: Mapping[str, Any], marks: Mapping[str, Any]) 
         table["created_time"] = pa.array(batch.created).cast(_TIMES)
     if "ingested_at" in rows.raw.column_names:
         table |= {name: rows.raw[name] for name in ("partition", "offset", "ingested_at")}
-    # A view's column may have the name of one of these.
-    for name, column in columns.items():
-        table[free_name(name, (*table, *marks))] = column
+    ours = (*table, *marks)
+    table |= {free_name(name, (*ours, *columns)) if name in ours else name: each for name, each in columns.items()}
     table |= {name: pa.array(mark.tolist() if isinstance(mark, np.ndarray) else mark) for name, mark in marks.items()}
     if not len(batch):
         table["why"] = pa.array([], pa.string())
-    whole = pa.table(table)
     later = int((marks["why"] == "later than t").sum()) if len(batch) else 0
     # Sorted oldest first here: some rows later than t, and the newest of those up to t.
     begin = max(len(batch) - later - _SHOWN, 0)
     end = min(len(batch), len(batch) - later + _LATER_SHOWN)
-    return whole.take(pa.array(np.arange(begin, end)[::-1].copy()))
+    return pa.table(table).take(pa.array(np.arange(begin, end)[::-1].copy()))
 
 
 def _of_function(

@@ -181,7 +181,8 @@ def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int) -
     widest = max(selection.reads, key=lambda read: len(read.keys))
     if TIME in widest.keys:
         raise RequestError(
-            f"join key {TIME!r} is named like the times of sampled rows", hint="sample by='entities', or rename the key"
+            f"join key {TIME!r} is named like the times of sampled rows",
+            hint="rename the key, for example by the source's field_mapping",
         )
     others = [read for read in selection.reads if read.keys == widest.keys]
     pieces, hashes = [], []
