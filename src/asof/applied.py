@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from asof.definitions import FeatureService, Projection, Snapshot
+from asof.definitions import FeatureService, LogSource, Projection, Snapshot
 from asof.definitions.base import Definition
 from asof.errors import AsofError, RegistryError, RequestError
 
@@ -43,12 +43,17 @@ class DecidedRequest:
 
     Attributes:
         used: how often it was requested.
+        logs_with_history: the log sources that it reads that have a batch source.
     """
 
     def __init__(self, request: FeatureRequest, selection: Selection, reader: Callable[[], OnlineReader]) -> None:
         self.request = request
         self.selection = selection
         self.used = 0
+        sources = [read.view.source for read in selection.reads]
+        self.logs_with_history = [
+            each for each in sources if isinstance(each, LogSource) and each.batch_source is not None
+        ]
         self._make_reader = reader
         self._reader: OnlineReader | None = None
 
