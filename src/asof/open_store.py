@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from asof.timing import Micros
 
 D = TypeVar("D", bound=Definition)
-
 REFRESH_S = 1.0
 """How long a reader may not have looked whether the registry changed."""
 
@@ -320,9 +319,8 @@ class OpenStore:
     ) -> TableResult:
         from asof.flows.admin.sample import sample
 
-        name = name if isinstance(name, str) else name.name
         rows = sample(
-            self.stores, self.snapshot(), name, n=n, seed=seed, by=by, online=online,
+            self.stores, self.snapshot(), name if isinstance(name, str) else name.name, n=n, seed=seed, by=by, online=online,
             functions=self.repository.with_functions,
         )  # fmt: skip
         return TableResult(rows, f"Sample of {name!r}")
@@ -330,8 +328,8 @@ class OpenStore:
     def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
         from asof.flows.admin.explain import explain
 
-        functions = self.repository.with_functions
-        return explain(self.stores, self.snapshot(), reference, key, at=moment_given(at, "at"), functions=functions)
+        when, functions = moment_given(at, "at"), self.repository.with_functions
+        return explain(self.stores, self.snapshot(), reference, key, at=when, functions=functions)
 
     def audit(self, names: Sequence[str] | None, *, keys: int, seed: int, progress: Progress) -> AuditReport:
         from asof.flows.admin.audit import audit

@@ -197,7 +197,7 @@ def test_serving_is_training_between_and_after_loads(
     stores: Stores, years: Years, pusher: Callable[..., None], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Random rows in the batch source, pushes, loads of all kinds, deaths in the middle, rebuilds."""
-    monkeypatch.setattr(load_history, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(load_history, "PIECE_ROWS", 3)
     rng = random.Random(seed)
     # No two different rows of the batch source have one key and time: their order is that of their loads.
     minutes = [(item, minute) for item in (0, 1) for minute in range(1, 180)]
@@ -276,7 +276,7 @@ from asof.flows.batch import load_history
 from asof.flows.batch.backfill import backfill
 from asof.offline.duckdb.engine import DuckDBOffline
 from tests.embedded_stores import embedded_stores
-load_history._ROWS_AT_ONCE = 10
+load_history.PIECE_ROWS = 10
 append, left = DuckDBOffline.append, [{after}]
 def mortal(self, *args):
     if not left[0] and not {is_written}:
@@ -314,7 +314,7 @@ def test_two_loads_at_once_load_each_row_once(stores: Stores, years: Years, monk
     years.write(row(1))
     apply(stores, source())
     years.write(*(row(price, at=NOW - HOUR - price * SECOND) for price in range(20)))
-    monkeypatch.setattr(load_history, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(load_history, "PIECE_ROWS", 4)
     append, others = type(stores.offline).append, [3]
 
     def raced(self: Any, *args: Any) -> int:
@@ -426,7 +426,7 @@ def test_a_column_that_is_declared_later_makes_no_row_a_new_one(stores: Stores, 
 def test_a_row_that_does_not_fit_refuses_the_load_before_anything_is_loaded(
     stores: Stores, years: Years, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_history, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(load_history, "PIECE_ROWS", 2)
     of = source(schema=[*SCHEMA, Field("note", Json)])
     years.write(row(1, note="{}"))
     apply(stores, of)

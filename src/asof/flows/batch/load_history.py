@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace as replaced
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from asof.decoding import unusable_created
 from asof.definitions import Field, LogSource, Source
 from asof.definitions.facts import Facts, LoadedHistory
 from asof.dtypes import Int64, Timestamp
-from asof.errors import RowsRefused
+from asof.errors import EntityFrameError, RowsRefused, SourceError
 from asof.flows.batch.known_rows import KnownIds, KnownRows
 from asof.flows.facts import change_facts
 from asof.flows.offline.inputs import rows_of
@@ -36,7 +37,7 @@ from asof.flows.rows.archive import archive_schema, with_arrival
 from asof.flows.rows.pushed import fit_table
 from asof.flows.stores import Progress, Stores, silent
 from asof.flows.stream.event_ids import EventIdClaims
-from asof.sources.protocol import ScanRequest
+from asof.sources.protocol import Batches, Input, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
@@ -45,7 +46,8 @@ from asof.values.fit import event_micros, fit, nul_in_text
 BLOCK = 1 << 20
 """Number of offsets that one append takes."""
 
-_ROWS_AT_ONCE = 200_000
+PIECE_ROWS = 200_000
+"""Number of rows from which on a piece is appended; it takes less than a block."""
 
 
 class HistoryLoad:
@@ -151,7 +153,7 @@ class HistoryLoad:
             self._progress(f"load {self.batch.name}", before + total, None)
         return total, True
 
-    def _news(self, known: _Known) -> Iterator[pa.Table]:
+    def _news(self, known: _ArchivedRows) -> Iterator[pa.Table]:
         """The rows that are not known, in pieces of which each takes less than a block."""
         held: list[pa.Table] = []
         size = 0
@@ -161,7 +163,7 @@ class HistoryLoad:
                 continue
             held.append(rows.take(pa.array(news)) if len(news) < rows.num_rows else rows)
             size += len(news)
-            if size >= _ROWS_AT_ONCE:
+            if size >= PIECE_ROWS:
                 yield pa.concat_tables(held)
                 held, size = [], 0
         if size:
@@ -176,12 +178,30 @@ class HistoryLoad:
         names = [field.name for field in self.source.schema]
         raw = {name: self.batch.raw(self.source.renamed(name)) for name in names}
         raw[self.source.timestamp_field] = self.batch.timestamp_field
-        text = statements.columns_of_rows(raw)
-        for piece in self.stores.offline.sql(text, {"source": given}).reader(_ROWS_AT_ONCE):
+        for piece in self._columns(given, raw, need):
             if piece.num_rows:
-                rows = self._fitted(pa.Table.from_batches([piece]))
+                rows = self._fitted(piece)
                 if rows.num_rows:
                     yield rows
+
+    def _columns(self, given: Input, named: Mapping[str, str], need: ScanRequest) -> Iterator[pa.Table]:
+        """The rows of the batch source, in their order. Args: named: column of the source → column of the rows."""
+        if isinstance(given, Batches):
+            # They come here anyway: no engine has to see them before they are checked.
+            for piece in given.open(replaced(need, columns=tuple(dict.fromkeys(named.values())))):
+                yield pa.table({name: piece.column(own) for name, own in named.items()})
+            return
+        try:
+            text = statements.columns_of_rows(named)
+            for piece in self.stores.offline.sql(text, {"source": given}).reader(PIECE_ROWS):
+                yield pa.Table.from_batches([piece])
+        except EntityFrameError as error:
+            # The engine takes the rows for those of a frame.
+            found = error.message.removeprefix("the entity frame ")
+            raise SourceError(
+                f"batch source {self.batch.name!r}, which source {self.source.name!r} loads, {found}",
+                hint="correct it in the batch source", where=self.source.where,
+            ) from error  # fmt: skip
 
     def _fitted(self, rows: pa.Table) -> pa.Table:
         name = self.source.timestamp_field
@@ -238,20 +258,20 @@ class HistoryLoad:
 
     # -- what the archive has ---------------------------------------------------------------------------------------
 
-    def _known_rows(self) -> _Known:
-        known = _Known(self.source, self._recorded())
+    def _known_rows(self) -> _ArchivedRows:
+        known = _ArchivedRows(self.source, self._recorded())
         found = self.stores.offline.rows(self.archive)
         if found is None:
             return known
         names = [field.name for field in self.source.schema]
         text = statements.history_rows(names, HISTORY)
-        for piece in self.stores.offline.sql(text, {"archive": found}).reader(_ROWS_AT_ONCE):
+        for piece in self.stores.offline.sql(text, {"archive": found}).reader(PIECE_ROWS):
             if piece.num_rows:
                 rows = self._recent(_in_types(pa.Table.from_batches([piece]), [*self.source.schema, _OFFSET]))
                 known.add(rows)
         if known.ids is not None:
             text = statements.event_ids(self.source.event_id)
-            for piece in self.stores.offline.sql(text, {"archive": found}).reader(_ROWS_AT_ONCE):
+            for piece in self.stores.offline.sql(text, {"archive": found}).reader(PIECE_ROWS):
                 if piece.num_rows:
                     known.add_ids(pa.Table.from_batches([piece]))
         return known
@@ -281,7 +301,7 @@ class HistoryLoad:
 _OFFSET = Field("offset", Int64)
 
 
-class _Known:
+class _ArchivedRows:
     """The archived rows, and the archived event IDs if the source has any."""
 
     def __init__(self, source: LogSource, recorded: LoadedHistory) -> None:
@@ -346,4 +366,4 @@ def _in_types(rows: pa.Table, fields: list[Field]) -> pa.Table:
     )
 
 
-__all__ = ["BLOCK", "HistoryLoad"]
+__all__ = ["BLOCK", "PIECE_ROWS", "HistoryLoad"]

@@ -14,7 +14,7 @@ from asof.sql.partitions import HISTORY
 
 
 def feed_history(stores: Stores, view: FeatureView, *, progress: Progress = silent) -> int | None:
-    """Merge the history that the view's online rows lack, beside workers and pushes.
+    """Merge the history that the view's online rows lack; workers and pushes go on.
 
     Can be stopped anywhere: each row ignores history that it has seen, and the next call goes on.
 
