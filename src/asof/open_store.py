@@ -319,10 +319,9 @@ class OpenStore:
     ) -> TableResult:
         from asof.flows.admin.sample import sample
 
-        rows = sample(
-            self.stores, self.snapshot(), name if isinstance(name, str) else name.name, n=n, seed=seed, by=by, online=online,
-            functions=self.repository.with_functions,
-        )  # fmt: skip
+        name = name if isinstance(name, str) else name.name
+        functions = self.repository.with_functions
+        rows = sample(self.stores, self.snapshot(), name, n=n, seed=seed, by=by, online=online, functions=functions)
         return TableResult(rows, f"Sample of {name!r}")
 
     def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
