@@ -17,6 +17,7 @@ from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, 
 from asof.connections.redirects import NoRedirects
 from asof.decoding import WriterSchema
 from asof.errors import ConfigError, SourceError
+from asof.forks import ForkListener, listen_to_forks
 
 UNKNOWN_FOR_S = 30.0
 """How long an unknown ID is cached: it may be registered after the message came."""
@@ -26,7 +27,7 @@ REDIRECTS = range(300, 400)
 _WAIT_S = 0.2
 
 
-class SchemaRegistry:
+class SchemaRegistry(ForkListener):
     """Returns schemas by ID. Safe to use from several threads.
 
     Args:
@@ -69,6 +70,11 @@ class SchemaRegistry:
         self._opener = self._opened(ca_file)
         self._known: dict[int, WriterSchema] = {}
         self._unknown: dict[int, float] = {}
+        self._lock = Lock()
+        listen_to_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`."""
         self._lock = Lock()
 
     def _opened(self, ca_file: str) -> OpenerDirector:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
 
 from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.definitions.facts import Facts, LastRun
+from asof.display import counted
 from asof.errors import Argument, RequestError, StorageError
 from asof.flows.batch.backfill import load_history, with_history
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
@@ -26,12 +28,13 @@ from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.flows.stream.rebuild import rebuild
 from asof.online.protocol import OnlineTable
+from asof.results import Record
 from asof.sql.query import RowFilter
-from asof.timing import Micros, iso
+from asof.timing import Micros, iso, moment
 
 
 @dataclass(frozen=True)
-class MaterializeResult:
+class MaterializeResult(Record):
     """The result of a run for one view.
 
     Args:
@@ -45,18 +48,10 @@ class MaterializeResult:
 
     view: str
     rows: int
-    until: Micros
+    until: datetime
     seconds: float
     overflowed: int = 0
-    loaded: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as a dict of JSON values."""
-        words: dict[str, Any] = {"view": self.view, "rows": self.rows, "until": iso(self.until)}
-        words["seconds"] = round(self.seconds, 3)
-        if self.overflowed:
-            words["overflowed"] = self.overflowed
-        return words if self.loaded is None else {**words, "loaded": self.loaded}
+    loaded: int = 0
 
 
 def materialize(
@@ -116,7 +111,8 @@ def materialize(
             written, until = _replace(stores, view_named(snapshot, name), progress)
         else:
             written, until = _update(stores, name, start, end, progress)
-        done.append(MaterializeResult(name, written.rows, until, time.monotonic() - began, written.overflowed))
+        seconds = round(time.monotonic() - began, 3)
+        done.append(MaterializeResult(name, written.rows, moment(until), seconds, written.overflowed))
     return done
 
 
@@ -164,8 +160,8 @@ def _with_history(
     rows = 0
     if view.online:
         rows = (rebuild if full else with_history)(stores, view, progress=progress)
-    until = _latest(view, stores.clock(), end)
-    return MaterializeResult(view.name, rows, until, time.monotonic() - began, loaded=loaded[source.name])
+    until, seconds = moment(_latest(view, stores.clock(), end)), round(time.monotonic() - began, 3)
+    return MaterializeResult(view.name, rows, until, seconds, loaded=loaded[source.name])
 
 
 def _update(
@@ -364,7 +360,7 @@ def _record(
         recorded = replace(run, until=until, created_until=created_until, as_of=newest)
         return facts.with_last_run(view.name, recorded)
 
-    change_facts(stores, recorded, note=f"materialized {view.name}: {run.rows} rows")
+    change_facts(stores, recorded, note=f"materialized {view.name}: {counted(run.rows, 'row')}")
 
 
 __all__ = ["MaterializeResult", "materialize"]
