@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -43,19 +44,20 @@ class DecidedRequest:
 
     Attributes:
         used: how often it was requested.
-        logs_with_history: the log sources that it reads that have a batch source.
     """
 
     def __init__(self, request: FeatureRequest, selection: Selection, reader: Callable[[], OnlineReader]) -> None:
         self.request = request
         self.selection = selection
         self.used = 0
-        sources = [read.view.source for read in selection.reads]
-        self.logs_with_history = [
-            each for each in sources if isinstance(each, LogSource) and each.batch_source is not None
-        ]
         self._make_reader = reader
         self._reader: OnlineReader | None = None
+
+    @cached_property
+    def logs_with_history(self) -> list[LogSource]:
+        """The log sources that it reads that have a batch source."""
+        sources = [read.view.source for read in self.selection.reads]
+        return [each for each in sources if isinstance(each, LogSource) and each.batch_source is not None]
 
     @property
     def reader(self) -> OnlineReader:

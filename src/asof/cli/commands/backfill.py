@@ -13,7 +13,7 @@ from asof.cli.options import Command
 @click.argument("source")
 @pass_context
 def backfill(context: CliContext, source: str) -> None:
-    """Load what a log's archive lacks of its batch source, each row once.
+    """Load what an archive lacks of its batch source, each row once.
 
     SOURCE is a log or push source; of its batch source, rows before `stream_from` count. `apply` and `materialize` do
     the same. Can be stopped at any time; the next run goes on from there.
