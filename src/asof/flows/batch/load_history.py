@@ -28,6 +28,7 @@ from msgspec.structs import replace
 from asof.decoding import unusable_created
 from asof.definitions import Field, LogSource, Source
 from asof.definitions.facts import Facts, LoadedHistory
+from asof.display import counted
 from asof.dtypes import Int64, Timestamp
 from asof.errors import EntityFrameError, RowsRefused, SourceError
 from asof.flows.batch.known_rows import KnownIds, KnownRows
@@ -122,7 +123,7 @@ class HistoryLoad:
         ended = known.ended if is_same and not total else None
         self._record(
             replace(known, batch=self._identity, ended=ended or self.stores.clock(), until=until),
-            f"loaded {total} rows of {self.batch.name}",
+            f"loaded {counted(total, 'row')} of {self.batch.name}",
         )
 
     def _append_missing(self, before: int) -> tuple[int, bool]:
