@@ -19,7 +19,7 @@ from asof.expressions import parse
 from asof.testing.clock import NOW
 from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
-from tests.lives.definitions import draw
+from tests.lives.definitions import draw, redraw
 from tests.lives.processes import Clocks, Opened, Process, Served, Spawned
 from tests.lives.rows import (
     KEYS,
@@ -110,7 +110,8 @@ class Life:
         self.rng = random.Random(self.seed)
         self.clocks = Clocks(NOW)
         self.folder.mkdir(parents=True, exist_ok=True)
-        yaml = f"project: life{self.seed}\n{self.set_up.yaml}"
+        log = f"log: {{type: file, partitions: {1 + self.seed % 3}}}\n"
+        yaml = f"project: life{self.seed}\n{log}{self.set_up.yaml}"
         (self.folder / "feature_store.yaml").write_text(yaml, encoding="utf-8")
         self.table = f"public.batch_{self.seed}" if self.set_up.database else ""
         self.batch_folder = self.folder / "batch"
@@ -160,7 +161,7 @@ class Life:
     def _choices(self) -> list[Callable[[], None]]:
         return [
             *[self.push] * 6, *[self.send] * 4, *[self.add_batch_rows] * 2, *[self.run_stream] * 2, self.materialize,
-            self.materialize, self.rebuild, self.restart, self.compact, *[self.move_clock] * 3, *[self.compare_online] * 3,
+            self.materialize, self.rebuild, self.change, self.restart, self.compact, *[self.move_clock] * 3, *[self.compare_online] * 3,
             *[self.compare_history] * 2,
         ]  # fmt: skip
 
@@ -303,6 +304,16 @@ class Life:
         view = self.rng.choice(self._views("pushed") + self._views("sent"))
         self._archive_all()
         self.store.rebuild([view.name])
+
+    def change(self) -> None:
+        """A view over a log gets other aggregations: `apply` builds its rows anew from the archive."""
+        self._archive_all()
+        self.store.apply([redraw(self.rng, self.rng.choice(("pushed_sums", "sent_sums")), self.drawn)])
+        # A server looks for changes every second, others with each request.
+        for place, process in enumerate(self.processes):
+            if isinstance(process, Served):
+                process.close()
+                self.processes[place] = Served(self.folder, self.clocks)
 
     def restart(self) -> None:
         """One process ends (the one of its own is killed) and another one comes."""
