@@ -49,12 +49,10 @@ def make_plan(stores: Stores, project: Project) -> Plan:
     resolved, findings = resolve(project, described)
     applied = stores.registry.load(stores.project)
     plan = diff(applied, resolved).with_findings(findings)
-    more = (
-        conflicts
-        + check_reserved_columns(resolved)
-        + check_alike_columns(resolved)
-        + check_functions(resolved, applied.project)
-    )
+    more = conflicts + check_reserved_columns(resolved) + check_functions(resolved, applied.project)
+    if not plan.errors:
+        # Of expressions that were parsed.
+        more += check_alike_columns(resolved)
     more += check_removed(plan, applied.project)
     more += check_formats(stores, resolved) + check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
