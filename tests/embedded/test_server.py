@@ -97,7 +97,7 @@ def rows_of_profile() -> pa.Table:
                 [
                     datetime(2026, 1, 1, 1, 2, 3, 250_000, tzinfo=UTC),
                     datetime(2025, 12, 31, tzinfo=UTC),
-                    datetime(2025, 1, 1, tzinfo=UTC),
+                    datetime(2025, 11, 28, tzinfo=UTC),
                 ],
                 at,
             ),

@@ -175,6 +175,18 @@ def test_a_row_exactly_as_old_as_the_ttl_is_known_and_an_older_one_is_not(
     assert status_of(stores, "profile:age", 1) == expected
 
 
+@pytest.mark.parametrize(("age", "expected"), [(8 * DAY, "OUTSIDE_MAX_AGE"), (8 * DAY + 1, "NOT_FOUND")])
+def test_a_row_that_is_a_week_older_than_its_ttl_is_not_found_removed_or_not(
+    stores: Stores, age: Micros, expected: str
+) -> None:
+    applied(stores, PROFILE)
+    put(stores, "profile", (1,), NOW - age, 7, "x", None)
+    answer, _ = reader(stores, "profile").read([{"user_id": key} for key in (1, 2)], at=NOW)
+
+    assert (answer.to_dict()["age"], answer.statuses["age"]) == ([None, None], [expected, "NOT_FOUND"])
+    assert answer.event_times["age"] == [moment(NOW - age) if expected == "OUTSIDE_MAX_AGE" else None, None]
+
+
 def test_a_row_beyond_its_ttl_answers_the_default_and_says_how_old_it_is(stores: Stores) -> None:
     applied(stores, PROFILE)
     put(stores, "profile", (1,), NOW - 2 * DAY, 7, "x", None)
@@ -271,7 +283,8 @@ def test_a_row_newer_than_the_moment_is_answered_from_history_even_with_others_p
 
 
 @pytest.mark.parametrize(
-    ("newest", "expected"), [(None, "NOT_FOUND"), (NOW - 2 * DAY, "OUTSIDE_MAX_AGE"), (NOW - HOUR, "NULL_VALUE")]
+    ("newest", "expected"),
+    [(None, "NOT_FOUND"), (NOW - 9 * DAY, "NOT_FOUND"), (NOW - 2 * DAY, "OUTSIDE_MAX_AGE"), (NOW - HOUR, "NULL_VALUE")],
 )
 def test_what_history_answers_has_the_status_of_its_newest_row(stores: Stores, newest: Any, expected: str) -> None:
     applied(stores, PROFILE)

@@ -52,8 +52,6 @@ FRAMES: dict[str, Callable[[pa.Table, Path], Any]] = {
     "pandas": lambda frame, _: frame.to_pandas(), "dicts": lambda frame, _: frame.to_pydict(),
 }  # fmt: skip
 """The forms in which an entity frame is given."""
-FAR_ROWS_ARE_NOT_FOUND = False
-"""Whether a row that is older than its ttl by more than 7 days is `NOT_FOUND` in every store."""
 _POSTGRES = {
     "Int64": "bigint", "Int32": "integer", "Float64": "double precision", "Float32": "real", "String": "text",
     "Bool": "boolean", "Bytes": "bytea", "Date": "date", "Timestamp": "timestamptz", "Json": "json",
@@ -416,8 +414,6 @@ class Life:
                 return
             elif view.ttl and newest["event_time"] < t - view.ttl:
                 is_near = newest["event_time"] >= t - view.ttl - 7 * DAY
-                if not is_near and not FAR_ROWS_ARE_NOT_FOUND:
-                    return
                 expected = dict.fromkeys(values, "OUTSIDE_MAX_AGE" if is_near else "NOT_FOUND")
         assert found == expected, (view.name, key, self.clocks.now, found, expected)
 

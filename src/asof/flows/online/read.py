@@ -15,7 +15,7 @@ from asof.aggregation import NEVER, ROWS_AT_ONCE, RowLayout, answer, decode
 from asof.definitions import Session, Snapshot
 from asof.derive import derive_values
 from asof.errors import EntityFrameError, RegistryError, StorageError
-from asof.flows.generations.layout import layout_of
+from asof.flows.generations.layout import GRACE, layout_of
 from asof.flows.generations.markers import lost_among, rows_lost
 from asof.flows.online.entity_rows import EntityRows
 from asof.flows.stores import Stores, current_generation, table_of
@@ -321,8 +321,8 @@ class ViewReader:
         marks: list[str] | None = None
         behind: list[int] = []
         if None in times or max(times) > t or min(times) < oldest:
-            marks = []
-            for i, time in enumerate(times):
+            marks, times = [], list(times)
+            for i, time in enumerate(columns[1]):
                 mark = ""
                 if time is None:
                     mark = NOT_FOUND
@@ -333,7 +333,8 @@ class ViewReader:
                 elif time > t:
                     behind.append(i)
                 elif time < oldest:
-                    mark = OUTSIDE_MAX_AGE
+                    mark = _mark_of_age(time, oldest)
+                    times[i] = time if mark == OUTSIDE_MAX_AGE else None
                 marks.append(mark)
                 if mark:
                     unpacked[i] = nothing
@@ -413,9 +414,16 @@ class ViewReader:
             if known is None:
                 marks[i] = NOT_FOUND
             elif oldest is not None and known < oldest:
-                marks[i] = OUTSIDE_MAX_AGE
+                marks[i] = _mark_of_age(known, oldest)
+                times[i] = known if marks[i] == OUTSIDE_MAX_AGE else None
         answer.times = times
         answer.marks = marks
+
+
+def _mark_of_age(time: Micros, oldest: Micros) -> str:
+    """The status of a row older than its ttl. Stores remove rows after `GRACE`, or later, or not at all: beyond it the
+    row is not found in any of them."""
+    return OUTSIDE_MAX_AGE if time >= oldest - GRACE else NOT_FOUND
 
 
 def plain_default(feature: FeatureOut) -> Any:
