@@ -366,7 +366,9 @@ def test_the_years_before_a_stream_are_loaded_once_and_count_beside_it(root, sto
     )
     store.stream_run(until_caught_up=True)
 
-    assert store.backfill("clicks") == 2
+    seen: list[tuple[str, int, int | None]] = []
+    assert store.backfill("clicks", progress=lambda *each: seen.append(each)) == 2
+    assert seen[0] == ("backfill clicks", 3, 3)
     assert store.backfill("clicks") == 0
 
     # The row of the batch source after `stream_from`, and the event of the stream before it, are left out on both sides.

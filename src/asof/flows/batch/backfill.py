@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from asof.definitions import LogSource
 from asof.dtypes import Timestamp
@@ -14,7 +15,7 @@ from asof.flows.rows.archive import archive_schema, with_arrival
 from asof.flows.rows.pushed import fitted_rows
 from asof.flows.stores import Progress, Stores, current_generation, log_source_named, silent, table_of
 from asof.flows.stream.rebuild import rebuild
-from asof.sources.protocol import ScanRequest
+from asof.sources.protocol import Files, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.timing import LATEST
@@ -52,7 +53,10 @@ def backfill(stores: Stores, source_name: str, *, progress: Progress = silent) -
     loaded: list[pa.Table] = []
     count = 0
     now = stores.clock()
+    # Parquet files say how many rows they have; to count those of another source would be to read it twice.
+    total = sum(pq.read_metadata(path).num_rows for path in given.paths) if isinstance(given, Files) else None
     if given is not None:
+        read = 0
         for piece in stores.offline.sql(text, {"source": given}).reader():
             rows = pa.Table.from_batches([piece])
             times = event_micros(_as_time(rows, source.timestamp_field), batch.timestamp_unit or source.timestamp_unit)
@@ -65,7 +69,8 @@ def backfill(stores: Stores, source_name: str, *, progress: Progress = silent) -
                 partition = np.full(picked.num_rows, HISTORY)
                 loaded.append(with_arrival(picked, partition=partition, offset=offsets, ingested_at=now, source=source))
                 count += picked.num_rows
-            progress(f"backfill {source.name}", count, None)
+            read += piece.num_rows
+            progress(f"backfill {source.name}", read, total)
     schema = archive_schema(source)
     table = pa.concat_tables(loaded).select(schema.names).cast(schema) if loaded else schema.empty_table()
     stores.offline.append(archive, table, {HISTORY: max(count - 1, 0)})
