@@ -318,11 +318,12 @@ class ViewReader:
             unpacked = [self._due(each, t) if each[-1] else each for each in unpacked]
             columns = list(zip(*unpacked))
         times = columns[1]
+        seen: list[Micros | None] | None = None
         marks: list[str] | None = None
         behind: list[int] = []
         if None in times or max(times) > t or min(times) < oldest:
-            marks, times = [], list(times)
-            for i, time in enumerate(columns[1]):
+            marks, seen = [], list(times)
+            for i, time in enumerate(times):
                 mark = ""
                 if time is None:
                     mark = NOT_FOUND
@@ -334,12 +335,13 @@ class ViewReader:
                     behind.append(i)
                 elif time < oldest:
                     mark = _mark_of_age(time, oldest)
-                    times[i] = time if mark == OUTSIDE_MAX_AGE else None
+                    seen[i] = time if mark == OUTSIDE_MAX_AGE else None
                 marks.append(mark)
                 if mark:
                     unpacked[i] = nothing
             columns = list(zip(*unpacked))
-        return self._restored(list(map(list, self.pick(columns)))), ViewMetadata(self.outputs, marks, times), behind
+        metadata = ViewMetadata(self.outputs, marks, times if seen is None else seen)
+        return self._restored(list(map(list, self.pick(columns)))), metadata, behind
 
     def _restored(self, columns: list[list[Any]]) -> list[list[Any]]:
         for place, restore in self._restore:
