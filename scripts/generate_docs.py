@@ -167,7 +167,7 @@ def config() -> str:
         "`settings`, names and values of someone else's; `part`, a group of keys; else the values that are allowed. "
         "Numbers carry their unit at the end of the name: `_s` are seconds.", "",
     ]  # fmt: skip
-    for section in ("", *SECTIONS, CONNECTIONS, "server", *(each.SECTION for each in AUTH)):
+    for section in ("", *SECTIONS, CONNECTIONS, "messages", "server", *(each.SECTION for each in AUTH)):
         lines += [f"{'###' if '.' in section else '##'} {section or 'The top level'}", ""]
         if section == CONNECTIONS:
             lines += [
@@ -295,9 +295,15 @@ def aggregations() -> str:
 def python() -> str:
     """The public names of `asof`, from their docstrings."""
     import asof
+    from asof.definitions.facts import TrainingSet
     from asof.flows.admin.audit import AuditReport
+    from asof.flows.admin.compact import CompactResult
     from asof.flows.admin.explain import Explanation
+    from asof.flows.admin.forget import ForgetResult
+    from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
+    from asof.flows.offline.training_sets.rebuild import RebuildResult
+    from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.online_response import OnlineResponse
     from asof.testing.clock import HandClock
     from asof.testing.features import FeatureScript
@@ -314,7 +320,10 @@ def python() -> str:
             lines += _documented(name, getattr(asof, name), methods=name in ("FeatureStore", "FeatureView"))
         if heading == "The store":
             lines += ["## What reads return", ""]
-            for each in (HistoricalResult, OnlineResponse, Explanation, AuditReport):
+            for each in (
+                HistoricalResult, OnlineResponse, Explanation, AuditReport, MaterializeResult, DeadLetter,
+                DeadLetterMessage, ReplayResult, ForgetResult, CompactResult, TrainingSet, RebuildResult,
+            ):  # fmt: skip
                 lines += _documented(each.__name__, each, methods=True, signature=False)
     lines += ["## Testing features", "", "See [test your features](../how-to/test-features.md).", ""]
     for each in (FeatureScript, HandClock):
@@ -364,9 +373,12 @@ def _documented(name: str, thing: Any, *, methods: bool = False, signature: bool
 
 
 def _public_members(thing: type) -> Iterator[tuple[str, Any]]:
-    for name, member in vars(thing).items():
-        if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
-            yield name, member
+    # `FeatureStore` has its lists of what is applied from `AppliedObjects`, which users do not meet.
+    inherited = [each for each in thing.__mro__[1:] if each.__name__ == "AppliedObjects"]
+    for owner in (thing, *inherited):
+        for name, member in vars(owner).items():
+            if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+                yield name, member
 
 
 def _own_doc(thing: Any) -> str | None:

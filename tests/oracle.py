@@ -45,21 +45,39 @@ def features_as_of(
         defaults: answer a field's default in place of a null.
     """
     if t is None or any(part is None for part in key):
-        values: dict[str, Any] = dict.fromkeys(view.feature_names)
+        return _with_defaults(dict.fromkeys(view.feature_names), view, defaults)
+    history = history_of((row for row in rows if _key(row, view) == tuple(key)), view, evaluate)
+    return features_at(history, view, t, known_at=known_at, evaluate=evaluate, defaults=defaults)
+
+
+def history_of(rows: Iterable[Row], view: FeatureView, evaluate: Evaluate = plain_column) -> list[Row]:
+    """One key's rows in their order, each with whether it ends the key."""
+    return [{**row, "gone": _ends_the_key(row, view, evaluate)} for row in _in_order(rows)]
+
+
+def features_at(
+    history: Sequence[Row],
+    view: FeatureView,
+    t: int,
+    *,
+    known_at: bool | int | None = None,
+    evaluate: Evaluate = plain_column,
+    defaults: bool = True,
+) -> dict[str, Any]:
+    """`features_as_of` for a key whose history is in order: for many moments of one key."""
+    cut = t if known_at is True else None if known_at in (None, False) else known_at
+    if cut is not None:
+        history = [row for row in history if _known(row) <= cut]
+    moment = t - view.delay
+    if view.is_aggregated:
+        living = [row for row in history if not row["gone"]]
+        values = {each.name: aggregate(living, each, moment, view.boundary, evaluate) for each in view.aggregations}
     else:
-        cut = t if known_at is True else None if known_at in (None, False) else known_at
-        history = [row for row in _in_order(rows) if _key(row, view) == tuple(key)]
-        history = [{**row, "gone": _ends_the_key(row, view, evaluate)} for row in history]
-        if cut is not None:
-            history = [row for row in history if _created(row) <= cut]
-        moment = t - view.delay
-        if view.is_aggregated:
-            history = [row for row in history if not row["gone"]]
-            values = {
-                each.name: aggregate(history, each, moment, view.boundary, evaluate) for each in view.aggregations
-            }
-        else:
-            values = _latest(history, view, moment)
+        values = _latest(history, view, moment)
+    return _with_defaults(values, view, defaults)
+
+
+def _with_defaults(values: dict[str, Any], view: FeatureView, defaults: bool) -> dict[str, Any]:
     if defaults:
         for field in (*view.aggregations, *view.features):
             if values.get(field.name) is None and field.default is not None:
@@ -182,6 +200,12 @@ def _in_order(rows: Iterable[Row]) -> list[Row]:
 def _created(row: Row) -> int:
     created = row.get("created")
     return row["event_time"] if created is None else created
+
+
+def _known(row: Row) -> int:
+    """When a row was known: its `known` (a push's stamp, an event's `ingested_at`), else when it was created."""
+    known = row.get("known")
+    return _created(row) if known is None else known
 
 
 def _key(row: Row, view: FeatureView) -> tuple[Any, ...]:

@@ -30,6 +30,7 @@ from asof.errors import AsofError
 from asof.flows.stream.run import run_stream
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 stores = opened_at(Path(sys.argv[1]))
 def say(error):
     print(error, file=sys.stderr, flush=True)
@@ -40,6 +41,11 @@ except AsofError as error:
     sys.exit(error.exit_code)
 stores.close()
 """
+
+
+def keep_sigterm() -> None:
+    """Let a SIGTERM that comes before the process has its handler wait for it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def opened_at(folder: Path) -> Stores:
@@ -74,6 +80,7 @@ class WorkerProcesses:
             subprocess.Popen(
                 [sys.executable, "-c", WORKER, str(self._folder)], cwd=ROOT,
                 env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": ""}, stderr=subprocess.PIPE,
+                preexec_fn=keep_sigterm,
             )
         )  # fmt: skip
         return self.all[-1]
@@ -90,7 +97,8 @@ class WorkerProcesses:
         for each in living:
             each.send_signal(signal.SIGCONT)
             each.terminate()
-        assert [each.wait(timeout=seconds) for each in living] == [0] * len(living), self.errors()
+        codes = [each.wait(timeout=seconds) for each in living]
+        assert codes == [0] * len(living), (codes, self.errors())
 
     def errors(self) -> str:
         for each in self.all:

@@ -31,3 +31,21 @@ DEMO_USERS, DEMO_TICKS, DEMO_SEED = 1000, 50_000, 7
 
 HISTORY_READS = 4
 """So many online reads of a process may look into history at once; further ones wait."""
+
+MOST_DEPTH = 200
+"""Maximum nesting of lists and objects: readers, here and in native code, recurse once per level."""
+
+MESSAGE_BYTES = 8 << 20
+"""How many bytes a message may have."""
+
+EMPTY_VALUES = 100_000
+"""How many values of an Avro message may take no bytes, beyond 8 for each of its bytes."""
+
+DECIMAL_BYTES = 64
+"""How many bytes a decimal of an Avro message may have."""
+
+CHILD_MEMORY_BYTES, CHILD_TIMEOUT_S = 2 << 30, 60
+"""The memory and time of a child process that takes messages which may kill it."""
+
+SCHEMA_BYTES = 4 << 20
+"""How many bytes a schema registry's response may have."""

@@ -15,30 +15,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asof.applied import AppliedDefinitions, DecidedRequest, FeatureRequest
 from asof.config import StoreConfig
 from asof.defaults import HISTORY_READS
-from asof.definitions import Definition, FeatureService, FeatureView, Project, Snapshot, project_of
+from asof.definitions import Definition, Project, Snapshot, project_of
 from asof.definitions.project import merged
 from asof.errors import NotFound, OnlineRowsLost, SourceError, nearest
 from asof.flows.push.pushers import Pushers
 from asof.flows.stores import Progress, Stores, view_named
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.opening.clock import clock_of, system_clock_of, user_and_host
-from asof.repository import FunctionMismatch, Repository
-from asof.results import Records, TableResult
+from asof.repository import Repository
+from asof.results import Records
 from asof.selection import FeatureReferences, ViewRead, select
 from asof.timing import moment_given
 from asof.values.frame_types import EntityFrame, Rows
 
 if TYPE_CHECKING:
-    from asof.definitions.facts import TrainingSet
-    from asof.flows.admin.audit import AuditReport
-    from asof.flows.admin.doctor import Check
-    from asof.flows.admin.explain import Explanation
-    from asof.flows.admin.history import AppliedVersion
+    from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.online.history import History, Past
     from asof.flows.online.read import OnlineReader
-    from asof.flows.stream.dead_letters import DeadLetter
-    from asof.flows.stream.status import PartitionStatus
     from asof.online_response import Columns, OnlineResponse
     from asof.planning import Plan
     from asof.timing import Micros
@@ -283,15 +277,15 @@ class OpenStore(ForkListener):
         *,
         full: bool,
         progress: Progress,
-    ) -> list[dict[str, object]]:
-        from asof.flows.batch.materialize import materialize
+    ) -> Records[MaterializeResult]:
+        from asof.flows.batch.materialize import MaterializeResult, materialize
 
         done = materialize(
             self.stores, views=feature_views, full=full, progress=progress,
             start=moment_given(start_date, "start_date"),
             end=moment_given(end_date, "end_date"),
         )  # fmt: skip
-        return [each.to_dict() for each in done]
+        return Records(MaterializeResult, done)
 
     def stream_run(self, sources: Sequence[str] | None, **options: Any) -> dict[str, int]:
         from asof.flows.stream.run import run_stream
@@ -309,102 +303,6 @@ class OpenStore(ForkListener):
         done = rebuild_views(self.stores, self.snapshot(), views, progress=progress)
         self.refresh()
         return done
-
-    def compact(self) -> dict[str, object]:
-        from asof.flows.admin.compact import compact
-
-        return compact(self.stores, self.snapshot())
-
-    def forget(self, entity: str, key: object) -> dict[str, object]:
-        from asof.flows.admin.forget import forget
-
-        self.pushers.flush()
-        return forget(self.stores, self.snapshot(), entity, key)
-
-    # ---- looking ----
-
-    def sample(
-        self, name: str | FeatureView | FeatureService, *, n: int, seed: int, by: str, online: bool
-    ) -> TableResult:
-        from asof.flows.admin.sample import sample
-
-        name = name if isinstance(name, str) else name.name
-        rows = sample(
-            self.stores, self.snapshot(), name, n=n, seed=seed, by=by, online=online,
-            functions=self.repository.with_functions,
-        )  # fmt: skip
-        return TableResult(rows, f"Sample of {name!r}")
-
-    def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
-        from asof.flows.admin.explain import explain
-
-        when = moment_given(at, "at")
-        return explain(self.stores, self.snapshot(), reference, key, at=when, functions=self.repository.with_functions)
-
-    def audit(self, names: Sequence[str] | None, *, keys: int, seed: int, progress: Progress) -> AuditReport:
-        from asof.flows.admin.audit import audit
-
-        self.pushers.flush()
-        return audit(self.stores, self.snapshot(), names, keys=keys, seed=seed, progress=progress)
-
-    def doctor(self) -> Records[Check]:
-        from asof.flows.admin.doctor import doctor
-
-        def differences(project: Project) -> list[FunctionMismatch]:
-            self.definitions()
-            return self.repository.differences(project)
-
-        return doctor(self.stores, clock_note=self.clock_note, differences=differences)
-
-    def dead_letters(self, source: str | None, limit: int) -> Records[DeadLetter]:
-        from asof.flows.stream.dead_letters import list_letters
-
-        return list_letters(self.stores, source, limit)
-
-    def dead_letter(self, id: str) -> dict[str, object]:
-        from asof.flows.stream.dead_letters import show_letter
-
-        return show_letter(self.stores, id)
-
-    def replay_dead_letters(self, source: str, ids: Sequence[str] | None) -> dict[str, object]:
-        from asof.flows.stream.dead_letters import replay_letters
-
-        return replay_letters(self.stores, source, ids)
-
-    def stream_status(self) -> Records[PartitionStatus]:
-        from asof.flows.stream.status import stream_status
-
-        return stream_status(self.stores)
-
-    def history(self, limit: int) -> Records[AppliedVersion]:
-        from asof.flows.admin.history import applied_versions
-
-        return applied_versions(self.stores, limit)
-
-    def training_sets(self) -> Records[TrainingSet]:
-        from asof.flows.offline.training_sets.manifest import list_training_sets
-
-        return list_training_sets(self.stores)
-
-    def training_set(self, name: str) -> dict[str, object]:
-        from asof.flows.offline.training_sets.manifest import training_set
-
-        return training_set(self.stores, name)
-
-    def read_training_set(self, name: str) -> TableResult:
-        from asof.flows.offline.training_sets.manifest import read_training_set
-
-        return TableResult(read_training_set(self.stores, name), f"Training set {name!r}")
-
-    def rebuild_training_set(self, name: str) -> dict[str, object]:
-        from asof.flows.offline.training_sets.rebuild import rebuild_training_set
-
-        return rebuild_training_set(self.stores, name, functions=self.repository.with_functions)
-
-    def served_features(self, service: str) -> TableResult:
-        from asof.flows.admin.feature_log import served_features
-
-        return TableResult(served_features(self.stores, service), f"Served features of {service!r}")
 
 
 __all__ = ["OpenStore"]

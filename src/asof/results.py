@@ -37,6 +37,10 @@ class Record:
             raise KeyError(f"there is no column {column!r}; there are {list(columns)}")
         return columns[column]
 
+    def _repr_html_(self) -> str:
+        rows = [[name, value] for name, value in self.to_dict().items()]
+        return html_table(type(self).__name__, ["column", "value"], rows, most=len(rows))
+
 
 class Row(Record):
     """One row of a table whose columns only the data says."""

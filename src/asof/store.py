@@ -1,6 +1,6 @@
 """The feature store as users hold it: one object over the configured stores, a verb per method.
 
-What the verbs do is in `open_store`; their docstrings are those of the reference.
+What the verbs do is in `open_store` and `store_admin`; their docstrings are those of the reference.
 """
 
 from __future__ import annotations
@@ -11,31 +11,37 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from asof.applied_objects import AppliedObjects
 from asof.config import StoreConfig, load_config
 from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, SAMPLE_ROWS, SEED
-from asof.definitions import Definition, Entity, FeatureService, FeatureView, OnDemandFeatureView, Source
+from asof.definitions import Definition, FeatureService, FeatureView
 from asof.errors import AsofError, ConfigError
 from asof.flows.stores import Progress, silent
 from asof.open_store import OpenStore
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences
+from asof.store_admin import StoreAdmin
 from asof.timing import PATIENCE_S, moment
 from asof.values.frame_types import EntityFrame, Rows
 
 if TYPE_CHECKING:
     from asof.definitions.facts import TrainingSet
     from asof.flows.admin.audit import AuditReport
+    from asof.flows.admin.compact import CompactResult
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
+    from asof.flows.admin.forget import ForgetResult
     from asof.flows.admin.history import AppliedVersion
+    from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
-    from asof.flows.stream.dead_letters import DeadLetter
+    from asof.flows.offline.training_sets.rebuild import RebuildResult
+    from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
     from asof.online_response import OnlineResponse
     from asof.planning import Plan
 
 
-class FeatureStore:
+class FeatureStore(AppliedObjects):
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:
@@ -64,6 +70,8 @@ class FeatureStore:
         self.config = config or load_config(repo_path or None, file=fs_yaml_file, env=env or "")
         self.project = self.config.project
         self._open = OpenStore(self.config, clock, system_clock)
+        self._admin = StoreAdmin(self._open)
+        super().__init__(self._open)
 
     # ---- definitions ----
 
@@ -204,7 +212,7 @@ class FeatureStore:
         *,
         full: bool = False,
         progress: Progress = silent,
-    ) -> list[dict[str, object]]:
+    ) -> Records[MaterializeResult]:
         """Bring the online store up to date from batch sources.
 
         Args:
@@ -222,7 +230,7 @@ class FeatureStore:
         feature_views: Sequence[str] | None = None,
         *,
         progress: Progress = silent,
-    ) -> list[dict[str, object]]:
+    ) -> Records[MaterializeResult]:
         """Materialize what is new since the last run."""
         return self._open.materialize(None, end_date, feature_views, full=False, progress=progress)
 
@@ -250,7 +258,7 @@ class FeatureStore:
 
     def stream_status(self) -> Records[PartitionStatus]:
         """Where each partition of each log stands."""
-        return self._open.stream_status()
+        return self._admin.stream_status()
 
     def backfill(self, source: str, *, progress: Progress = silent) -> int:
         """Load a log's batch source into its archive, once."""
@@ -260,9 +268,9 @@ class FeatureStore:
         """Build online rows again: from the archives for logs, from the sources for batch views; view → rows."""
         return self._open.rebuild(views, progress)
 
-    def compact(self) -> dict[str, object]:
+    def compact(self) -> CompactResult:
         """Join small files of the archives, and remove what no one can ask for any more."""
-        return self._open.compact()
+        return self._admin.compact()
 
     # ---- looking ----
 
@@ -276,11 +284,11 @@ class FeatureStore:
         online: bool = False,
     ) -> TableResult:
         """A random sample of a view or service; the same for the same seed."""
-        return self._open.sample(name, n=n, seed=seed, by=by, online=online)
+        return self._admin.sample(name, n=n, seed=seed, by=by, online=online)
 
     def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
-        return self._open.explain(reference, key, at)
+        return self._admin.explain(reference, key, at)
 
     def audit(
         self,
@@ -294,87 +302,51 @@ class FeatureStore:
 
         It writes, too: rows that this process pushed are archived first.
         """
-        return self._open.audit(names, keys=keys, seed=seed, progress=progress)
+        return self._admin.audit(names, keys=keys, seed=seed, progress=progress)
 
     def doctor(self) -> Records[Check]:
         """One line on each part: whether it works, and what to do if not."""
-        return self._open.doctor()
+        return self._admin.doctor()
 
-    def forget(self, entity: str, key: object) -> dict[str, object]:
+    def forget(self, entity: str, key: object) -> ForgetResult:
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
-        return self._open.forget(entity, key)
+        return self._admin.forget(entity, key)
 
     def dead_letters(self, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
         """The newest dead letters."""
-        return self._open.dead_letters(source, limit)
+        return self._admin.dead_letters(source, limit)
 
-    def dead_letter(self, id: str) -> dict[str, object]:
+    def dead_letter(self, id: str) -> DeadLetterMessage:
         """One dead letter with its raw bytes."""
-        return self._open.dead_letter(id)
+        return self._admin.dead_letter(id)
 
-    def replay_dead_letters(self, source: str, ids: Sequence[str] | None = None) -> dict[str, object]:
+    def replay_dead_letters(self, source: str, ids: Sequence[str] | None = None) -> ReplayResult:
         """Send dead letters that fit by now back through the log, each once."""
-        return self._open.replay_dead_letters(source, ids)
+        return self._admin.replay_dead_letters(source, ids)
 
     def training_sets(self) -> Records[TrainingSet]:
         """The saved training sets, with how each was made."""
-        return self._open.training_sets()
+        return self._admin.training_sets()
 
-    def training_set(self, name: str) -> dict[str, object]:
+    def training_set(self, name: str) -> TrainingSet:
         """One training set's manifest."""
-        return self._open.training_set(name)
+        return self._admin.training_set(name)
 
     def read_training_set(self, name: str) -> TableResult:
         """One training set's rows."""
-        return self._open.read_training_set(name)
+        return self._admin.read_training_set(name)
 
-    def rebuild_training_set(self, name: str) -> dict[str, object]:
+    def rebuild_training_set(self, name: str) -> RebuildResult:
         """Make a training set again, and say whether it is the same."""
-        return self._open.rebuild_training_set(name)
+        return self._admin.rebuild_training_set(name)
 
     def served_features(self, service: str) -> TableResult:
         """What a server has kept of a service's responses: see `server.feature_log_share`."""
-        return self._open.served_features(service)
+        return self._admin.served_features(service)
 
     def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
-        return self._open.history(limit)
-
-    # ---- listing ----
-
-    def list_entities(self) -> list[Entity]:
-        return list(self._open.snapshot().project.entities.values())
-
-    def list_sources(self) -> list[Source]:
-        return list(self._open.snapshot().project.sources.values())
-
-    list_data_sources = list_sources
-
-    def list_feature_views(self) -> list[FeatureView]:
-        return list(self._open.snapshot().project.views.values())
-
-    def list_on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        return list(self._open.snapshot().project.on_demand_views.values())
-
-    def list_feature_services(self) -> list[FeatureService]:
-        return list(self._open.snapshot().project.services.values())
-
-    def get_entity(self, name: str) -> Entity:
-        return self._open.named("entity", self._open.snapshot().project.entities, name)
-
-    def get_source(self, name: str) -> Source:
-        return self._open.named("source", self._open.snapshot().project.sources, name)
-
-    get_data_source = get_source
-
-    def get_feature_view(self, name: str) -> FeatureView:
-        return self._open.named("feature view", self._open.snapshot().project.views, name)
-
-    def get_on_demand_feature_view(self, name: str) -> OnDemandFeatureView:
-        return self._open.named("on-demand feature view", self._open.snapshot().project.on_demand_views, name)
-
-    def get_feature_service(self, name: str) -> FeatureService:
-        return self._open.named("feature service", self._open.snapshot().project.services, name)
+        return self._admin.history(limit)
 
     # ---- ending ----
 

@@ -215,7 +215,7 @@ def test_rows_whose_key_is_null_are_pointed_out(root, store):
 
     findings = [str(finding) for finding in store.plan().findings]
 
-    assert any("no nulls in 'user_id', found 1 rows where it is null" in finding for finding in findings)
+    assert any("no nulls in 'user_id', found 1 row where it is null" in finding for finding in findings)
 
 
 def test_two_definitions_of_one_name_are_told_with_both_places(root, store):
@@ -333,7 +333,7 @@ def test_who_overtook_a_plan_is_named_though_workers_committed_after_it(root, st
         other.apply()
         commit_facts(other, 3)
 
-    with pytest.raises(RegistryConflict, match=r"changed by .*: apply: 1 changes\)"):
+    with pytest.raises(RegistryConflict, match=r"changed by .*: apply: 1 change\)"):
         store.apply(mine)
 
 

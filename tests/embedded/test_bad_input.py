@@ -156,7 +156,7 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "a function of other fields": (function(mode="python", body='return {"x": 1.0}'), 6, [
         "on-demand feature view 'od': its function returned 'x', expected 'r'", "return exactly the fields of the schema"]),
     "a function of the wrong length": (function(mode="polars", body="return row.head(1).select(r='age')"), 6, [
-        "on-demand feature view 'od': its function returned 1 rows for 8", "one row for each input row"]),
+        "on-demand feature view 'od': its function returned 1 row for 8", "one row for each input row"]),
     "a function that is not row-wise": (function(mode="polars", body="import polars as pl; return row.select(r=pl.col('age') - pl.col('age').mean())"), 6, [
         "on-demand feature view 'od': its function is not row-wise: field 'r' is", "aggregate over rows in a feature view"]),
 }  # fmt: skip

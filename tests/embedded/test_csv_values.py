@@ -362,7 +362,7 @@ def test_the_labels_of_a_csv_frame_are_what_they_were(tmp_path, store):
     ("line", "said"),
     [("1.5,2026-12-01", "column 'user_id' does not fit Int64 in row 2: '1.5'"),
      ("1,31/12/2026", "column 'event_timestamp' does not fit Timestamp in row 2: '31/12/2026'"),
-     (",2026-12-01", "null in 1 rows")],
+     (",2026-12-01", "null in 1 row")],
 )  # fmt: skip
 def test_a_csv_frame_that_does_not_fit_is_refused_by_row(tmp_path, store, line, said):
     write(tmp_path, ["user_id,at,x", f"7,{TIMES},a"])

@@ -118,7 +118,7 @@ def test_accepted_gaps_and_lag_are_told(stores: Stores) -> None:
     stores.log.send("traffic", [b"{}"], partition=0, durable=False)
 
     text = checks_of(stores)["source traffic"].text
-    assert "1 not archived" in text and "1 accepted gaps, the last: offsets 3 to 5 accepted as lost" in text
+    assert "1 not archived" in text and "1 accepted gap, the last: offsets 3 to 5 accepted as lost" in text
 
 
 def test_online_rows_that_are_gone_are_named_with_what_brings_them_back(stores: Stores) -> None:

@@ -86,7 +86,7 @@ def test_a_forgotten_key_is_gone_from_everywhere(stores: Stores, tmp_path: Path)
     assert done["log"] == {"traffic": 13} and done["archive"] == {"traffic": 10}
     assert done["dead_letters"] == {"traffic": 3}
     assert done["online"] == {"of_user": 1, "of_both": 2, "country": 1}
-    assert done["undecided_letters"] == ["traffic/0/24"] and done["sources"] == ["users"]
+    assert done.undecided_dead_letters == ["traffic/0/24"] and done["sources"] == ["users"]
     assert read_online(stores, "of_user", {"user_id": [7, 8, 77]})["n"] == [0, 10, 1]
     assert {each["id"] for each in list_letters(stores).to_dicts()} == {"traffic/0/23", "traffic/0/24", "traffic/0/25"}
     assert audit(stores, stores.registry.load("shop"), ["of_user", "of_both"]).ok
@@ -120,7 +120,7 @@ def test_what_a_worker_had_read_is_waited_for(stores: Stores) -> None:
     start = ingest.begin("traffic", 0, first=0)
     ingest.take("traffic", stores.log.read("traffic", 0, start))
 
-    assert "1 messages are not archived yet" in forgotten(stores, wait_s=0.1)["notes"][0]
+    assert "1 message not archived yet" in forgotten(stores, wait_s=0.1)["notes"][0]
     ingest.flush()
     ingest.close()
     assert forgotten(stores)["archive"] == {"traffic": 1}

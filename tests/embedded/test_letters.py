@@ -111,7 +111,7 @@ def test_a_letter_that_fits_by_now_is_accepted_once(stores: Stores) -> None:
     assert isinstance(clock, MicrosClock)
     clock.move(2 * HOUR)
 
-    assert replay_letters(stores, "orders", ["orders/0/3"]) == {"sent": 1, "already": 0, "still_unfit": {}}
+    assert replay_letters(stores, "orders", ["orders/0/3"]).to_dict() == {"sent": 1, "already": 0, "still_unfit": {}}
     assert replay_letters(stores, "orders")["already"] == 1
     run_stream(stores, until_caught_up=True)
     replay_letters(stores, "orders")
@@ -127,7 +127,7 @@ def test_after_the_schema_was_mended_letters_count_at_their_own_time(stores: Sto
     done = replay_letters(stores, "orders", ["orders/0/1"])
     run_stream(stores, until_caught_up=True)
 
-    assert done == {"sent": 1, "already": 0, "still_unfit": {}}
+    assert done.to_dict() == {"sent": 1, "already": 0, "still_unfit": {}}
     before = read_online(stores, "user_orders", {"user_id": [1]}, at=NOW - HOUR)["orders"]
     assert before == [1] and read_online(stores, "user_orders", {"user_id": [1]})["orders"] == [2]
 

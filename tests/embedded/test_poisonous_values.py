@@ -100,7 +100,7 @@ def test_each_poison_is_a_letter_the_stream_goes_on_and_every_look_at_it_says_th
     for name, reason in letters.items():
         shown = store.dead_letter(name)
         assert (shown["reason"], shown["refused_now"], shown["replayed"]) == (reason, reason, False)
-    assert store.replay_dead_letters("visits") == {"sent": 0, "already": 0, "still_unfit": letters}
+    assert store.replay_dead_letters("visits").to_dict() == {"sent": 0, "already": 0, "still_unfit": letters}
 
     log.send("visits", [visit()], partition=0, durable=True)
     assert store.stream_run(until_caught_up=True)["dead letters"] == 0
@@ -119,7 +119,7 @@ def test_a_letter_that_fits_by_now_is_replayed_with_its_own_header_of_any_name(
     store.stream_run(until_caught_up=True)
 
     assert store.get_online_features(["latest:origin"], [{"user_id": 5}]).to_dict()["origin"] == ["web"]
-    assert store.replay_dead_letters("visits") == {"sent": 0, "already": 1, "still_unfit": {}}
+    assert store.replay_dead_letters("visits").to_dict() == {"sent": 0, "already": 1, "still_unfit": {}}
 
 
 VALUES: dict[str, Any] = {

@@ -408,7 +408,7 @@ def test_a_bad_read_is_refused_in_words_that_feasts_client_shows(built, body, st
 
 BAD_WRITES = {
     "an unknown push source": ("/push", {"push_source_name": "click", "df": PUSHED}, 404, "did you mean 'clicks'"),
-    "a source that is no push source": ("/push", {"push_source_name": "profile_rows", "df": PUSHED}, 404, "no push source"),
+    "a source that is no push source": ("/push", {"push_source_name": "profile_rows", "df": PUSHED}, 404, "'profile_rows' is of type file, so rows are not pushed to it; push sources: 'clicks'"),
     "a bad `to`": ("/push", {"push_source_name": "clicks", "df": PUSHED, "to": "both"}, 422, "$.to"),
     "a missing column": ("/push", {"push_source_name": "clicks", "df": {k: v for k, v in PUSHED.items() if k != "page"}}, 422, "'page' is missing"),
     "a column too many": ("/push", {"push_source_name": "clicks", "df": {**PUSHED, "x": [1, 2]}}, 422, "'x' is not declared"),

@@ -285,7 +285,7 @@ def test_a_new_project_in_the_folder_of_an_old_one_begins_a_log_of_its_own(
     new.stream_run(until_caught_up=True)
     assert both(new, "spent:spent_ever", 1, 3, hours=2) == ([1.0, None],) * 2
     assert both(new, "seen:visits_ever", 1, hours=2) == ([0],) * 2
-    assert new.replay_dead_letters("visits") == {"sent": 0, "already": 0, "still_unfit": {}}
+    assert new.replay_dead_letters("visits").to_dict() == {"sent": 0, "already": 0, "still_unfit": {}}
     assert warnings(new) == []
     new.teardown(purge=True)
     assert both(shop, "spent:spent_ever", 1, 3, hours=2) == ([15.5, 1.5],) * 2

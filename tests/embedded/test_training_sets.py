@@ -26,7 +26,7 @@ from asof.errors import NotFound, RequestError
 from asof.flows.offline.read import read_history
 from asof.flows.offline.result import HistoricalResult
 from asof.flows.offline.training_sets.hashes import TableHash
-from asof.flows.offline.training_sets.manifest import list_training_sets, read_training_set, training_set
+from asof.flows.offline.training_sets.manifest import list_training_sets, read_training_set, saved_training_set
 from asof.flows.offline.training_sets.rebuild import rebuild_training_set
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Stores
@@ -122,8 +122,11 @@ def test_saving_keeps_the_rows_and_says_how_they_were_made(stores: Stores) -> No
     assert manifest["sources"]["users"]["files"][0]["path"].endswith("users.parquet")
     assert manifest["reproducible"] and manifest["why"] == "as long as the files of users stay as they are"
     assert manifest["created_by"] == "tests" and manifest["created"] == "2026-01-01T12:00:00Z"
-    assert json.loads(json.dumps(manifest)) == manifest
-    assert list_training_sets(stores).to_dicts() == [manifest] and training_set(stores, "march") == manifest
+    assert json.loads(json.dumps(manifest.to_dict())) == manifest.to_dict()
+    assert (
+        list_training_sets(stores).to_dicts() == [manifest.to_dict()]
+        and saved_training_set(stores, "march") == manifest
+    )
     assert read_training_set(stores, "march").equals(read(stores, frame()).to_arrow())
 
 
@@ -167,9 +170,9 @@ def test_a_query_over_sources_and_a_range_can_be_saved(stores: Stores) -> None:
     send(stores, 7, NOW - HOUR)
     run_stream(stores, until_caught_up=True)
 
-    assert training_set(stores, "from_query")["entity_frame"] == query
+    assert saved_training_set(stores, "from_query")["entity_frame"] == query
     assert rebuild_training_set(stores, "from_query", functions=with_function)["identical"]
-    assert training_set(stores, "from_range")["rows"] == 3
+    assert saved_training_set(stores, "from_range")["rows"] == 3
     assert rebuild_training_set(stores, "from_range")["identical"]
 
 
@@ -192,7 +195,7 @@ def test_an_unknown_set_is_not_found(stores: Stores) -> None:
     read(stores, frame()).save("march")
 
     with pytest.raises(NotFound, match="did you mean 'march'"):
-        training_set(stores, "marsh")
+        saved_training_set(stores, "marsh")
 
 
 def test_the_hash_of_rows_is_the_same_however_they_are_cut_and_stored() -> None:

@@ -131,7 +131,7 @@ def test_a_transform_that_is_mended_lets_the_dead_letters_in(store, tmp_path):
     [
         ("return messages", "does not return column 'user_id'"),
         ("return 5", "returns int"),
-        ("return rows(messages).slice(1)", "returns 1 rows for 2 messages"),
+        ("return rows(messages).slice(1)", "returns 1 row for 2 messages"),
         (
             "return rows(messages, page=str(len(messages)))",
             "returns '2' in column 'page' among other messages, and '1' alone",

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asof.definitions import FeatureView
-from asof.errors import StorageError
+from asof.errors import OnlineRowsLost, StorageError
 from asof.expressions import parse
 from asof.flows.stores import Stores, view_named
 from asof.flows.stream.rebuild import rebuild
@@ -32,6 +32,7 @@ from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through, 
 from asof.timing import MINUTE, SECOND
 from tests.embedded_stores import close, embedded_stores
 from tests.oracle import features_as_of
+from tests.worker_processes import keep_sigterm
 
 pytestmark = pytest.mark.integration
 
@@ -42,6 +43,7 @@ from tests.integration.test_worker_faults import parts_at
 from asof.flows.stream.run import run_stream
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 run_stream(parts_at(Path(sys.argv[1])), stop=stop, flush_every_s=0.3)
 """
 SESSION_TIMEOUT_S = 1.5
@@ -83,7 +85,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
         command = [sys.executable, "-c", WORKER, str(tmp_path)]
         started.append(
             subprocess.Popen(command, cwd=root, env={"PYTHONPATH": f"{root / 'src'}:{root}", "PATH": ""},
-                             stderr=subprocess.PIPE)
+                             stderr=subprocess.PIPE, preexec_fn=keep_sigterm)
         )  # fmt: skip
         return started[-1]
 
@@ -98,7 +100,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
         assert "Traceback" not in errors, errors
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to that"
@@ -197,7 +199,14 @@ def test_a_worker_whose_online_store_is_deleted_fills_it_again(run: StreamRun, s
     for name in ("online.db", "online.db-wal", "online.db-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     run.send(*random_visits(rng, 200, users=9), partition=0)
-    until(lambda: len(run.stores.online.tables("shop")) == 2 and run.served("newest", [1])["page"] != [None])
+
+    def is_filled() -> bool:
+        try:
+            return len(run.stores.online.tables("shop")) == 2 and run.served("newest", [1])["page"] != [None]
+        except OnlineRowsLost:  # until the build has finished
+            return False
+
+    until(is_filled)
     worker.terminate()
     assert worker.wait(timeout=30) == 0
     run.finish()

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from asof.errors import AsofError
-from tests.matrix.cases import REFUSED, Impossible, expected
+from tests.matrix.cases import CASES, REFUSED, Impossible, expected
 
 
 class Refused:
@@ -55,7 +55,7 @@ def plain(value: Any) -> Any:
     return list(map(plain, value)) if isinstance(value, list) else value
 
 
-def wrong(way: str, found: Mapping[str, Any], *names: str) -> dict[str, str]:
+def wrong(way: str, found: Mapping[str, Any], *names: str, cases: Mapping[str, Any] = CASES) -> dict[str, str]:
     """The cells of a way that are neither right nor refused as they must be: case → what came out.
 
     Args:
@@ -63,7 +63,7 @@ def wrong(way: str, found: Mapping[str, Any], *names: str) -> dict[str, str]:
     """
     problems = {}
     for case, value in found.items():
-        wanted = expected(way, case)
+        wanted = expected(way, case, cases)
         if isinstance(wanted, Impossible):
             continue
         if wanted is REFUSED:
@@ -75,12 +75,14 @@ def wrong(way: str, found: Mapping[str, Any], *names: str) -> dict[str, str]:
     return problems
 
 
-def check(way: str, found: Mapping[str, Any], gaps: Mapping[str, str], *names: str) -> None:
+def check(
+    way: str, found: Mapping[str, Any], gaps: Mapping[str, str], *names: str, cases: Mapping[str, Any] = CASES
+) -> None:
     """Every cell of a way is right, but for the gaps, which are wrong.
 
     Raises:
         AssertionError: a cell is wrong, or a gap has closed and is to leave the list.
     """
-    problems = wrong(way, found, *names)
+    problems = wrong(way, found, *names, cases=cases)
     assert {case: problem for case, problem in problems.items() if case not in gaps} == {}
     assert [case for case in gaps if case in found and case not in problems] == [], "no gaps any more"

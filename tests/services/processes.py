@@ -65,7 +65,11 @@ class Process:
         except ProcessLookupError:
             return True
         try:
-            ended = not self.is_alive or bool(select.select([descriptor], [], [], timeout_s)[0])
+            # A process whose first thread is a zombie may have others that hold its ports: only the descriptor says
+            # that all have ended.
+            fields = _stat(self.pid)
+            is_other = fields is None or fields[19] != self.started
+            ended = is_other or bool(select.select([descriptor], [], [], timeout_s)[0])
         finally:
             os.close(descriptor)
         if ended:

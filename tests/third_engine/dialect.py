@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -67,7 +66,7 @@ class ThirdDialect:
     def keeps_key(self, sql_type: str, dtype: DType) -> bool:
         return False
 
-    def ordering(self, column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
+    def ordering(self, column: str, sql_type: str, dtype: DType | None) -> str:
         return column
 
     def is_value(self, column: str, value: Any, dtype: DType) -> str:

@@ -36,7 +36,7 @@ def compile_program(request: PointInTime, tables: Mapping[str, SourceTable], spi
         steps.append(QueryStep(f"asof_latest_{number}", rows.select(known=True)))
         for alias, feature in zip(features, read.features, strict=True):
             columns[feature.output] = _latest(request, rows, read, alias, at, f"asof_latest_{number}")
-    for number, group in enumerate(grouped(request.reads)):
+    for number, group in enumerate(grouped(request.reads, tables)):
         windows = windows_of(request, tables, spine, group)
         steps.append(QueryStep(f"asof_windows_{number}", windows.rows.select(known=True)))
         for each in windows.wanted:

@@ -138,7 +138,8 @@ def train(store: FeatureStore, rows: pl.DataFrame, lazy: pl.LazyFrame, arrow: pa
     for row in result:
         assert_type(row["spent_7d"], object)
     manifest = result.save("march", overwrite=True)
-    print(manifest["rows"])
+    assert_type(manifest.rows, int)
+    print(manifest["content_hash"])
     now = store.now()
     store.get_historical_features(pandas, model)
     store.get_historical_features(lazy, ["visits:spent_7d"], known_at=True)
@@ -152,7 +153,10 @@ def train(store: FeatureStore, rows: pl.DataFrame, lazy: pl.LazyFrame, arrow: pa
     for saved in store.training_sets():
         assert_type(saved.rows, int)
         print(saved.name, saved.created)
-    print(store.training_set("march")["rows"], len(store.read_training_set("march")), store.rebuild_training_set("m"))
+    assert_type(store.training_set("march").rows, int)
+    comparison = store.rebuild_training_set("march")
+    assert_type(comparison.equal, bool)
+    print(len(store.read_training_set("march")), comparison.differing_rows, comparison.why)
 
 
 def serve(store: FeatureStore) -> None:
@@ -174,12 +178,16 @@ def write(store: FeatureStore) -> None:
     assert_type(store.send("visits", [b"{}"], keys=[b"1"]), list[tuple[int, int]])
     store.write_to_online_store("profile", {"user_id": [1]})
     for each in store.materialize(datetime(2026, 1, 1, tzinfo=UTC), "2026-02-01", ["profile"], full=True):
+        assert_type(each.rows, int)
+        assert_type(each.until, datetime)
         print(each["view"])
     store.materialize_incremental(progress=watch)
     assert_type(store.stream_run(["visits"], until_caught_up=True, progress=watch), dict[str, int])
     assert_type(store.backfill("visits"), int)
     assert_type(store.rebuild(["visits"]), dict[str, int])
-    print(store.compact(), store.forget("user", 7), store.forget("user", {"user_id": 7}))
+    assert_type(store.compact().expired, int)
+    assert_type(store.forget("user", 7).notes, list[str])
+    print(store.forget("user", {"user_id": 7}).to_dict())
 
 
 def look(store: FeatureStore) -> None:
@@ -201,8 +209,9 @@ def look(store: FeatureStore) -> None:
     letters = store.dead_letters("visits", limit=10)
     if letters:
         assert_type(letters[0].reason, str)
-        print(store.dead_letter(letters[0].id)["value"], letters[:2].to_dicts())
-    print(store.replay_dead_letters("visits", [each.id for each in letters])["sent"])
+        assert_type(store.dead_letter(letters[0].id).value, bytes | None)
+        print(letters[:2].to_dicts())
+    assert_type(store.replay_dead_letters("visits", [each.id for each in letters]).sent, int)
     for check in store.doctor():
         assert_type(check.ok, bool)
         print(check.part, check.text, check.hint)

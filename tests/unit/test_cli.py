@@ -42,7 +42,11 @@ from asof.config import load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
 from asof.flows.admin.audit import AuditReport, Difference
+from asof.flows.admin.forget import ForgetResult
+from asof.flows.batch.materialize import MaterializeResult
+from asof.flows.stream.dead_letters import DeadLetterMessage, ReplayResult
 from asof.planning import Create, Finding, Plan
+from asof.results import Records
 from asof.server.security.keys import KeyRing
 from asof.timing import micros, moment
 from asof.types import Float64, Int64, String, Timestamp
@@ -399,11 +403,14 @@ class TestQuestions:
         assert "Tear down project 'shop'" in answer.stderr
 
     def test_forget_takes_one_key(self, asof_: Shell, store: FakeStore) -> None:
-        store.answers["forget"] = {"archive": 3, "log": 3, "online": 1, "training_sets": ["orders"]}
+        store.answers["forget"] = ForgetResult(
+            "user", {"user_id": 7}, archive={"visits": 3}, online={"model": 1},
+            training_sets=[{"name": "orders", "rows": 2}], notes=["delete the rows in the source"],
+        )  # fmt: skip
         answer = asof_("forget", "user", "--key", "user_id=7", "--yes")
 
         assert store.calls[-1] == ("forget", ("user", {"user_id": 7}), {})
-        assert "training_sets  orders" in answer.stdout
+        assert "orders     2" in answer.stdout and "delete the rows in the source" in answer.stdout
         assert asof_("forget", "--entity", "user", "--key", "8", "--yes").exit_code == 0
         assert store.calls[-1] == ("forget", ("user", {"user_id": 8}), {})
         assert asof_("forget", "user", "--yes").exit_code == USAGE
@@ -574,10 +581,11 @@ class TestFeeding:
         assert asof_("push", "visits", *rows).exit_code == USAGE
 
     def test_materialize_reports_progress_on_stderr(self, asof_: Shell, store: FakeStore) -> None:
-        def materialize(*args: Any, progress: Any, **options: Any) -> list[dict[str, Any]]:
+        def materialize(*args: Any, progress: Any, **options: Any) -> Records[MaterializeResult]:
             progress("user_profile", 500, 1000)
             progress("user_profile", 1000, 1000)
-            return [{"view": "user_profile", "rows": 1000, "seconds": 0.25, "until": "2026-11-23T00:00:00Z"}]
+            until = datetime(2026, 11, 23, tzinfo=UTC)
+            return Records(MaterializeResult, [MaterializeResult("user_profile", 1000, until, 0.25)])
 
         store.answers["materialize"] = materialize
         answer = asof_("materialize", "user_profile", "--end", "2026-11-23")
@@ -644,16 +652,20 @@ class TestDeadLetters:
         assert max(map(len, answer.stdout.splitlines())) <= 80
 
     def test_one_is_shown_without_harm_to_the_terminal(self, asof_: Shell, store: FakeStore) -> None:
-        store.answers["dead_letter"] = {"id": "traffic-0-7", "reason": "not JSON", "raw": b"\x1b[31m\xffhello\n"}
+        store.answers["dead_letter"] = DeadLetterMessage(
+            id="traffic/0/7", source="traffic", topic="traffic", partition=0, offset=7, at=moment(0), size=12,
+            reason="not JSON", replayed=False, key=None, value=b"\x1b[31m\xffhello\n", headers=(), text=None,
+            refused_now="not JSON",
+        )  # fmt: skip
 
-        assert "\\x1b[31m\\xffhello\\n" in asof_("dead-letters", "show", "traffic-0-7").stdout
-        shown = json.loads(asof_("dead-letters", "show", "traffic-0-7", "--output", "json").stdout)
-        assert shown["dead_letter"]["raw"] == "G1szMW3/aGVsbG8K"
+        assert "\\x1b[31m\\xffhello\\n" in asof_("dead-letters", "show", "traffic/0/7").stdout
+        shown = json.loads(asof_("dead-letters", "show", "traffic/0/7", "--output", "json").stdout)
+        assert shown["dead_letter"]["value"] == "G1szMW3/aGVsbG8K"
 
     def test_some_are_replayed(self, asof_: Shell, store: FakeStore) -> None:
-        store.answers["replay_dead_letters"] = {"replayed": 1, "refused": 1}
+        store.answers["replay_dead_letters"] = ReplayResult(sent=1, already=0, still_unfit={"traffic/0/7": "not JSON"})
 
-        assert "replayed  1" in asof_("dead-letters", "replay", "traffic", "a", "b").stdout
+        assert "sent     1" in asof_("dead-letters", "replay", "traffic", "a", "b").stdout
         assert store.calls[-1][1] == ("traffic", ["a", "b"])
 
 

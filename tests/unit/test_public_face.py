@@ -11,6 +11,7 @@ import pytest
 
 from asof import FeatureStore
 from asof.config import StoreConfig
+from asof.flows.offline.result import HistoricalResult
 from tests.unit.architecture.tree import modules, parsed
 
 NAMES = set(
@@ -35,11 +36,16 @@ def test_the_store_has_no_other_public_names(tmp_path) -> None:
 
 
 def test_each_verb_is_a_signature_a_docstring_and_one_line() -> None:
-    (owner,) = [each for each in parsed(modules()["asof.store"]).body if isinstance(each, ast.ClassDef)]
+    owners = [
+        each
+        for module in ("asof.store", "asof.applied_objects")
+        for each in parsed(modules()[module]).body
+        if isinstance(each, ast.ClassDef)
+    ]
     longer = []
-    for verb in (each for each in owner.body if isinstance(each, ast.FunctionDef) and each.name != "__init__"):
+    for verb in (each for owner in owners for each in owner.body if isinstance(each, ast.FunctionDef)):
         body = verb.body[1:] if ast.get_docstring(verb) else verb.body
-        if len(body) != 1 or not isinstance(body[0], ast.Return | ast.Expr):
+        if verb.name != "__init__" and (len(body) != 1 or not isinstance(body[0], ast.Return | ast.Expr)):
             longer.append(verb.name)
 
     assert longer == []
@@ -59,6 +65,18 @@ def test_each_parameter_and_each_answer_has_a_type() -> None:
         for name in NAMES - {"config", "project"}
         if inspect.signature(getattr(FeatureStore, name)).return_annotation is inspect.Signature.empty
     ]
+
+
+def test_no_verb_returns_dicts_of_objects() -> None:
+    annotations = {
+        f"{owner.__name__}.{name}": str(inspect.signature(verb).return_annotation)
+        for owner in (FeatureStore, HistoricalResult)
+        for name, verb in inspect.getmembers(owner, inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+    assert annotations["FeatureStore.materialize"] == "Records[MaterializeResult]"
+    assert [name for name, returned in annotations.items() if "object" in returned] == []
 
 
 WITHOUT_EXTRAS = """

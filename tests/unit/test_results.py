@@ -126,6 +126,13 @@ def test_a_result_shows_its_values_and_times() -> None:
     assert repr(explanation()).splitlines()[::2] == ["visits:count is 1.", "2026-11-23T12:00:00Z  counts"]
 
 
+def test_one_record_shows_all_of_its_columns_in_a_notebook() -> None:
+    html = Visit(7, "<b>", NOON, ["a"], None)._repr_html_()
+
+    assert "<p>Visit</p>" in html and "<td>page</td><td>&lt;b&gt;</td>" in html
+    assert all(f"<td>{name}</td>" in html for name in ("user", "at", "tags", "value"))
+
+
 def test_html_is_escaped() -> None:
     table = pa.table({"<b>": ["<script>alert(1)</script>", "a & b"]})
     shown = TableResult(table, "Sample of '<i>'")._repr_html_()

@@ -9,7 +9,7 @@ import pytest
 from asof.errors import StorageError
 from asof.flows.rows.retries import ATTEMPTS, write_until_kept
 
-WORDS = {"whose": "feature view 'seen'", "what": "rows", "hint": "see which other workers feed it"}
+WORDS = {"whose": "feature view 'seen'", "what": "row", "hint": "see which other workers feed it"}
 
 
 @pytest.mark.parametrize(
@@ -47,5 +47,5 @@ def test_rows_that_change_under_every_attempt_are_an_error_that_names_them() -> 
     with pytest.raises(StorageError) as caught:
         write_until_kept(["a", "b"], lambda _: ["b"], **WORDS)
 
-    assert f"feature view 'seen': other writers changed 1 rows during each of {ATTEMPTS} attempts" in str(caught.value)
+    assert f"feature view 'seen': other writers changed 1 row during each of {ATTEMPTS} attempts" in str(caught.value)
     assert caught.value.hint == WORDS["hint"]

@@ -704,7 +704,7 @@ def test_the_doctor_names_keys_that_expired_or_end_soon() -> None:
         ApiKey(str(i), hash_of("x"), f"k{i}", (READ,), expires) for i, expires in enumerate((None, NOW + 3 * DAY, NOW))
     ]
 
-    assert said_by_doctor(config_of(Auth(keys=tuple(keys[:1])))) == [("server keys", True, "1 keys")]
+    assert said_by_doctor(config_of(Auth(keys=tuple(keys[:1])))) == [("server keys", True, "1 key")]
     assert said_by_doctor(config_of(Auth(keys=tuple(keys)))) == [
         ("server keys", False, "3 keys; next to expire: 'k1', at 2026-01-04T12:00:00Z; expired: 'k2'")
     ]

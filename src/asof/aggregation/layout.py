@@ -56,7 +56,7 @@ from asof.aggregation.states import (
     Tail,
 )
 from asof.aggregation.words import fits_word
-from asof.definitions.windows import Aggregation, Session, Sliding
+from asof.definitions.windows import ORDERED, Aggregation, Session, Sliding
 from asof.dtypes import DType
 from asof.errors import DefinitionError
 from asof.timing import HOUR, Micros
@@ -66,8 +66,6 @@ FORMAT, ARRIVAL_FORMAT = 1, 2
 
 In the first it is offset and partition: of batch sources, and of rows that earlier versions of Asof wrote. Rows without
 such values have the first, whoever writes them."""
-
-_ORDERED = ("first", "last", "last_n")
 
 TILE, EVER, SESSION, FRESH = "tile", "ever", "session", "fresh"
 
@@ -189,7 +187,7 @@ class RowLayout:
             DefinitionError: a function does not work on its column's type.
         """
         types, exclusive = tuple(sorted(columns.items())), boundary == "exclusive"
-        ordered = arrival and any(each.function in _ORDERED for each in aggregations)
+        ordered = arrival and any(each.function in ORDERED for each in aggregations)
         return _layout(tuple(aggregations), types, exclusive, allowed_lateness, margin, created, ordered)
 
     @property

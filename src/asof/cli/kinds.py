@@ -106,7 +106,7 @@ KINDS = (
          lambda store, name: store.get_feature_service(name), _service, (Column("name"), PARTS, DESCRIPTION)),
     Kind("feature", "features", _features, _feature, dict, (Column("name"), Column("type"), DESCRIPTION)),
     Kind("training-set", "training-sets", lambda store: store.training_sets().to_dicts(),
-         lambda store, name: store.training_set(name), dict,
+         lambda store, name: store.training_set(name).to_dict(), dict,
          (Column("name"), Column("rows"), Column("created"), Column("features", prose=True, spare=True))),
 )  # fmt: skip
 

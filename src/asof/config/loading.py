@@ -15,9 +15,9 @@ from asof.config.auth import Auth, read_auth
 from asof.config.documents import LocatedValue, overlay, read_document
 from asof.config.options import options_of_section
 from asof.config.products import ProductConfig, ProductConfigReader, default_type, ignored
-from asof.config.reading import read_options, read_value
+from asof.config.reading import read_options, read_section, read_value
 from asof.config.reference import CONNECTIONS, SECTIONS, options_of
-from asof.config.sections import ProjectSection, ServerSection
+from asof.config.sections import MessagesSection, ProjectSection, ServerSection
 from asof.errors import ConfigError, nearest, some
 from asof.values.local_paths import NotLocal, local_path
 
@@ -40,6 +40,7 @@ class StoreConfig:
         notes: accepted settings that are ignored.
         auth: who may use the feature server.
         server: how it runs: only the options given under `server:`.
+        messages: bounds on messages.
     """
 
     project: str
@@ -54,6 +55,7 @@ class StoreConfig:
     connections: Mapping[str, ProductConfig] = field(default_factory=dict)
     auth: Auth = field(default_factory=Auth)
     server: Mapping[str, Any] = field(default_factory=dict)
+    messages: MessagesSection = field(default_factory=MessagesSection)
     file: str = ""
 
     def describe(self) -> dict[str, Any]:
@@ -125,7 +127,8 @@ def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str
         raise ConfigError("no `project`", hint="add a line such as `project: shop`", where=where)
     project, connections = _value(written, "project", root=root), reader.connections(written.get(CONNECTIONS))
     stores = {section: reader.part(section, written.get(section), connections=connections) for section in SECTIONS}
-    server = written.get("server", LocatedValue({}, "map", ""))
+    nothing = LocatedValue({}, "map", "")
+    server = written.get("server", nothing)
     return {
         "project": project,
         **stores,
@@ -133,6 +136,7 @@ def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str
         "connections": connections,
         "auth": read_auth(written.get("auth"), root=root),
         "server": read_options(options_of_section(ServerSection), server, path="server", root=root),
+        "messages": read_section(MessagesSection, written.get("messages", nothing), path="messages", root=root),
     }
 
 

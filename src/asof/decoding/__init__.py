@@ -1,5 +1,7 @@
 """Decode messages of a log into typed rows, in bulk; unusable messages become dead letters with a reason."""
 
+from asof.decoding.bounds import DEFAULT_BOUNDS, MessageBounds
+from asof.decoding.codecs import check_format
 from asof.decoding.messages import (
     DecodedMessages,
     MessageBatch,
@@ -12,6 +14,6 @@ from asof.decoding.schemas import Schemas, WriterSchema
 from asof.decoding.transforming import Transform
 
 __all__ = [
-    "DecodedMessages", "MessageBatch", "Schemas", "Transform", "UnusableMessage", "WriterSchema", "decode_messages",
-    "unusable_created", "unusable_times",
+    "DEFAULT_BOUNDS", "DecodedMessages", "MessageBatch", "MessageBounds", "Schemas", "Transform", "UnusableMessage",
+    "WriterSchema", "check_format", "decode_messages", "unusable_created", "unusable_times",
 ]  # fmt: skip

@@ -15,7 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.decoding.avro_bounds import Bounds
+from asof.decoding.avro_bounds import SchemaBounds
+from asof.decoding.bounds import MessageBounds
 from asof.decoding.columns import arrow_column, date_column, empty_column, joined, object_column, time_column
 from asof.decoding.schemas import Schemas, WriterSchema, by_schema, unknown_id
 from asof.definitions import Field
@@ -24,6 +25,7 @@ from asof.dtypes import DType
 from asof.errors import DefinitionError, MissingExtra, SourceError
 from asof.values.fit import Misfit, salvaged
 from asof.values.legible import why
+from asof.values.nesting import is_too_deep
 
 try:
     from fastavro import parse_schema, schemaless_reader
@@ -35,7 +37,7 @@ GUARD = "asof_guard"
 """A field with a known value after each record: a wrong value shows that a record does not end with its message."""
 
 EXACT_DECIMAL = "asof-decimal"
-MOST_DECIMAL_BYTES = 64
+DECIMAL_LIMIT = "asof-max-bytes"
 _WIDE = Context(prec=200, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 GUARD_BYTES = 8
@@ -60,22 +62,38 @@ class AvroCodec:
         fields: the columns to read from a message.
         where: the source's `file:line`, for errors.
         single: the column for values that are not records.
+
+    Raises:
+        DefinitionError: the format's own schema is not an Avro schema, or exceeds the bounds.
     """
 
-    def __init__(self, fields: Sequence[Field], message_format: AvroFormat, *, where: str, single: str = "") -> None:
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        message_format: AvroFormat,
+        *,
+        where: str,
+        bounds: MessageBounds,
+        single: str = "",
+    ) -> None:
         self.fields = fields
         self.single = single
         self.where = where
+        self.bounds = bounds
         self.is_framed = bool(message_format.registry)
-        self.own = json.loads(message_format.schema_json) if message_format.schema_json else None
+        self.own: Any = None
         self._readers: dict[int, _Reader | str] = {}
-        if self.own is not None and not self.is_framed:
+        if message_format.schema_json:
             try:
-                self._readers[-1] = _Reader(self.own, None, (), fields)
-            except Exception as error:
+                self.own = _schema(message_format.schema_json, bounds)
+                alone = _Reader(self.own, None, (), fields, bounds)
+            except Exception as error:  # fastavro raises many types of errors; each is caused by this schema
                 raise DefinitionError(
-                    f"AvroFormat: schema_json is not an Avro schema: {error}", hint="fix the schema", where=where
-                ) from error
+                    f"AvroFormat: schema_json is not an Avro schema that can be used: {why(error)}",
+                    hint="fix the schema", where=where,
+                ) from error  # fmt: skip
+            if not self.is_framed:
+                self._readers[-1] = alone
 
     def decode(
         self,
@@ -127,11 +145,12 @@ class AvroCodec:
         if schema.kind != "AVRO":
             return f"names schema {schema_id}, which is {schema.kind} and not AVRO"
         try:
-            writer = json.loads(schema.text)
+            writer = _schema(schema.text, self.bounds)
             if self.single and not (isinstance(writer, dict) and writer.get("type") == "record"):
                 # A record with one field has the same bytes as the field alone.
                 writer = {"type": "record", "name": "asof_single", "fields": [{"name": self.single, "type": writer}]}
-            return _Reader(writer, self.own, schema.references, self.fields)
+            references = [_schema(text, self.bounds) for text in schema.references]
+            return _Reader(writer, self.own, references, self.fields, self.bounds)
         except Exception as error:  # fastavro raises many types of errors; each is caused by this schema
             return f"names schema {schema_id}, which cannot be used: {why(error)}"
 
@@ -139,7 +158,9 @@ class AvroCodec:
 class _Reader:
     """Reads records of one writer's schema, resolved against the reader's schema if there is one."""
 
-    def __init__(self, writer: Any, reader: Any, references: Sequence[str], fields: Sequence[Field]) -> None:
+    def __init__(
+        self, writer: Any, reader: Any, references: Sequence[Any], fields: Sequence[Field], bounds: MessageBounds
+    ) -> None:
         self.fields = fields
         self.guard = secrets.token_bytes(GUARD_BYTES)
         if not isinstance(writer, dict) or writer.get("type") != "record":
@@ -149,11 +170,12 @@ class _Reader:
         self.undeclared = [each["name"] for each in writer["fields"] if each["name"] not in {f.name for f in fields}]
         record, own = _guarded(writer), _guarded(reader) if reader is not None else None
         named: dict[str, Any] = {}
-        self.bounds = Bounds(_parsed(writer, list(map(json.loads, references)), named), named)
-        texts = [_exact(json.loads(text)) for text in references]
-        record, own = _exact(record), _exact(own)
-        self.one = (_parsed(record, texts), _parsed(own, ()))
-        self.many = (_parsed(_array(record), texts), _parsed(_array(own), ()))
+        self.bounds = SchemaBounds(_parsed(writer, references, named), named, bounds)
+        exact = partial(_exact, most=bounds.max_decimal_bytes)
+        references = list(map(exact, references))
+        record, own = exact(record), exact(own)
+        self.one = (_parsed(record, references), _parsed(own, ()))
+        self.many = (_parsed(_array(record), references), _parsed(_array(own), ()))
 
     def decode(
         self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
@@ -210,6 +232,13 @@ class _Reader:
         return good, records
 
 
+def _schema(text: str, bounds: MessageBounds) -> Any:
+    """A schema's text as JSON. Its nesting is bounded, since fastavro follows it in native code."""
+    if is_too_deep(text, bounds.max_depth):
+        raise ValueError(f"its text {bounds.too_deep}")
+    return json.loads(text)
+
+
 def _varint(number: int) -> bytes:
     """A count in Avro's encoding."""
     number <<= 1
@@ -244,26 +273,26 @@ def _parsed(schema: Any, references: Sequence[Any], named: dict[str, Any] | None
     return parse_schema(copy.deepcopy(schema), named_schemas=named)
 
 
-def _exact(schema: Any) -> Any:
-    """A schema whose decimals are read by `_decimal`, wherever they are."""
+def _exact(schema: Any, most: int) -> Any:
+    """A schema whose decimals, of at most so many bytes, are read by `_decimal`, wherever they are."""
     if isinstance(schema, list):
-        return list(map(_exact, schema))
+        return [_exact(each, most) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {**schema, **{key: _exact(schema[key]) for key in ("type", "items", "values") if key in schema}}
+    made = {**schema, **{key: _exact(schema[key], most) for key in ("type", "items", "values") if key in schema}}
     if isinstance(schema.get("fields"), list):
-        made["fields"] = [{**each, "type": _exact(each["type"])} for each in schema["fields"]]
+        made["fields"] = [{**each, "type": _exact(each["type"], most)} for each in schema["fields"]]
     if schema.get("logicalType") == "decimal" and schema.get("type") in ("bytes", "fixed"):
-        made["logicalType"] = EXACT_DECIMAL
+        made |= {"logicalType": EXACT_DECIMAL, DECIMAL_LIMIT: most}
     return made
 
 
-def _decimal(data: bytes, writer_schema: Any = None, reader_schema: Any = None) -> Decimal:
+def _decimal(data: bytes, writer_schema: Any, reader_schema: Any = None) -> Decimal:
     """Read a decimal with all digits; fastavro's own reader rounds it, and takes minutes for one of a megabyte."""
-    if len(data) > MOST_DECIMAL_BYTES:
-        raise ValueError(f"a decimal has {len(data)} bytes; the most are {MOST_DECIMAL_BYTES}")
+    if len(data) > (most := writer_schema[DECIMAL_LIMIT]):
+        raise ValueError(f"a decimal has {len(data)} bytes; the most are {most}")
     number = Decimal(int.from_bytes(data, "big", signed=True))
-    return number.scaleb(-writer_schema.get("scale", 0), _WIDE) if writer_schema is not None else number
+    return number.scaleb(-writer_schema.get("scale", 0), _WIDE)
 
 
 # Registered under a name of its own, so that decimals of other users of fastavro are not affected.

@@ -1,25 +1,37 @@
-"""Bounds on the nesting and the number of values of an Avro message, checked before native code reads it.
+"""Bounds on Avro schemas and messages, checked before native code follows them.
 
-With a recursive schema, a message may be nested as deeply as it is long, and an array of nulls has as many values as
-its count says, whatever the message's length. fastavro has no bound for either, and would crash the process.
+With a recursive schema, a message may be nested as deeply as it is long; an array of nulls has as many values as its
+count says, and a record of records as many as their fields multiply to, whatever the message's length. fastavro has
+no bound for any of them, and would crash the process or never end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from asof.values.nesting import MOST_DEPTH
-
-MOST_EMPTY = 100_000
-"""Maximum number of zero-byte values in a message."""
+from asof.decoding.bounds import EMPTY_PER_BYTE, MessageBounds
 
 _SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _COUNTED = frozenset(("bytes", "string"))
 _NUMBERS = frozenset(("int", "long", "enum"))
 
 
-class Bounds:
+class _Extent(NamedTuple):
+    """What a schema's values are at least, or are in any case.
+
+    Args:
+        bytes: the minimum of a value.
+        levels: how deeply records, arrays and maps are nested, as far as the schema does not name itself.
+        empty: the values without bytes that a value has in any case, itself included.
+    """
+
+    bytes: int
+    levels: int
+    empty: int
+
+
+class SchemaBounds:
     """The bounds of one schema's messages.
 
     Args:
@@ -30,23 +42,27 @@ class Bounds:
         are_needed: whether a message of this schema can exceed the bounds.
 
     Raises:
-        ValueError: a record contains itself unconditionally, so it has no finite message.
+        ValueError: the schema is nested too deeply, or a record contains itself unconditionally, so that it has no
+            finite message.
     """
 
-    def __init__(self, schema: Any, named: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Any, named: Mapping[str, Any], limits: MessageBounds) -> None:
         self._schema = schema
         self._named = named
+        self._limits = limits
         self.are_needed = False
         end: set[str] = set()
         for each in (schema, *named.values()):
             self._refuse_endless(each, (), end)
-        self._look(schema, {})
+        self._look(schema, {}, 0)
 
     def _refuse_endless(self, schema: Any, within: tuple[str, ...], end: set[str]) -> None:
         kind, definition = self._resolved(schema)
         if kind == "record" and (name := definition["name"]) not in end:
             if name in within:
                 raise ValueError(f"record {name!r} contains itself without a null or a list in between")
+            if len(within) > self._limits.max_depth:
+                raise ValueError(self._limits.too_deep)
             for each in definition["fields"]:
                 self._refuse_endless(each["type"], (*within, name), end)
             end.add(name)
@@ -66,50 +82,63 @@ class Bounds:
             else:
                 return schema, schema
 
-    def _look(self, schema: Any, seen: dict[str, int | None]) -> int:
-        """The minimum bytes of a value; also finds out whether the bounds are needed.
+    def _look(self, schema: Any, seen: dict[str, _Extent | None], level: int) -> _Extent:
+        """The extent of a schema; also finds out whether the bounds are needed.
 
         Args:
-            seen: names of records → their minimum bytes; None while one is being visited.
+            seen: names of records → their extent; None while one is being visited.
+            level: how deeply this schema is nested in the first one.
         """
+        if level > self._limits.max_depth:
+            raise ValueError(self._limits.too_deep)
         kind, definition = self._resolved(schema)
         if kind == "record":
             name = definition["name"]
             if name not in seen:
                 seen[name] = None
-                seen[name] = sum([self._look(each["type"], seen) for each in definition["fields"]])
+                parts = [self._look(each["type"], seen, level + 1) for each in definition["fields"]]
+                found = _Extent(
+                    sum(each.bytes for each in parts), 1 + max((each.levels for each in parts), default=0),
+                    1 + sum(each.empty for each in parts),
+                )  # fmt: skip
+                seen[name] = found
+                self.are_needed |= found.empty > EMPTY_PER_BYTE * found.bytes
             known = seen[name]
-            # A recursive record has a union or a list in between, which takes a byte.
             if known is None:
+                # A recursive record has a union or a list in between, which takes a byte.
                 self.are_needed = True
-                return 1
+                return _Extent(1, 0, 0)
+            if level + known.levels > self._limits.max_depth:
+                raise ValueError(self._limits.too_deep)
             return known
         if kind == "union":
             # At least the index of the branch.
-            for each in definition:
-                self._look(each, seen)
-            return 1
-        if kind == "array":
-            if self._look(definition["items"], seen) == 0:
-                self.are_needed = True
-            return 1
-        if kind == "map":
-            self._look(definition["values"], seen)
-            return 1
-        return definition["size"] if kind == "fixed" else _SIZES.get(kind, 1)
+            levels = [self._look(each, seen, level).levels for each in definition]
+            return _Extent(1, max(levels, default=0), 0)
+        if kind in ("array", "map"):
+            item = self._look(definition["items" if kind == "array" else "values"], seen, level + 1)
+            if kind == "array":
+                self.are_needed |= item.bytes == 0
+            return _Extent(1, 1 + item.levels, 0)
+        size = definition["size"] if kind == "fixed" else _SIZES.get(kind, 1)
+        if type(size) is not int or size < 0:
+            raise ValueError(f"a fixed type has size {size!r}")
+        return _Extent(size, 0, int(size == 0))
 
     def refusal(self, message: bytes) -> str:
         """Why a message exceeds the bounds, else the empty string (truncated messages are left to the reader)."""
+        limits = self._limits
+        most_empty = limits.max_empty_values + EMPTY_PER_BYTE * len(message)
         at = empty = 0
-        # A stack of what is still to be read: a schema with its depth, or the rest of a list.
+        # A stack of what is still to be read: a schema with its depth, and how often.
         todo: list[tuple[Any, int, int]] = [(self._schema, 0, 1)]
         try:
             while todo:
                 schema, depth, count = todo.pop()
                 if count > 1:
                     todo.append((schema, depth, count - 1))
-                if depth > MOST_DEPTH:
-                    return f"is nested too deeply; the most are {MOST_DEPTH} levels"
+                if depth > limits.max_depth:
+                    return limits.too_deep
                 kind, definition = self._resolved(schema)
                 before = at
                 if kind == "record":
@@ -125,8 +154,10 @@ class Bounds:
                         _, at = _number(message, at)
                     if length:
                         todo.append((schema, depth, 1))
-                        inner = definition["items"] if kind == "array" else _entry(definition["values"])
-                        todo.append((inner, depth + 1, abs(length)))
+                        is_array = kind == "array"
+                        inner = definition["items"] if is_array else _entry(definition["values"])
+                        # An entry is a record to this loop, but no level of the message.
+                        todo.append((inner, depth + is_array, abs(length)))
                 elif kind in _NUMBERS:
                     _, at = _number(message, at)
                 elif kind in _COUNTED:
@@ -136,9 +167,9 @@ class Bounds:
                     at += length
                 else:
                     at += definition["size"] if kind == "fixed" else _SIZES[kind]
-                empty += at == before and not (kind == "record" and definition["fields"])
-                if empty > MOST_EMPTY + len(message):
-                    return f"has more than {MOST_EMPTY} values that take no bytes"
+                empty += at == before
+                if empty > most_empty:
+                    return limits.too_many_empty
                 if at > len(message):
                     return ""
         except IndexError:
@@ -164,4 +195,4 @@ def _number(message: bytes, at: int) -> tuple[int, int]:
             raise IndexError
 
 
-__all__ = ["Bounds"]
+__all__ = ["SchemaBounds"]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from asof.decoding.bounds import MessageBounds
 from asof.decoding.columns import arrow_column
 from asof.decoding.schemas import FRAME, Schemas
 from asof.definitions import Field
@@ -19,7 +20,7 @@ from asof.values.check import checker
 from asof.values.fit import fit_values
 from asof.values.json import message_reader
 from asof.values.legible import why
-from asof.values.nesting import MOST_DEPTH, is_too_deep
+from asof.values.nesting import is_too_deep
 
 
 class JsonCodec:
@@ -30,8 +31,16 @@ class JsonCodec:
         passed_over: names of other fields that are known and skipped.
     """
 
-    def __init__(self, fields: Sequence[Field], message_format: JsonFormat, *, passed_over: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        message_format: JsonFormat,
+        *,
+        bounds: MessageBounds,
+        passed_over: Sequence[str] = (),
+    ) -> None:
         self.fields = fields
+        self.bounds = bounds
         self.is_framed = bool(message_format.registry)
         # Field names need not be Python identifiers, so attributes are numbered.
         self.attribute = {each.name: f"f{i}" for i, each in enumerate(fields)}
@@ -72,17 +81,17 @@ class JsonCodec:
         self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
     ) -> tuple[list[Any], list[int]]:
         """The decodable messages as structs, and their positions."""
-        strict = self.strict
+        strict, most = self.strict, self.bounds.max_depth
         try:
-            if not (self.may_nest and any(map(is_too_deep, values))):
+            if not (self.may_nest and any(is_too_deep(value, most) for value in values)):
                 return [strict(value) for value in values], places
         except Exception:
             pass
         structs: list[Any] = []
         good: list[int] = []
         for place, value in zip(places, values, strict=True):
-            if is_too_deep(value):
-                letters[place] = f"not a JSON object: it is nested too deeply; the most are {MOST_DEPTH} levels"
+            if is_too_deep(value, most):
+                letters[place] = f"not a JSON object: it {self.bounds.too_deep}"
                 continue
             try:
                 struct = strict(value)
@@ -130,10 +139,9 @@ class JsonCodec:
                 return pa.array(values, dtype.arrow())
             except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
                 pass  # 2**63 in Int64 and the like: converting one by one finds the row
-        # Numbers beyond Float32 would become infinity: check them one by one.
-        array, misfits = (
-            arrow_column(values, pa.float64(), dtype) if dtype.name == "Float32" else fit_values(values, dtype)
-        )
+        # Numbers beyond Float32 would become infinity, and integers beyond 2**24 others: check them one by one.
+        is_plain = dtype.name == "Float32" and not any(type(value) is int for value in values)
+        array, misfits = arrow_column(values, pa.float64(), dtype) if is_plain else fit_values(values, dtype)
         read = self.readers[name]
         if misfits and read is not None:
             # Lists with text for numbers or bytes: they are still in their JSON form.
@@ -171,8 +179,9 @@ def _unframed(places: list[int], values: list[bytes], letters: dict[int, str]) -
 def _wire_type(dtype: DType) -> Any:
     """The type that msgspec expects in JSON; types without a JSON form are checked afterwards."""
     plain: dict[str, Any] = {
-        "Bool": bool, "Int32": int, "Int64": int, "Float32": float, "Float64": float, "String": str, "Bytes": bytes,
-        "Date": str, "Timestamp": str,
+        # As float alone, an integer would be rounded before it is checked.
+        "Bool": bool, "Int32": int, "Int64": int, "Float32": int | float, "Float64": int | float, "String": str,
+        "Bytes": bytes, "Date": str, "Timestamp": str,
     }  # fmt: skip
     return plain.get(dtype.name, Any) | None if dtype.name in plain else Any
 

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from asof.decoding.bounds import DEFAULT_BOUNDS, MessageBounds, too_large
+from asof.decoding.codecs import codec_of
 from asof.decoding.columns import joined
-from asof.decoding.json import JsonCodec
 from asof.decoding.metadata import Headers, header_column, key_columns, record_times
 from asof.decoding.schemas import Schemas
 from asof.decoding.transforming import Transform, transformed
-from asof.definitions import AvroFormat, Field, JsonFormat, LogSource, MessageFormat, ProtoFormat
+from asof.definitions import LogSource
 from asof.definitions.logs import TOMBSTONE
 from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError
@@ -80,6 +81,7 @@ def decode_messages(
     clock: Micros,
     schemas: Schemas | None = None,
     transform: Transform | None = None,
+    bounds: MessageBounds = DEFAULT_BOUNDS,
 ) -> DecodedMessages:
     """Decode messages column by column; where that fails, message by message: an error is the dead letter's reason.
 
@@ -91,6 +93,7 @@ def decode_messages(
         clock: now; an event later than this by more than the source's `max_future` is a dead letter.
         schemas: the schema registry, for messages that name their schema.
         transform: the source's transform, if any.
+        bounds: what one message may be; it holds before a message is read.
 
     Raises:
         DerivationError: the transform does not work message by message.
@@ -98,7 +101,9 @@ def decode_messages(
     """
     count = len(messages.values)
     try:
-        return decode_in_bulk(source, messages, keys=keys, clock=clock, schemas=schemas, transform=transform)
+        return decode_in_bulk(
+            source, messages, keys=keys, clock=clock, schemas=schemas, transform=transform, bounds=bounds
+        )
     except AsofError:
         raise
     except Exception as error:
@@ -111,7 +116,7 @@ def decode_messages(
             )  # fmt: skip
     middle = count // 2
     first, second = (
-        decode_messages(source, half, keys=keys, clock=clock, schemas=schemas, transform=transform)
+        decode_messages(source, half, keys=keys, clock=clock, schemas=schemas, transform=transform, bounds=bounds)
         for half in (_part(messages, 0, middle), _part(messages, middle, count))
     )
     return DecodedMessages(
@@ -145,25 +150,27 @@ def decode_in_bulk(
     clock: Micros,
     schemas: Schemas | None,
     transform: Transform | None,
+    bounds: MessageBounds,
 ) -> DecodedMessages:
-    letters: dict[int, str] = {}
     undeclared: Counter[str] = Counter()
     left_out = 0
     values = messages.values
-    places = list(range(len(values)))
+    letters = too_large(values, messages.keys, messages.headers, bounds.max_bytes)
+    places = [place for place in range(len(values)) if place not in letters]
     tombstones: list[int] = []
     if None in values:
+        tombstones = [place for place in places if values[place] is None]
         places = [place for place in places if values[place] is not None]
-        tombstones = [place for place, value in enumerate(values) if value is None]
         if not source.has_tombstones:
             reason = "the message is empty (a tombstone), but the source has no key_fields= to find its key"
-            letters, tombstones = dict.fromkeys(tombstones, reason), []
-    present: list[Any] = [values[place] for place in places] if None in values else list(values)
-    index, columns = _codec(source).decode(
+            letters |= dict.fromkeys(tombstones, reason)
+            tombstones = []
+    present: list[Any] = [values[place] for place in places] if len(places) < len(values) else list(values)
+    index, columns = codec_of(source, bounds).decode(
         places, present, letters=letters, undeclared=undeclared, schemas=schemas,
     )  # fmt: skip
     if source.has_metadata:
-        beside = _beside(source, messages, index, letters=letters, schemas=schemas)
+        beside = _beside(source, messages, index, letters=letters, schemas=schemas, bounds=bounds)
         columns = {each.name: (beside | columns)[each.name] for each in source.message_fields}
     if source.transform is not None:
         assert transform is not None
@@ -172,7 +179,7 @@ def decode_in_bulk(
         left_out = before - len(index) - len(letters)
     if source.has_tombstones:
         index, columns = _with_tombstones(
-            source, messages, (index, columns), tombstones, letters=letters, schemas=schemas
+            source, messages, (index, columns), tombstones, letters=letters, schemas=schemas, bounds=bounds
         )
     rows = pa.table({name: columns[name] for name in _names(source)})
     positions = np.asarray(index, dtype=np.int64)
@@ -210,13 +217,14 @@ def _names(source: LogSource) -> list[str]:
 
 
 def _beside(
-    source: LogSource, messages: EncodedMessages, places: list[int], *, letters: dict[int, str], schemas: Schemas | None
-) -> dict[str, pa.Array]:
+    source: LogSource, messages: EncodedMessages, places: list[int], *,
+    letters: dict[int, str], schemas: Schemas | None, bounds: MessageBounds,
+) -> dict[str, pa.Array]:  # fmt: skip
     """The columns from keys, headers and record times of the messages at these positions."""
     made: dict[str, pa.Array] = {}
     if source.key_fields:
         keys = messages.keys if messages.keys is not None else [None] * len(messages.values)
-        made |= key_columns(source, [keys[i] for i in places], places, letters=letters, schemas=schemas)
+        made |= key_columns(source, [keys[i] for i in places], places, letters=letters, schemas=schemas, bounds=bounds)
     headers = None if messages.headers is None else [messages.headers[i] for i in places]
     for each in source.message_fields:
         if each.name in source.header_fields:
@@ -239,13 +247,14 @@ def _with_tombstones(
     *,
     letters: dict[int, str],
     schemas: Schemas | None,
+    bounds: MessageBounds,
 ) -> tuple[list[int], dict[str, pa.Array]]:
     """Append the tombstones' rows, with their record's time, and a column that marks them."""
     index, columns = rows
     columns = {**columns, TOMBSTONE: pa.array(np.zeros(len(index), dtype=bool))}
     if not tombstones:
         return index, columns
-    beside = _beside(source, messages, tombstones, letters=letters, schemas=schemas)
+    beside = _beside(source, messages, tombstones, letters=letters, schemas=schemas, bounds=bounds)
     ends = {}
     for each in source.schema:
         ends[each.name] = pa.nulls(len(tombstones), each.dtype.arrow())
@@ -325,52 +334,7 @@ class MessageBatch:
     headers: Sequence[Headers] | None = None
 
 
-class Codec(Protocol):
-    """Decodes messages of one format."""
-
-    def decode(
-        self,
-        places: list[int],
-        values: list[bytes],
-        *,
-        letters: dict[int, str],
-        undeclared: Counter[str],
-        schemas: Schemas | None,
-    ) -> tuple[list[int], dict[str, pa.Array]]:
-        """Positions (ascending) and columns of the decodable messages; misfits are null and added to `letters`."""
-        ...
-
-
-def _codec(source: LogSource) -> Codec:
-    codec = source.__dict__.get("_codec")
-    if codec is None:
-        # Built once per definition: it depends only on the definition, and caches schemas.
-        beside = {*source.key_fields, *source.header_fields, source.record_time_field}
-        fields = [each for each in source.message_fields if each.name not in beside]
-        codec = _codec_of(source.message_format, fields, where=source.where, passed_over=source.key_fields)
-        object.__setattr__(source, "_codec", codec)
-    return codec
-
-
-def _codec_of(
-    message_format: MessageFormat, fields: Sequence[Field], *, where: str, passed_over: Sequence[str]
-) -> Codec:
-    # Each format's library is imported only for sources with that format.
-    if isinstance(message_format, AvroFormat):
-        from asof.decoding.avro import AvroCodec
-
-        return AvroCodec(fields, message_format, where=where)
-    if isinstance(message_format, ProtoFormat):
-        from asof.decoding.protobuf import ProtobufCodec
-
-        return ProtobufCodec(fields, message_format, where=where)
-    assert isinstance(message_format, JsonFormat)
-    # Producers often repeat the key in the value: that must not force a check of each message.
-    return JsonCodec(fields, message_format, passed_over=passed_over)
-
-
 __all__ = [
-    "Codec",
     "DecodedMessages",
     "EncodedMessages",
     "MessageBatch",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from asof.decoding.bounds import MessageBounds
+from asof.decoding.codecs import key_codec_of
 from asof.decoding.schemas import Schemas
 from asof.definitions import AvroFormat, Field, LogSource
 from asof.dtypes import DType
 from asof.timing import EARLIEST, LATEST
 from asof.values.fit import fit_values
 from asof.values.legible import why
-from asof.values.nesting import MOST_DEPTH, is_too_deep
+from asof.values.nesting import is_too_deep
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -36,14 +39,20 @@ def key_columns(
     *,
     letters: dict[int, str],
     schemas: Schemas | None,
+    bounds: MessageBounds,
 ) -> dict[str, pa.Array]:
     """The columns from the messages' keys; a message without a key has nulls there."""
-    fields = [field for field in source.message_fields if field.name in source.key_fields]
+    fields = source.key_columns
     if isinstance(source.key_format, AvroFormat):
-        return _avro_keys(source, fields, keys, places, letters=letters, schemas=schemas)
+        return _avro_keys(source, fields, keys, places, letters=letters, schemas=schemas, bounds=bounds)
     names = [field.name for field in fields]
     values: dict[str, list[Any]] = {name: [] for name in names}
-    read = {"text": _text_key, "int": _int_key, "json": _json_key}[source.key_format]
+    readers: dict[str, Callable[[bytes, Sequence[Field]], dict[str, Any]]] = {
+        "text": _text_key,
+        "int": _int_key,
+        "json": partial(_json_key, bounds=bounds),
+    }
+    read = readers[source.key_format]
     for place, key in zip(places, keys, strict=True):
         found: dict[str, Any] = {}
         if key is not None:
@@ -125,9 +134,9 @@ def _int_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
     return {fields[0].name: int.from_bytes(key, "big", signed=True)}
 
 
-def _json_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
-    if is_too_deep(key):
-        raise ValueError(f"is nested too deeply; the most are {MOST_DEPTH} levels")
+def _json_key(key: bytes, fields: Sequence[Field], *, bounds: MessageBounds) -> dict[str, Any]:
+    if is_too_deep(key, bounds.max_depth):
+        raise ValueError(bounds.too_deep)
     found = msgspec.json.decode(key)
     if isinstance(found, dict):
         return found
@@ -138,16 +147,9 @@ def _json_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
 
 def _avro_keys(
     source: LogSource, fields: Sequence[Field], keys: Sequence[bytes | None], places: Sequence[int], *,
-    letters: dict[int, str], schemas: Schemas | None,
+    letters: dict[int, str], schemas: Schemas | None, bounds: MessageBounds,
 ) -> dict[str, pa.Array]:  # fmt: skip
-    from asof.decoding.avro import AvroCodec  # only where keys are Avro
-
-    codec = source.__dict__.get("_key_codec")
-    if codec is None:
-        single = fields[0].name if len(fields) == 1 else ""
-        assert isinstance(source.key_format, AvroFormat)
-        codec = AvroCodec(fields, source.key_format, where=source.where, single=single)
-        object.__setattr__(source, "_key_codec", codec)
+    codec = key_codec_of(source, fields, bounds)
     rows = [row for row, key in enumerate(keys) if key is not None]
     found: dict[int, str] = {}
     good, columns = codec.decode(

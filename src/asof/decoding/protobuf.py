@@ -12,7 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from asof.decoding.bounds import MessageBounds
 from asof.decoding.columns import arrow_column, empty_column, joined, object_column, time_column
+from asof.decoding.protobuf_bounds import TypeBounds
 from asof.decoding.schemas import Schemas, by_schema, unknown_id
 from asof.definitions import Field
 from asof.definitions.formats import ProtoFormat
@@ -48,13 +50,19 @@ class ProtobufCodec:
     Args:
         fields: the columns to read from a message.
         where: the source's `file:line`, for errors.
+
+    Raises:
+        DefinitionError: the type cannot be found, or is nested too deeply.
     """
 
-    def __init__(self, fields: Sequence[Field], message_format: ProtoFormat, *, where: str) -> None:
+    def __init__(
+        self, fields: Sequence[Field], message_format: ProtoFormat, *, where: str, bounds: MessageBounds
+    ) -> None:
         self.fields = fields
         self.where = where
+        self.bounds = bounds
         self.is_framed = bool(message_format.registry)
-        self.message_class = _class_of(message_format, where)
+        self.message_class, self._type_bounds = _class_of(message_format, where, bounds)
         descriptor: Descriptor = self.message_class.DESCRIPTOR
         self.full_name = descriptor.full_name
         known = descriptor.fields_by_name
@@ -133,8 +141,10 @@ class ProtobufCodec:
     ) -> tuple[list[int], dict[str, pa.Array]]:
         parse = self.message_class.FromString
         try:
-            messages = [parse(value) for value in values]
-        except Exception:
+            messages = [parse(value) for value in values] if not self._type_bounds.are_needed else None
+        except Exception:  # reading one by one finds the message and the reason
+            messages = None
+        if messages is None:
             places, messages = self._each(places, values, letters)
         if not all(message.ListFields() for message in messages):
             # Only unknown fields: it is a message of another type.
@@ -159,6 +169,9 @@ class ProtobufCodec:
     def _each(self, places: list[int], values: list[bytes], letters: dict[int, str]) -> tuple[list[int], list[Any]]:
         good, messages = [], []
         for place, value in zip(places, values, strict=True):
+            if self._type_bounds.are_needed and (reason := self._type_bounds.refusal(value)):
+                letters[place] = f"not a {self.full_name}: it {reason}"
+                continue
             try:
                 messages.append(self.message_class.FromString(value))
             except Exception as error:
@@ -168,14 +181,15 @@ class ProtobufCodec:
         return good, messages
 
 
-def _class_of(message_format: ProtoFormat, where: str) -> Any:
+def _class_of(message_format: ProtoFormat, where: str, bounds: MessageBounds) -> tuple[Any, TypeBounds]:
+    """The class of a format's messages, and their bounds."""
     if message_format.class_path:
         module, _, name = message_format.class_path.rpartition(".")
         try:
             found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # a module may raise anything
             raise DefinitionError(
-                f"ProtoFormat: {message_format.class_path!r} cannot be imported: {error}",
+                f"ProtoFormat: {message_format.class_path!r} cannot be imported: {why(error)}",
                 hint="put its package on the Python path of every worker, or give descriptor_set= and message_type=",
                 where=where,
             ) from error
@@ -184,18 +198,38 @@ def _class_of(message_format: ProtoFormat, where: str) -> Any:
                 f"ProtoFormat: {message_format.class_path!r} is not a generated message class",
                 hint="name the class in the _pb2 module", where=where,
             )  # fmt: skip
-        return found
+        return found, _bounds_of(found.DESCRIPTOR, bounds, where)
+    name = message_format.message_type
     try:
         files = descriptor_pb2.FileDescriptorSet.FromString(message_format.descriptor_set)
         pool = descriptor_pool.DescriptorPool()
         for each in files.file:
             pool.Add(each)
-        return message_factory.GetMessageClass(pool.FindMessageTypeByName(message_format.message_type))
+        descriptor = pool.FindMessageTypeByName(name)
     except (DecodeError, KeyError, TypeError) as error:
         raise DefinitionError(
-            f"ProtoFormat: message {message_format.message_type!r} is not in its descriptor set: {error}",
+            f"ProtoFormat: message {name!r} is not in its descriptor set: {why(error)}",
             hint="make the set with `protoc --include_imports --descriptor_set_out=…`", where=where,
         ) from error  # fmt: skip
+    found_bounds = _bounds_of(descriptor, bounds, where)
+    try:
+        return message_factory.GetMessageClass(descriptor), found_bounds
+    except RecursionError as error:
+        # The library follows a chain of types by recursion, also one that ends in a circle.
+        raise _unusable(name, f"its types are in a chain of more than {bounds.max_depth}", where) from error
+
+
+def _bounds_of(descriptor: Descriptor, bounds: MessageBounds, where: str) -> TypeBounds:
+    try:
+        return TypeBounds(descriptor, bounds)
+    except ValueError as error:
+        raise _unusable(descriptor.full_name, f"it {error}", where) from error
+
+
+def _unusable(name: str, problem: str, where: str) -> DefinitionError:
+    return DefinitionError(
+        f"ProtoFormat: message {name!r} cannot be used: {problem}", hint="use a flatter type", where=where
+    )
 
 
 def _reader(field: FieldDescriptor, dtype: DType) -> Callable[[Sequence[Any]], tuple[pa.Array, list[Misfit]]]:
@@ -306,11 +340,18 @@ def _zigzag(value: bytes, at: int) -> tuple[int, int]:
     raise ValueError("has no message indexes behind its schema id")
 
 
-_TOKEN = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.]*|[{};]""", re.DOTALL)
+# What is open at the end is read to the end: each other try would read it again, which takes forever for many.
+_TOKEN = re.compile(
+    r"""//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\])*(?:"|\\?\Z)|'(?:\\.|[^'\\])*(?:'|\\?\Z)|[A-Za-z_][\w.]*|[{};]""",
+    re.DOTALL,
+)
+
+MOST_TYPE_LEVELS = 32
+"""How deeply message types are nested in each other at most; protoc itself takes no more."""
 
 
 def message_types(text: str) -> dict[tuple[int, ...], str]:
-    """The message types of a .proto file: indexes → full name."""
+    """The message types of a .proto file: indexes → full name. Of types that are nested too deeply there is none."""
     tokens = [each for each in _TOKEN.findall(text) if not each.startswith(("//", "/*", '"', "'"))]
     found: dict[tuple[int, ...], str] = {}
     package = ""
@@ -321,13 +362,17 @@ def message_types(text: str) -> dict[tuple[int, ...], str]:
     while at < len(tokens):
         token = tokens[at]
         starts = at == 0 or tokens[at - 1] in "{};"
-        if token == "package" and starts and not open_braces:
-            package = tokens[at + 1] + "."
-        elif token == "message" and starts and tokens[at + 2 : at + 3] == ["{"] and None not in open_braces:
+        named = tokens[at + 1] if at + 1 < len(tokens) else ""
+        if token == "package" and starts and not open_braces and named:
+            package = named + "."
+        elif (
+            token == "message" and starts and tokens[at + 2 : at + 3] == ["{"]
+            and len(open_braces) < MOST_TYPE_LEVELS and None not in open_braces
+        ):  # fmt: skip
             outer, prefix = open_braces[-1] if open_braces and open_braces[-1] else ((), package)
             indexes = (*outer, counts[outer])
             counts[outer] += 1
-            found[indexes] = prefix + tokens[at + 1]
+            found[indexes] = prefix + named
             open_braces.append((indexes, found[indexes] + "."))
             at += 2
         elif token == "{":

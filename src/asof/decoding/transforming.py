@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from asof.definitions import LogSource
 from asof.definitions.transforms import KEEP
+from asof.display import counted
 from asof.errors import AsofError, DerivationError, some
 from asof.values.fit import fit
 from asof.values.legible import why
@@ -107,7 +108,7 @@ class _TransformedBatch:
             raise self._error(f"does not return column {missing[0]!r}", hint=f"it returns {some(answer.column_names)}")
         if answer.num_rows != count:
             raise self._error(
-                f"returns {answer.num_rows} rows for {count} messages",
+                f"returns {counted(answer.num_rows, 'row')} for {counted(count, 'message')}",
                 hint=f"return one row per message, in order; drop messages by a boolean column {KEEP!r}",
             )
         return answer

@@ -124,6 +124,8 @@ class AvroFormat(MessageFormat):
         if schema_json:
             try:
                 schema = json.loads(schema_json)
+            except RecursionError as error:
+                raise _refused("AvroFormat: schema_json is nested too deeply", hint="use a flatter schema") from error
             except (ValueError, TypeError) as error:
                 problem = f"AvroFormat: schema_json is not JSON: {error}"
                 raise _refused(problem, hint="give the schema's text") from error

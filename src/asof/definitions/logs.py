@@ -194,6 +194,11 @@ class LogSource(Source):
         """The columns to read from a message."""
         return self.message_schema or self.schema
 
+    @property
+    def key_columns(self) -> list[Field]:
+        """The columns to read from a message's key."""
+        return [field for field in self.message_fields if field.name in self.key_fields]
+
     def _begin_metadata(
         self, key_fields: Sequence[str] | str, key_format: Any, header_fields: dict[str, str], record_time_field: str
     ) -> None:

@@ -18,9 +18,9 @@ from asof.definitions.logs import LogSource
 from asof.definitions.on_demand import OnDemandFeatureView
 from asof.definitions.services import FeatureService
 from asof.definitions.source_types import source_of
-from asof.definitions.sources import RequestSource, Source
+from asof.definitions.sources import FileSource, RequestSource, Source
 from asof.definitions.views import FeatureView, Projection
-from asof.definitions.windows import Aggregation
+from asof.definitions.windows import ORDERED, Aggregation
 from asof.errors import DuplicateDefinition, RegistryError
 
 FORMAT = 1
@@ -258,15 +258,38 @@ def _projection_of(content: Mapping[str, Any], views: Mapping[str, Any]) -> Proj
 
 def is_ordered_by_arrival(view: FeatureView) -> bool:
     """Whether the view's online rows depend on which of two rows of a log came later."""
-    orders = not view.is_aggregated or any(each.function in ("first", "last", "last_n") for each in view.aggregations)
-    return view.source.is_log and orders
+    return view.source.is_log and _is_ordered(view)
+
+
+def _is_ordered(view: FeatureView) -> bool:
+    """Whether the order of rows of one key and time decides a value."""
+    return not view.is_aggregated or any(each.function in ORDERED for each in view.aggregations)
+
+
+def _order_by_values(view: FeatureView) -> list[list[str]] | None:
+    """Where the values of rows without an arrival decide between them, in what order; None where they do not.
+
+    For latest values that is the schema's, which is part of the shape anyway; so only what was ordered otherwise before
+    has an entry.
+    """
+    source = view.source
+    if source.is_log or not _is_ordered(view):
+        return None
+    if isinstance(source, FileSource):
+        if source.file_format != "delta":
+            return None
+        if not view.is_aggregated:
+            return []
+    elif not view.is_aggregated:
+        return None
+    return [list(pair) for pair in dict.fromkeys((each.column, each.where) for each in view.aggregations)]
 
 
 def state_hash(view: FeatureView, *, earlier: bool = False) -> str:
     """A hash of all that shapes a view's online rows: what a generation is named by.
 
     Args:
-        earlier: as versions of Asof made it whose rows do not know their arrival.
+        earlier: as versions of Asof made it whose rows do not know their arrival, or have another order of equal rows.
     """
     if view.is_aggregated:
         # Names, defaults, descriptions, output names and order do not change the state.
@@ -285,6 +308,8 @@ def state_hash(view: FeatureView, *, earlier: bool = False) -> str:
     if is_ordered_by_arrival(view) and not earlier:
         # Rows that earlier versions of Asof wrote do not know it.
         content["arrival"] = True
+    if (order := _order_by_values(view)) is not None and not earlier:
+        content["order"] = order
     # Where the rows are read and from when on does not change what they mean.
     unshaping = ("description", "tags", "owner", "connection_ref", "start", "dead_letter_topic", *source.connection,
                   "event_id", "event_id_horizon")  # fmt: skip

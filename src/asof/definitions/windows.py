@@ -15,6 +15,8 @@ from asof.errors import DefinitionError, nearest
 from asof.timing import Micros, default_hop, span, span_text
 
 FUNCTIONS = ("count", "sum", "mean", "min", "max", "std", "var", "first", "last", "count_distinct", "last_n")
+ORDERED = ("first", "last", "last_n")
+"""Functions whose value depends on the order of rows."""
 _SAME = {"avg": "mean", "stddev": "std", "stddev_samp": "std", "variance": "var", "var_samp": "var", "latest": "last"}
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_HOPS = 1000

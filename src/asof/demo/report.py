@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 
 from asof.demo.histograms import Histogram, caption
 from asof.demo.pictures import NARROW, WIDE, draw_histogram, draw_state_machine
+from asof.display import counted
 
 Row = Mapping[str, Any]
 """Column → value, as `pyarrow.Table.to_pylist` gives it."""
@@ -138,7 +139,7 @@ def _steps(steps: list[StoryStep]) -> str:
     longest = max((step["seconds"] for step in steps), default=0.0) or 1.0
     items = []
     for step in steps:
-        rows = f'<br><span class="muted">{_counted(step["rows"], "row")}</span>' if step["rows"] is not None else ""
+        rows = f'<br><span class="muted">{counted(step["rows"], "row")}</span>' if step["rows"] is not None else ""
         share = max(step["seconds"] / longest * 100, 0.5)
         items.append(
             f'<li><div><strong>{escape(step["name"])}</strong><span class="muted">{escape(step["text"])}</span></div>'
@@ -148,7 +149,7 @@ def _steps(steps: list[StoryStep]) -> str:
     total = sum(step["seconds"] for step in steps)
     return _section(
         "The story, step by step",
-        f"{_counted(len(steps), 'step')} in {total:.1f} seconds. The bars compare how long each took.",
+        f"{counted(len(steps), 'step')} in {total:.1f} seconds. The bars compare how long each took.",
         f'<ol class="steps">{"".join(items)}</ol>',
     )
 
@@ -186,7 +187,7 @@ def _training_set(training_set: TrainingSetReport) -> str:
     preview = training_set["preview"]
     return _section(
         "The training set",
-        f"{_counted(training_set['rows'], 'row')} and {_counted(len(training_set['columns']), 'column')}, one row per"
+        f"{counted(training_set['rows'], 'row')} and {counted(len(training_set['columns']), 'column')}, one row per"
         f" order, every value as it was known at the order's time. The first {len(preview)}:",
         _table(training_set["columns"], preview),
     )
@@ -199,11 +200,11 @@ def _online(online: OnlineReport) -> str:
     changed = sum(before.get(row[key], {}).get(name) != row[name] for row in online["after"] for name in row)
     cards = "".join(_before_and_after(key, before.get(row[key], {}), row) for row in shown)
     hidden = len(online["after"]) - len(shown)
-    more = f'<p class="muted">{_counted(hidden, "more row")} in report.json.</p>' if hidden else ""
+    more = f'<p class="muted">{counted(hidden, "more row")} in report.json.</p>' if hidden else ""
     return _section(
         "Served online, before and after more events",
         f"The same request at {online['before_at']} and at {online['after_at']}, with"
-        f" {_counted(online['events'], 'event')} in between: {_counted(changed, 'value')} changed, marked below.",
+        f" {counted(online['events'], 'event')} in between: {counted(changed, 'value')} changed, marked below.",
         f'<div class="cards">{cards}</div>{more}',
     )
 
@@ -223,14 +224,14 @@ def _before_and_after(key: str, before: Row, after: Row) -> str:
 def _audit(audit: AuditSummary) -> str:
     unequal = audit["values"] - audit["equal"]
     if unequal:
-        verdict = f'<p class="verdict bad">{unequal:,} of {_counted(audit["values"], "value")} differ.</p>'
+        verdict = f'<p class="verdict bad">{unequal:,} of {counted(audit["values"], "value")} differ.</p>'
     else:
-        verdict = f'<p class="verdict good">✓ All {_counted(audit["values"], "value")} are equal.</p>'
+        verdict = f'<p class="verdict good">✓ All {counted(audit["values"], "value")} are equal.</p>'
     differences = list(audit["differences"])
     columns = list(dict.fromkeys(name for row in differences for name in row))
     return _section(
         "Audit: does serving equal training?",
-        f"{_counted(audit['keys'], 'key')} were read online and computed again from history as of the same moment,"
+        f"{counted(audit['keys'], 'key')} were read online and computed again from history as of the same moment,"
         f" {audit['active_keys']:,} of them with a non-zero window or an open session.",
         verdict + (_table(columns, differences) if differences else ""),
     )
@@ -286,10 +287,6 @@ def _text(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def _plain(value: Any) -> Any:

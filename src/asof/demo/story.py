@@ -20,6 +20,7 @@ from asof.demo.report import NextCommand, Report, StoryStep, write_json, write_r
 from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS
 from asof.demo.shop import Shop, more_events, simulate, write_sources
 from asof.demo.stage import DemoServers, EmbeddedStage, ServerStage, Stage
+from asof.display import counted
 from asof.errors import AsofError, MissingExtra
 from asof.planning import describe
 from asof.store import FeatureStore, open_store_of
@@ -63,7 +64,7 @@ class Story:
         yield step
         step["seconds"] = time.monotonic() - started
         self.steps.append(step)
-        rows = "" if step["rows"] is None else f"{step['rows']:,} rows, "
+        rows = "" if step["rows"] is None else f"{counted(step['rows'], 'row')}, "
         self.say(f"   done: {rows}{step['seconds']:.1f} s")
 
 
@@ -149,13 +150,12 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
             training = store.read_training_set(TRAINING_SET).to_arrow().select(list(TRAINING_COLUMNS))
             pq.write_table(training, output / "training_set.parquet")
             step["rows"] = training.num_rows
-            say(f"   kept as training set {TRAINING_SET!r}, content {str(manifest['content_hash'])[:12]}")
+            say(f"   kept as training set {TRAINING_SET!r}, content {manifest.content_hash[:12]}")
 
         with story.step(
             "Materialize the profiles", "users who registered, from their table into the online store"
         ) as step:
-            done: list[Any] = store.materialize(progress=progress)
-            step["rows"] = sum(each["rows"] for each in done)
+            step["rows"] = sum(each.rows for each in store.materialize(progress=progress))
 
         chosen = _active_users(shop, seed)
         with story.step("Serve some users", "the same features, as of now") as step:
@@ -179,8 +179,8 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
             found: dict[str, Any] = audit.to_dict()
             step["rows"] = found["keys"]
             story.tell(
-                f"{found['keys']} keys, {found['active_keys']} of them with a non-zero window or an open session; "
-                f"{found['equal']:,} of {found['values']:,} values equal"
+                f"{counted(found['keys'], 'key')}, {found['active_keys']} of them with a non-zero window or an open "
+                f"session; {found['equal']:,} of {found['values']:,} values equal"
             )
 
     with story.step("Look at the histograms", "page views of the session in which each order was made"):

@@ -12,6 +12,7 @@ from typing import Any
 
 from asof.definitions import Field
 from asof.derive.calls import EVENT_TIMESTAMP, DerivationCall
+from asof.display import counted
 from asof.errors import DerivationError, nearest, some
 from asof.values.fit import Misfit
 from asof.values.legible import MOST_SHOWN, cut
@@ -65,7 +66,7 @@ def raised(
         elif isinstance(error, TypeError) and None in inputs.values():
             hint = "return None where an input is None: nulls arrive as None"
     else:
-        text += f", for {rows} row{'s' if rows != 1 else ''}"
+        text += f", for {counted(rows, 'row')}"
         if isinstance(error, KeyError) or type(error).__name__ == "ColumnNotFoundError":
             hint = f"its inputs are {some((*call.names, EVENT_TIMESTAMP), 20)}"
     return CallFailure("raised", text, hint=hint)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from asof.derive.calls import DerivationCall
 from asof.derive.failures import CallFailure, no_frame, raised, refuse_misfits, wrong_fields
+from asof.display import counted
 from asof.errors import MissingExtra
 from asof.values.fit import Misfit, fit, fit_values
 
@@ -114,7 +115,7 @@ def _check_frame(call: DerivationCall, names: list[Any], length: int, expected: 
         raise wrong_fields(call, names, None)
     if length != expected:
         raise CallFailure(
-            "shape", f"its function returned {length} rows for {expected}",
+            "shape", f"its function returned {counted(length, 'row')} for {expected}",
             hint="return one row for each input row; filter and aggregate in feature views, not in on-demand functions",
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ from asof.derive.calls import input_types as declared_types
 from asof.derive.failures import CallFailure, shown_inputs
 from asof.derive.generated import GeneratedRow, generated_rows
 from asof.derive.running import call_values
+from asof.display import counted
 from asof.dtypes import DType
 from asof.errors import AsofError
 from asof.selection import Derivation
@@ -119,7 +120,7 @@ def _compared(
             row, place = difference
             text = (
                 f"its function {cause}: field {call.fields[place].name!r} is {whole[row][place]!r} among "
-                f"{len(rows)} rows, but {other[row][place]!r} {how}, for {_inputs(call, rows[row])}"
+                f"{counted(len(rows), 'row')}, but {other[row][place]!r} {how}, for {_inputs(call, rows[row])}"
             )
             return _finding(
                 view, "error", text, "compute each row from its own values; aggregate over rows in a feature view"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from threading import RLock
 from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
-from asof.decoding import Schemas
+from asof.decoding import DEFAULT_BOUNDS, MessageBounds, Schemas
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.project import decode_project
 from asof.definitions.transforms import MessageTransform
@@ -152,6 +153,7 @@ class Stores:
         sources: by default, every source's topic is one of `log`, and its transform is the definition's.
         system_clock: the system's current time, whatever the store's is; it stamps pushes. By default the store's.
         isolate: makes the child process for suspicious messages of a source, by its name; by default there is none.
+        bounds: what one message of a log may be.
         shared_stores: other configuration file → names of the sections whose store it shares with this one.
     """
 
@@ -172,6 +174,7 @@ class Stores:
         system_clock: Clock | None = None,
         shared_stores: Callable[[], Mapping[str, Sequence[str]]] = dict,
         isolate: Callable[[str], MessageProcess] | None = None,
+        bounds: MessageBounds = DEFAULT_BOUNDS,
     ) -> None:
         self.project = project
         self.clock = clock
@@ -180,6 +183,7 @@ class Stores:
         self.max_row_bytes = max_row_bytes
         self.partitions = partitions
         self.shared_stores = shared_stores
+        self.bounds = bounds
         self._isolate = isolate
         self._registry = _lazy(registry)
         self._offline = _lazy(offline)
@@ -234,6 +238,7 @@ class Stores:
             system_clock=self.system_clock,
             shared_stores=self.shared_stores,
             isolate=isolate or self._isolate,
+            bounds=self.bounds,
         )
 
     def log_of(self, source: LogSource) -> Log:
@@ -248,6 +253,10 @@ class Stores:
     def function_of(self, source: LogSource) -> MessageTransform | None:
         """A source's transform with its function; None if this process does not have the function."""
         return self._sources.function_of(source) if self._sources is not None else source.transform
+
+    def bounds_of(self, source: LogSource) -> MessageBounds:
+        """What one message of a source may be. Pushed rows were bounded when they were written: none is lost."""
+        return replace(self.bounds, max_bytes=None) if source.type == "push" else self.bounds
 
     @property
     def can_isolate(self) -> bool:

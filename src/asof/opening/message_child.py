@@ -54,6 +54,7 @@ def _take(stores: Stores, name: str, messages: Messages, now: Micros) -> bool:
         decoded = decode_messages(
             source, messages, keys=raw_keys(source, snapshot.project.views_of(name)), clock=now,
             schemas=stores.schemas_of(source), transform=transform_of(stores, source),
+            bounds=stores.bounds_of(source),
         )  # fmt: skip
     except MemoryError:
         return True

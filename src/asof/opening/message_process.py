@@ -33,8 +33,8 @@ class ChildMessageProcess:
 
     def __init__(self, config: StoreConfig, source: str, *, memory_bytes: int, timeout_s: float) -> None:
         self._job = pickle.dumps((config, source, memory_bytes))
-        self._memory_bytes = memory_bytes
-        self._timeout_s = timeout_s
+        self.memory_bytes = memory_bytes
+        self.timeout_s = timeout_s
         self._child: subprocess.Popen[bytes] | None = None
         self._replies = -1
 
@@ -49,7 +49,7 @@ class ChildMessageProcess:
             self._send(pickle.dumps((messages, now)))
         except BrokenPipeError:
             return ChildDeath(f"{self._end(b'')} while it waited", is_outside=True)
-        reply = self._reply(self._timeout_s)
+        reply = self._reply(self.timeout_s)
         if reply == SURVIVED:
             return None
         is_outside = reply == b"" and self._status() == -signal.SIGKILL
@@ -93,10 +93,10 @@ class ChildMessageProcess:
         assert child is not None
         if reply:
             text = (
-                f"needs more than {self._memory_bytes} bytes of memory" if reply == MEMORY else "sent an unknown reply"
+                f"needs more than {self.memory_bytes} bytes of memory" if reply == MEMORY else "sent an unknown reply"
             )
         elif reply is None:
-            text = f"needs more than {self._timeout_s:g} s"
+            text = f"needs more than {self.timeout_s:g} s"
         else:
             text = _how(child.wait())
         self.close()

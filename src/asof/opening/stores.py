@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from asof.config import ProductConfig, StoreConfig, place_of, shared_stores
-from asof.decoding import Schemas
+from asof.decoding import MessageBounds, Schemas
 from asof.definitions import LogSource
 from asof.definitions.transforms import MessageTransform
 from asof.flows.stores import Lazy, MessageProcess, Stores
@@ -21,9 +21,6 @@ from asof.opening.products import opened, product, products, refuse_unknown
 from asof.opening.servers import SourceConnections
 from asof.sources.protocol import SourceReader
 from asof.timing import Clock
-
-CHILD_MEMORY_BYTES = 2 << 30
-CHILD_TIMEOUT_S = 60.0
 
 FindTransform = Callable[[LogSource], MessageTransform | None]
 """Finds the transform of a source's messages in the repository's files."""
@@ -61,6 +58,7 @@ def open_stores(
         sources=ConfiguredSources(config, connections, clock=clock, functions=functions),
         shared_stores=lambda: shared_stores(config),
         isolate=partial(_isolated, config),
+        bounds=_bounds(config),
     )
     return stores
 
@@ -68,7 +66,18 @@ def open_stores(
 def _isolated(config: StoreConfig, source: str) -> MessageProcess:
     from asof.opening.message_process import ChildMessageProcess  # only where workers have died
 
-    return ChildMessageProcess(config, source, memory_bytes=CHILD_MEMORY_BYTES, timeout_s=CHILD_TIMEOUT_S)
+    limits = config.messages
+    return ChildMessageProcess(
+        config, source, memory_bytes=limits.child_memory_bytes, timeout_s=limits.child_timeout_s
+    )  # fmt: skip
+
+
+def _bounds(config: StoreConfig) -> MessageBounds:
+    limits = config.messages
+    return MessageBounds(
+        limits.max_bytes, limits.max_depth, max_empty_values=limits.max_empty_values,
+        max_decimal_bytes=limits.max_decimal_bytes,
+    )  # fmt: skip
 
 
 class ConfiguredSources(ForkListener):

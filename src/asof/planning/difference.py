@@ -10,7 +10,7 @@ from asof.definitions.base import Definition
 from asof.definitions.identity import shown
 from asof.definitions.logs import LogSource
 from asof.definitions.on_demand import OnDemandFeatureView
-from asof.definitions.project import KINDS, Project, Snapshot, is_ordered_by_arrival, state_hash
+from asof.definitions.project import KINDS, Project, Snapshot, state_hash
 from asof.definitions.views import FeatureView
 from asof.planning.changes import (
     Change,
@@ -91,7 +91,7 @@ def _remains(snapshot: Snapshot, old: Definition) -> Iterator[Change]:
 def _shape_of(snapshot: Snapshot, view: FeatureView) -> str:
     """What the view's online rows are the shape of: an earlier version of Asof may have built them."""
     current = snapshot.facts.generations_of(view.name).current
-    if current is None or not is_ordered_by_arrival(view):
+    if current is None or state_hash(view) == state_hash(view, earlier=True):
         return state_hash(view)
     return current.rpartition("-")[0]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asof.config import load_config
+from asof.display import counted
 from asof.errors import MissingExtra
 from asof.server.process.supervisor import Say, Supervisor
 from asof.server.security.binding import cleartext_note, refuse_open
@@ -56,8 +57,8 @@ def serve(
     chosen = supervisor.settings
     scheme = "https" if chosen.tls_cert else "http"
     say(
-        f"Serving on {scheme}://{f'[{host}]' if ':' in host else host}:{port} with {chosen.workers} "
-        f"worker{'s' if chosen.workers > 1 else ''}; Ctrl-C stops."
+        f"Serving on {scheme}://{f'[{host}]' if ':' in host else host}:{port} with "
+        f"{counted(chosen.workers, 'worker')}; Ctrl-C stops."
     )
     note = cleartext_note(chosen.host, first.auth, is_tls=bool(chosen.tls_cert))
     if note:

@@ -60,18 +60,20 @@ ArchiveOrder: TypeAlias = Literal["", "offsets", "stamps"]
 
 @dataclass(frozen=True)
 class Files:
-    """Rows in Parquet files, which the engine reads natively; arrival is (file, row number), in the order of the paths.
+    """Rows in Parquet files, which the engine reads natively.
 
     Args:
         schema: the columns of the rows; columns that a file lacks are null. None is the files' own.
         partitions: columns that no file has, with one value per file, in the order of the paths.
         order: of an archive's rows, the short way in which they can be ordered.
+        is_ordered: whether their arrival is (file, row number), in the order of the paths; else they have none.
     """
 
     paths: tuple[str, ...]
     schema: pa.Schema | None = None
     partitions: pa.Table | None = None
     order: ArchiveOrder = ""
+    is_ordered: bool = True
 
 
 class Database(Protocol):
@@ -129,7 +131,7 @@ Input: TypeAlias = Files | Batches | Relation
 
 def is_ordered(given: object) -> bool:
     """Whether the order of the rows is their arrival."""
-    return isinstance(given, Files) or (isinstance(given, Batches) and given.is_ordered)
+    return isinstance(given, Files | Batches) and given.is_ordered
 
 
 class CountsInPlace(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from asof.dtypes import DType
@@ -78,11 +77,11 @@ class Dialect(Protocol):
         """
         ...
 
-    def ordering(self, column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
-        """A column as a sort key.
+    def ordering(self, column: str, sql_type: str, dtype: DType | None) -> str:
+        """A raw column as a sort key: in its declared type, null where a value does not fit, text by code point.
 
         Args:
-            declared: its SQL in a type of ours.
+            dtype: None where the column has none of our types.
         """
         ...
 

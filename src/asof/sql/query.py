@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
-from asof.definitions import FeatureView, Field, Sliding, Source
+from asof.definitions import FeatureView, Sliding, Source
 from asof.definitions.logs import TOMBSTONE
+from asof.definitions.windows import ORDERED
 from asof.dtypes import Bool, DType, Int64
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
@@ -169,9 +170,7 @@ class ViewRows:
         return [self.view.source.renamed(column) for column in table.sql_types if column in self._used]
 
     def rows(self, table: SourceTable, values: Mapping[str, str] | None = None) -> SourceRows:
-        ties = tie_columns(self.view.features)
-        if self.view.is_aggregated:
-            ties = tuple(self.read_columns(table))
+        ties = tie_columns(self.view)
         return SourceRows(self.view, table, self.view.join_keys, values or {}, self.chosen.cut, ties)
 
 
@@ -268,9 +267,16 @@ def _of_deletions(source: Source) -> set[str]:
     return own | {source.raw(name) for name in (parse(source.delete_when).columns if source.delete_when else ())}
 
 
-def tie_columns(fields: Sequence[Field]) -> tuple[str, ...]:
-    """Where rows have no arrival, the view's own columns decide between equal ones, in their order."""
-    return tuple(field.name for field in fields)
+def tie_columns(view: FeatureView) -> tuple[str, ...]:
+    """Where rows have no arrival, the columns that decide between equal ones: all that the view reads, in its order.
+
+    That is the schema in its order; or the aggregations in theirs, column before where, left to right. What else a
+    request asks for, and how the source orders its columns, does not matter.
+    """
+    if not view.is_aggregated:
+        return view.feature_names
+    texts = [text for each in view.aggregations for text in (each.column, each.where) if text]
+    return tuple(dict.fromkeys(name for text in texts for name in parse(text).columns))
 
 
 def rows_of(
@@ -284,11 +290,7 @@ def rows_of(
     view, table = read.view, tables[read.view.source.name]
     if request.by_offsets and table.is_archive:
         table = replace(table, arrival="offsets")
-    ties = () if view.is_aggregated or whole else tie_columns(view.features)
-    if view.is_aggregated and not whole:
-        used = columns_of(request, view.source.name)
-        ties = tuple(view.source.renamed(column) for column in table.sql_types if column in used)
-    return SourceRows(view, table, view.join_keys, cut=cut, tie_columns=ties)
+    return SourceRows(view, table, view.join_keys, cut=cut, tie_columns=() if whole else tie_columns(view))
 
 
 def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros | None) -> RowCutoff:
@@ -320,14 +322,23 @@ def range_rows(request: PointInTime, tables: Mapping[str, SourceTable], read: Vi
     return rows_of(request, tables, read, RowCutoff(seen=seen, earliest=request.start, latest=request.end), whole=True)
 
 
-def grouped(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
-    """Aggregated views that one sort can serve: the same rows, spine keys, delay and boundary."""
+def grouped(reads: Sequence[ViewRead], tables: Mapping[str, SourceTable]) -> list[list[ViewRead]]:
+    """Aggregated views that one sort can serve: the same rows in the same order, spine keys, delay and boundary."""
     groups: dict[tuple[object, ...], list[ViewRead]] = {}
     for read in reads:
         if read.view.is_aggregated:
             view = read.view
-            groups.setdefault((view.source.name, view.join_keys, read.keys, view.delay, view.boundary), []).append(read)
+            by_values = tables[view.source.name].arrival == "columns" and _needs_order(read)
+            ties = tie_columns(view) if by_values else ()
+            shared = (view.source.name, view.join_keys, read.keys, view.delay, view.boundary, ties)
+            groups.setdefault(shared, []).append(read)
     return list(groups.values())
+
+
+def _needs_order(read: ViewRead) -> bool:
+    """Whether a feature that is asked for depends on the order of equal rows."""
+    asked = {feature.name for feature in read.features}
+    return any(each.name in asked and each.function in ORDERED for each in read.view.aggregations)
 
 
 __all__ = [

@@ -245,8 +245,9 @@ class SourceRows:
         return self.dialect.cast(quote(column), sql_type, dtype, f"join key {column!r} of the entity frame")
 
     def tie(self, name: str) -> str:
-        """The SQL of a column by which rows are ordered that are equal so far."""
-        return self.dialect.ordering(self._column(name), self.dtype(name), lambda dtype: self._fitted(name, dtype))
+        """The SQL of a column by which rows are ordered that are equal so far; null where a value does not fit."""
+        raw = self.source.raw(name)
+        return self.dialect.ordering(self._raw(raw), self._sql_type(raw), self.dtype(name))
 
     def feature(self, name: str, dtype: DType) -> str:
         """The SQL of a field, in its declared type; of a latest-value view null where the row ends its key."""

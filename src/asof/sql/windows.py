@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from asof.definitions import Aggregation, Session, Sliding
+from asof.definitions.windows import ORDERED
 from asof.dtypes import DType, Int64
 from asof.selection import ViewRead
 from asof.sql.query import PointInTime, cut_of, rows_of
 from asof.sql.source_rows import RowCutoff, SourceRows, SourceTable, SpineTable
 from asof.timing import Micros
-
-NEED_ORDER = ("first", "last", "last_n")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class WindowGroup:
 
     @property
     def needs_order(self) -> bool:
-        return any(each.aggregation.function in NEED_ORDER for each in self.wanted)
+        return any(each.aggregation.function in ORDERED for each in self.wanted)
 
     @property
     def exclusive(self) -> int:
@@ -120,4 +119,4 @@ def wanted_of(group: Sequence[ViewRead]) -> list[tuple[Aggregation, str]]:
     return reads
 
 
-__all__ = ["NEED_ORDER", "WindowAggregate", "WindowGroup", "windows_of"]
+__all__ = ["WindowAggregate", "WindowGroup", "windows_of"]

@@ -7,30 +7,29 @@ from typing import Any
 
 import numpy as np
 
-MOST_DEPTH = 200
-"""Maximum nesting of lists and objects: readers, here and in native code, recurse once per level."""
+from asof.defaults import MOST_DEPTH as MOST_DEPTH
 
 _BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 
-def is_too_deep(value: Any) -> bool:
-    """Whether lists and dicts (or the brackets of JSON text or bytes) are nested deeper than `MOST_DEPTH`."""
+def is_too_deep(value: Any, most: int = MOST_DEPTH) -> bool:
+    """Whether lists and dicts (or the brackets of JSON text or bytes) are nested deeper than so many levels."""
     if isinstance(value, bytes):
-        if value.count(b"[") + value.count(b"{") <= MOST_DEPTH:
+        if value.count(b"[") + value.count(b"{") <= most:
             return False
         # Each byte as one character: in UTF-8, the bytes of brackets and quotes occur in no other character.
         value = value.decode("latin-1")
     if isinstance(value, str):
-        if value.count("[") + value.count("{") <= MOST_DEPTH:
+        if value.count("[") + value.count("{") <= most:
             return False
         depth = 0
         for found in _BRACKETS.finditer(value):
             depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
-            if depth > MOST_DEPTH:
+            if depth > most:
                 return True
         return False
     level = [value] if type(value) in _NESTED else []
-    for _ in range(MOST_DEPTH):
+    for _ in range(most):
         if not level:
             return False
         # Each object once, so that a shared one is not visited twice at every level.

@@ -7,6 +7,7 @@ import click
 from asof.cli.commands.plan import show_plan
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import Command
+from asof.display import counted
 
 
 @click.command(cls=Command)
@@ -28,4 +29,4 @@ def apply(context: CliContext, yes: bool) -> None:
     with context.progress() as progress:
         done = context.store.apply(planned, progress=progress)
     count = len(done.changes)
-    context.output.said(f"Applied {count} change{'s' if count != 1 else ''}.", applied=True)
+    context.output.said(f"Applied {counted(count, 'change')}.", applied=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from asof.cli.context import CliContext, pass_context
-from asof.cli.counts import said_counts
 from asof.cli.options import Command
 
 
@@ -15,4 +14,4 @@ def compact(context: CliContext) -> None:
     """Put the archives' small files together.
 
     Also deletes files that no reader and no saved training set needs any more."""
-    said_counts(context, "compacted", context.store.compact(), title="Compacted")
+    context.output.details("compacted", context.store.compact().to_dict(), title="Compacted")

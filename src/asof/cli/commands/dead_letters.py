@@ -38,7 +38,7 @@ def show_letter(context: CliContext, id: str) -> None:  # the name users know it
     """Show one dead letter with its raw bytes.
 
     With --output json they are base64."""
-    context.output.details("dead_letter", context.store.dead_letter(id))
+    context.output.details("dead_letter", context.store.dead_letter(id).to_dict())
 
 
 @dead_letters.command("replay")
@@ -51,4 +51,4 @@ def replay_letters(context: CliContext, source: str, ids: tuple[str, ...]) -> No
     Each is accepted at most once, in its original place.
     """
     done = context.store.replay_dead_letters(source, list(ids) or None)
-    context.output.details("replayed", done, title=f"Replayed dead letters of {source}")
+    context.output.details("replayed", done.to_dict(), title=f"Replayed dead letters of {source}")

@@ -8,6 +8,7 @@ import click
 
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import MOMENT, SHOWN_ROWS, Command, key_option, key_types, read_key, shown_rows_option
+from asof.display import counted
 
 _PLACES = ("partition", "offset", "ingested_at", "in_window", "from")
 """Columns that say where an event stands; on a narrow terminal the others matter more."""
@@ -30,5 +31,5 @@ def explain(context: CliContext, reference: str, key: tuple[str, ...], at: datet
     limit = limit or (SHOWN_ROWS if context.output.form == "text" else explained.rows.num_rows)
     context.output.rows("rows", explained.rows.slice(0, limit), empty="There is no row or event of it.", spare=_PLACES)
     if explained.rows.num_rows > limit:
-        context.note(f"These are the first {limit} of {explained.rows.num_rows:,} rows; --limit shows more.")
+        context.note(f"Shown: the first {limit} of {counted(explained.rows.num_rows, 'row')}; --limit shows more.")
     context.output.noted(value=explained.value)

@@ -27,6 +27,7 @@ from asof.cli.options import (
 )
 from asof.cli.tables import Column
 from asof.cli.values import cell
+from asof.display import counted
 
 
 @click.group(cls=Group)
@@ -88,7 +89,7 @@ def historical(
         context.output.said(f"Saved training set {save!r}: see `asof show training-set {save}`.", saved=save)
     if out:
         rows = result.write(str(Path(out).absolute()))
-        context.output.said(f"Wrote {rows:,} rows to {out}.", written=out, rows_written=rows)
+        context.output.said(f"Wrote {counted(rows, 'row')} to {out}.", written=out, rows_written=rows)
     if not save and not out:
         _show_rows(context, result, limit)
 
@@ -149,7 +150,7 @@ def _show_rows(context: CliContext, result: Any, limit: int | None) -> None:
     table = pa.Table.from_batches(batches) if batches else result.to_arrow()
     context.output.rows("rows", table.slice(0, limit) if limit is not None else table)
     if limit is not None and count > limit:
-        context.note(f"These are the first {limit} rows; --limit shows more, --out FILE writes all.")
+        context.note(f"Shown: the first {counted(limit, 'row')}; --limit shows more, --out FILE writes all.")
 
 
 def _rows_of(text: str) -> list[dict[str, Any]]:

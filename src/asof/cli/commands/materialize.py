@@ -27,4 +27,6 @@ def materialize(
     with context.progress() as progress:
         done = context.store.materialize(start, end, feature_views=list(views) or None, full=full, progress=progress)
     columns = [Column("view"), Column("rows"), Column("seconds"), Column("until")]
-    context.output.records("materialized", done, columns, empty="No view has a batch source: nothing to materialize.")
+    context.output.records(
+        "materialized", done.to_dicts(), columns, empty="No view has a batch source: nothing to materialize."
+    )

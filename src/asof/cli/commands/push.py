@@ -11,6 +11,7 @@ import click
 
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import LOCAL_PATH, Command, misused
+from asof.display import counted
 
 
 @click.command(cls=Command)
@@ -37,7 +38,7 @@ def push(context: CliContext, source: str, rows: tuple[str, ...], file: str | No
         raise misused("give rows as JSON, or --file")
     given = _read_file(context, source, file) if file else [row for text in rows for row in _read_json(text, "ROWS")]
     count = context.store.push(source, given, batch_id=batch_id)
-    context.output.said(f"Pushed {count:,} row{'s' if count != 1 else ''} to {source}.", source=source, pushed=count)
+    context.output.said(f"Pushed {counted(count, 'row')} to {source}.", source=source, pushed=count)
 
 
 def _read_file(context: CliContext, source: str, file: str) -> Any:

@@ -23,8 +23,8 @@ def rebuild(context: CliContext, views: tuple[str, ...], training_set: str | Non
         if views:
             raise misused("give either views or --training-set")
         comparison = context.store.rebuild_training_set(training_set)
-        context.output.details("comparison", comparison)
-        if not comparison["equal"]:
+        context.output.details("comparison", comparison.to_dict())
+        if not comparison.equal:
             context.found_problems()
         return
     with context.progress() as progress:

@@ -2,6 +2,7 @@
 
 from asof.config.sections import auth, connections, log, offline_store, online_store, registry
 from asof.config.sections.kinds import Section
+from asof.config.sections.messages import MessagesSection
 from asof.config.sections.server import ServerSection
 from asof.config.sections.top import ProjectSection
 
@@ -38,4 +39,4 @@ AUTH: tuple[type[Section], ...] = (
     auth.RoleSection,
 )
 
-__all__ = ["AUTH", "FAMILIES", "PRODUCTS", "ProjectSection", "Section", "ServerSection"]
+__all__ = ["AUTH", "FAMILIES", "PRODUCTS", "MessagesSection", "ProjectSection", "Section", "ServerSection"]

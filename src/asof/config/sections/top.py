@@ -49,6 +49,9 @@ class ProjectSection(Section, frozen=True, kw_only=True):
             "[secure a server](../how-to/secure.md)."
         ),
     ] = None
+    messages: Annotated[
+        Part, OptionDoc("What one message may be. See [read messages](../how-to/messages.md#bounds).")
+    ] = None
     server: Annotated[Part, OptionDoc("How `asof serve` runs. See [serve features](../how-to/serve.md).")] = None
     clock: Annotated[
         Moment | None, OptionDoc("A fixed time for the store's clock, as ISO 8601; default: the system's clock.")

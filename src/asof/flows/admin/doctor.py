@@ -150,7 +150,7 @@ def _batch_source(stores: Stores, snapshot: Snapshot, source: Source) -> Said:
         rows = reader.counts.count(source)
     else:
         found = rows_of(stores, source, columns=[source.timestamp_field])
-        rows = f"{0 if found is None else _count(stores, found)} rows"
+        rows = counted(0 if found is None else _count(stores, found), "row")
     return True, f"{rows}, {counted(len(columns), 'column')}", ""
 
 
@@ -165,9 +165,9 @@ def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
     lag = sum(each.lag for each in status)
     bounds = ", ".join(f"{each.topic}/{each.partition} {each.first}..{each.next - 1}" for each in status)
     gaps = snapshot.facts.gaps.get(source.name, ())
-    text = f"offsets {bounds}; {lag} not archived"
+    text = f"offsets {bounds}; {lag:,} not archived"
     if gaps:
-        text += f"; {len(gaps)} accepted gaps, the last: {gaps[-1]}"
+        text += f"; {counted(len(gaps), 'accepted gap')}, the last: {gaps[-1]}"
     return True, text, "run `asof stream run`" if lag else ""
 
 
@@ -180,12 +180,12 @@ def _archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
     version = stores.offline.version(archive)
     if found is None:
         return True, f"version {version}, no rows" if version >= 0 else "not created yet", ""
-    text = f"version {version}, {_count(stores, found)} rows"
+    text = f"version {version}, {counted(_count(stores, found), 'row')}"
     if not isinstance(found, Files):
         return True, text, ""
     sizes = [Path(path).stat().st_size for path in found.paths]
     small = sum(size < _SMALL_BYTES for size in sizes)
-    text += f", {len(sizes)} file{'s' if len(sizes) != 1 else ''} of {sum(sizes) / 1e6:.1f} MB, {small} of them small"
+    text += f", {counted(len(sizes), 'file')} of {sum(sizes) / 1e6:.1f} MB, {small} of them small"
     return small < _MANY_SMALL_FILES, text, "run `asof compact`" if small >= _MANY_SMALL_FILES else ""
 
 
@@ -238,7 +238,7 @@ def _view(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Said:
     else:
         texts.append(_materialized_text(snapshot, view, generation, hints))
     overflowed, incomplete, seen = _flags(stores, view, generation)
-    texts.append(counted(seen, "row") if seen < _SCANNED_ROWS else f"at least {seen} rows")
+    texts.append(counted(seen, "row") if seen < _SCANNED_ROWS else f"at least {counted(seen, 'row')}")
     if incomplete:
         texts.append(f"sessions of {counted(incomplete, 'key')} need a recomputation after a late event")
         hints.append("run `asof stream run`, which recomputes them")
@@ -271,7 +271,7 @@ def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, h
         hints.append(f"run `asof materialize {view.name}`")
         return "never materialized"
     text = f"last materialized {iso(run.started)}, {counted(run.rows, 'row')}"
-    return text + (f", {run.overflowed} of them too big" if run.overflowed else "")
+    return text + (f", {run.overflowed:,} of them too big" if run.overflowed else "")
 
 
 def _flags(stores: Stores, view: FeatureView, generation: str) -> tuple[list[str], int, int]:

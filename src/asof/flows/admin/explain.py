@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from asof.aggregation import decode
 from asof.definitions import Aggregation, FeatureView, Session, Sliding, Snapshot
+from asof.display import counted
 from asof.errors import RequestError, nearest
 from asof.expressions import parse, print_sql
 from asof.flows.generations.layout import layout_of
@@ -109,7 +110,9 @@ def explain(
     selection = functions(select(snapshot, reference, full_feature_names=True))
     if len(selection.outputs) != 1:
         names = [output.reference for output in selection.outputs]
-        raise RequestError(f"{reference!r} names {len(names)} features", hint=f"name one of them, such as {names[0]!r}")
+        raise RequestError(
+            f"{reference!r} names {counted(len(names), 'feature')}", hint=f"name one of them, such as {names[0]!r}"
+        )
     now = stores.clock() if at is None else at
     value = _value(stores, snapshot, selection, key, now, known_at)
     output = selection.outputs[0]
@@ -224,7 +227,7 @@ def _windowed(
         why[in_window & kept & missing] = "value is null"
     why[why == ""] = "counts"
     if len(times):
-        lines.append(f"Of {len(times)} events of this key: {_counted(why)}.")
+        lines.append(f"Of {counted(len(times), 'event')} of this key: {_counted(why)}.")
     columns = {name: rows.batch.rows[name] for name in _columns_of(made) if name in rows.batch.rows.column_names}
     if values is not None and made.column not in columns:
         columns[made.column] = values

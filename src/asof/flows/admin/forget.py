@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
+from asof.display import counted
 from asof.errors import LogError, NotFound, RequestError, nearest, some
 from asof.flows.admin.feature_log import forget_served
 from asof.flows.offline.training_sets.manifest import open_training_set, saved_training_sets
@@ -24,6 +26,7 @@ from asof.flows.stream.numbering import log_partitions
 from asof.flows.stream.topics import topics_of
 from asof.log.protocol import UnknownTopic
 from asof.online.protocol import OnlineTable
+from asof.results import Record
 from asof.sql import archive as statements
 from asof.values.json import bytes_or_same
 from asof.values.packing import key_bytes, key_values
@@ -36,7 +39,36 @@ _LETTERS_SHOWN = 20
 _decode = msgspec.json.Decoder().decode
 
 
-def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S) -> dict[str, Any]:
+@dataclass
+class ForgetResult(Record):
+    """What `forget` removed, and what it did not.
+
+    Args:
+        key: the entity's join keys by name.
+        log: topic → number of messages removed.
+        archive, dead_letters: source → number of rows removed.
+        online: view → number of rows removed.
+        served: service → number of rows removed from its feature log.
+        training_sets: name and number of rows of each saved training set with the key; they are left as they are.
+        sources: sources with the key that Asof does not write.
+        undecided_dead_letters: IDs of undecodable dead letters that contain the value.
+        notes: what is left to do.
+    """
+
+    entity: str
+    key: Mapping[str, object]
+    log: dict[str, int] = field(default_factory=dict)
+    archive: dict[str, int] = field(default_factory=dict)
+    dead_letters: dict[str, int] = field(default_factory=dict)
+    online: dict[str, int] = field(default_factory=dict)
+    served: dict[str, int] = field(default_factory=dict)
+    training_sets: list[dict[str, object]] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    undecided_dead_letters: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S) -> ForgetResult:
     """Remove a key's messages from the logs, its events from archives, its online rows and its dead letters.
 
     Logs are erased first, so that no worker reads the key again. Then it waits until workers have archived what they
@@ -44,11 +76,6 @@ def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s:
 
     Args:
         key: the entity's join keys by name; for an entity with one join key, its value.
-
-    Returns:
-        Numbers of removed rows, as dicts: `log` by topic, `archive` and `dead_letters` by source, `online` by view;
-        and what was not removed: `training_sets` with the key, `sources` that Asof does not write,
-        `undecided_letters` (undecodable dead letters that contain the value), `notes`.
 
     Raises:
         NotFound: the entity is not applied.
@@ -62,10 +89,7 @@ def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s:
             f"entity {entity!r} has the join keys {list(found.join_keys)}; found {list(values)}",
             hint=nearest(unknown[0], found.join_keys) if unknown else "give a value for each",
         )
-    report: dict[str, Any] = {
-        "entity": entity, "key": values, "log": {}, "archive": {}, "dead_letters": {}, "online": {},
-        "training_sets": [], "sources": [], "undecided_letters": [], "notes": [],
-    }  # fmt: skip
+    report = ForgetResult(entity, values)
     logs = _logs(snapshot, found)
     matchers = {source.name: _Matcher(source, fields, values) for source, fields in logs}
     for source, _ in logs:
@@ -74,14 +98,12 @@ def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s:
         _settle(stores, snapshot, source, report, seconds=wait_s)
         _forget_events(stores, source, fields, matchers[source.name], report)
     _forget_online(stores, snapshot, found, values, report)
-    served = forget_served(stores, snapshot, found, values)
-    if served:
-        report["served"] = served
-    report["training_sets"] = _training_sets(stores, found, values)
+    report.served = forget_served(stores, snapshot, found, values)
+    report.training_sets = _training_sets(stores, found, values)
     read = {view.source.name for view in snapshot.project.views.values() if found in view.entities}
-    report["sources"] = sorted(read - {source.name for source, _ in logs})
-    if report["sources"]:
-        report["notes"].append(
+    report.sources = sorted(read - {source.name for source, _ in logs})
+    if report.sources:
+        report.notes.append(
             "Asof does not write batch sources: delete the rows there, or the next materialize restores them"
         )
     return report
@@ -157,17 +179,17 @@ class _Matcher:
         return found is not None and str(found) == str(self.wanted[field.name])
 
 
-def _erase(stores: Stores, source: LogSource, matcher: _Matcher, report: dict[str, Any]) -> None:
+def _erase(stores: Stores, source: LogSource, matcher: _Matcher, report: ForgetResult) -> None:
     for log, topic, _ in topics_of(stores, source):
         try:
-            report["log"][topic] = log.erase(topic, matcher)
+            report.log[topic] = log.erase(topic, matcher)
         except UnknownTopic:
             continue
         except LogError as error:
-            report["notes"].append(f"topic {topic!r} still has messages of the key: {error.message}")
+            report.notes.append(f"topic {topic!r} still has messages of the key: {error.message}")
 
 
-def _settle(stores: Stores, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
+def _settle(stores: Stores, snapshot: Snapshot, source: LogSource, report: ForgetResult, *, seconds: float) -> None:
     """Wait until messages that workers read before the erasure are archived, so that they can be removed there."""
     epoch = snapshot.facts.epoch_of(source.name)
     held = log_partitions(stores, source, epoch=epoch)
@@ -175,18 +197,18 @@ def _settle(stores: Stores, snapshot: Snapshot, source: LogSource, report: dict[
     archived = wait_until_archived(stores, source, wanted, seconds=seconds)
     behind = sum(max(last - archived[each], 0) for each, last in wanted.items())
     if behind:
-        report["notes"].append(
-            f"source {source.name!r}: {behind} messages are not archived yet; if a worker runs, forget the "
+        report.notes.append(
+            f"source {source.name!r}: {counted(behind, 'message')} not archived yet; if a worker runs, forget the "
             "key again after its next flush"
         )
 
 
 def _forget_events(
-    stores: Stores, source: LogSource, fields: Sequence[Field], matcher: _Matcher, report: dict[str, Any]
+    stores: Stores, source: LogSource, fields: Sequence[Field], matcher: _Matcher, report: ForgetResult
 ) -> None:
     archive, letters = stores.archive_of(source), stores.letters_of(source)
     columns = {source.raw(field.name): matcher.wanted[field.name] for field in fields}
-    report["archive"][source.name] = stores.offline.forget(archive, columns)
+    report.archive[source.name] = stores.offline.forget(archive, columns)
     rows = stores.offline.rows(letters)
     if rows is None:
         return
@@ -195,16 +217,16 @@ def _forget_events(
         for partition, offset, value in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if matcher(None, value):
                 found.setdefault(partition, []).append(offset)
-            elif len(report["undecided_letters"]) < _LETTERS_SHOWN and matcher.is_undecided(value):
-                report["undecided_letters"].append(letter_id(source.name, (partition, offset)))
-    report["dead_letters"][source.name] = sum(
+            elif len(report.undecided_dead_letters) < _LETTERS_SHOWN and matcher.is_undecided(value):
+                report.undecided_dead_letters.append(letter_id(source.name, (partition, offset)))
+    report.dead_letters[source.name] = sum(
         stores.offline.forget(letters, {"partition": partition, "offset": offsets})
         for partition, offsets in found.items()
     )
 
 
 def _forget_online(
-    stores: Stores, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any], report: dict[str, Any]
+    stores: Stores, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any], report: ForgetResult
 ) -> None:
     """Delete the online rows of the key, in all generations of the entity's views."""
     for table in stores.online.tables(stores.project):
@@ -212,11 +234,11 @@ def _forget_online(
             continue  # a table of event IDs, which has no keys
         view = snapshot.project.views.get(table.view)
         if view is None:
-            report["notes"].append(f"online rows of {table.view!r} were not checked: the view is not applied")
+            report.notes.append(f"online rows of {table.view!r} were not checked: the view is not applied")
         elif entity in view.entities:
             keys = _online_keys(stores, table, view, entity, values)
             done = stores.online.delete(table, keys) if keys else 0
-            report["online"][view.name] = report["online"].get(view.name, 0) + done
+            report.online[view.name] = report.online.get(view.name, 0) + done
 
 
 def _online_keys(
@@ -233,9 +255,9 @@ def _online_keys(
     ]  # fmt: skip
 
 
-def _training_sets(stores: Stores, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _training_sets(stores: Stores, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, object]]:
     """Name and number of rows of each saved training set with the key."""
-    holding = []
+    holding: list[dict[str, object]] = []
     for _, saved in sorted(saved_training_sets(stores).items()):
         # A view may map a join key to a column with another name.
         mapped = [each.join_key_map or {} for each in saved.projections] + [{}]
@@ -266,3 +288,6 @@ def _held(batch: pa.RecordBatch, columns: Sequence[str], values: Sequence[Any]) 
             equal = pa.array([str(each) == str(value) for each in column.to_pylist()], pa.bool_())
         mask = pc.and_(mask, equal.fill_null(False))
     return mask.to_pylist()
+
+
+__all__ = ["ForgetResult", "forget"]

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
+from asof.display import counted
 from asof.errors import CheckFailed, RegistryConflict
 from asof.flows.batch.materialize import materialize
 from asof.flows.facts import commit_change
@@ -123,7 +124,7 @@ def _switch(stores: Stores, plan: Plan, names: Mapping[str, str], token: str) ->
             facts = facts.with_current(name, generation)
         return Snapshot(now.version, stores.project, plan.project, facts)
 
-    return commit_change(stores, switched, note=f"apply: {len(plan.changes)} changes")
+    return commit_change(stores, switched, note=f"apply: {counted(len(plan.changes), 'change')}")
 
 
 def _overtaken(stores: Stores, plan: Plan) -> RegistryConflict:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from asof.decoding import check_format
 from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project
 from asof.definitions.identity import KnownFunction
+from asof.display import counted
 from asof.dtypes import from_arrow
-from asof.errors import AsofError, DefinitionError, SourceError, StorageError
+from asof.errors import AsofError, DefinitionError, MissingExtra, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
@@ -118,6 +120,24 @@ def check_transforms(stores: Stores, project: Project) -> list[Finding]:
     return findings
 
 
+def check_formats(stores: Stores, project: Project) -> list[Finding]:
+    """Schemas and types of messages that no worker could use."""
+    findings = []
+    for source in project.sources.values():
+        if not isinstance(source, LogSource):
+            continue
+        try:
+            check_format(source, stores.bounds)
+        except MissingExtra:
+            continue  # it is the workers that need the library
+        except DefinitionError as error:
+            findings.append(
+                Finding("error", f"source {source.name!r}", source.where, "messages that can be read", error.message,
+                        error.hint)
+            )  # fmt: skip
+    return findings
+
+
 def check_online_store(stores: Stores, project: Project) -> list[Finding]:
     """A setting of the online store by which it removes rows that have not expired."""
     if not any(view.online for view in project.views.values()):
@@ -211,4 +231,4 @@ def _nulls(stores: Stores, view: FeatureView, columns: Sequence[str]) -> dict[st
         return {}
     row = stores.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
     found = {column: row[column][0].as_py() for column in columns}
-    return {column: f"{nulls} rows" for column, nulls in found.items() if nulls}
+    return {column: counted(nulls, "row") for column, nulls in found.items() if nulls}

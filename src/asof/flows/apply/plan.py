@@ -8,6 +8,7 @@ from asof.definitions import FileSource, LogSource, Project
 from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
+    check_formats,
     check_functions,
     check_null_keys,
     check_online_store,
@@ -51,7 +52,7 @@ def make_plan(stores: Stores, project: Project) -> Plan:
     plan = diff(applied, resolved).with_findings(findings)
     more = conflicts + check_reserved_columns(resolved) + check_functions(resolved, applied.project)
     more += check_removed(plan, applied.project)
-    more += check_transforms(stores, resolved)
+    more += check_formats(stores, resolved) + check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_values(stores, resolved)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
 
 from asof.definitions import FeatureView, Snapshot
 from asof.definitions.facts import Facts, LastRun
+from asof.display import counted
 from asof.errors import Argument, RequestError, StorageError
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import WriteCounts, write_chosen
@@ -24,12 +26,13 @@ from asof.flows.generations.progress import TableProgress, progress_of, write_pr
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.online.protocol import OnlineTable
+from asof.results import Record
 from asof.sql.query import RowFilter
-from asof.timing import Micros, iso
+from asof.timing import Micros, iso, moment
 
 
 @dataclass(frozen=True)
-class MaterializeResult:
+class MaterializeResult(Record):
     """The result of a run for one view.
 
     Args:
@@ -41,15 +44,9 @@ class MaterializeResult:
 
     view: str
     rows: int
-    until: Micros
+    until: datetime
     seconds: float
     overflowed: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as a dict of JSON values."""
-        words: dict[str, Any] = {"view": self.view, "rows": self.rows, "until": iso(self.until)}
-        words["seconds"] = round(self.seconds, 3)
-        return {**words, "overflowed": self.overflowed} if self.overflowed else words
 
 
 def materialize(
@@ -101,7 +98,8 @@ def materialize(
             written, until = _replace(stores, view_named(snapshot, name), progress)
         else:
             written, until = _update(stores, name, start, end, progress)
-        done.append(MaterializeResult(name, written.rows, until, time.monotonic() - began, written.overflowed))
+        seconds = round(time.monotonic() - began, 3)
+        done.append(MaterializeResult(name, written.rows, moment(until), seconds, written.overflowed))
     return done
 
 
@@ -317,7 +315,7 @@ def _record(
         recorded = replace(run, until=until, created_until=created_until, as_of=newest)
         return facts.with_last_run(view.name, recorded)
 
-    change_facts(stores, recorded, note=f"materialized {view.name}: {run.rows} rows")
+    change_facts(stores, recorded, note=f"materialized {view.name}: {counted(run.rows, 'row')}")
 
 
 __all__ = ["MaterializeResult", "materialize"]

@@ -151,7 +151,7 @@ class _ViewRun:
             return [key for key in todo if key in lost] if lost else []
 
         write_until_kept(
-            keys, write, whose=f"feature view {self.view.name!r}", what="rows",
+            keys, write, whose=f"feature view {self.view.name!r}", what="row",
             hint="check for other programs that materialize this view at the same time",
         )  # fmt: skip
         return done

@@ -293,7 +293,7 @@ class GenerationWriter:
 
     def _write_until_kept(self, todo: Sequence[int], write: Callable[[Sequence[int]], Sequence[int]]) -> None:
         write_until_kept(
-            todo, write, whose=f"feature view {self.view.name!r}", what="rows",
+            todo, write, whose=f"feature view {self.view.name!r}", what="row",
             hint="check for other workers on this view with `asof stream status`",
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from asof.connections.csv_files import ENDINGS as CSV_ENDINGS
 from asof.connections.csv_files import csv_table
+from asof.display import counted
 from asof.dtypes import Timestamp, from_arrow
 from asof.errors import EntityFrameError, nearest
 from asof.selection import Selection
@@ -106,8 +107,8 @@ def normal_frame(frame: pa.Table, selection: Selection, time: str) -> pa.Table:
             row, reason = misfits[0]
             what = "join key" if field in selection.keys else "request value"
             raise EntityFrameError(
-                f"the entity frame's {what} {field.name!r} does not fit {field.dtype} in {len(misfits)} rows, "
-                f"first in row {row}: {reason}",
+                f"the entity frame's {what} {field.name!r} does not fit {field.dtype} in "
+                f"{counted(len(misfits), 'row')}, first in row {row}: {reason}",
                 hint="give values of the declared type",
             )
         if column.type != fitted.type and not _keeps(column.type):
@@ -153,7 +154,8 @@ def check_frame(frame: pa.Table, selection: Selection, time: str) -> None:
     if nulls:
         row = pc.index(pc.is_null(frame[time]), True).as_py()
         raise EntityFrameError(
-            f"the entity frame's time {time!r} is null in {nulls} rows, first in row {row}", hint="remove such rows"
+            f"the entity frame's time {time!r} is null in {counted(nulls, 'row')}, first in row {row}",
+            hint="remove such rows",
         )
 
 
@@ -164,7 +166,7 @@ def check_keys(frame: pa.Table, selection: Selection) -> None:
         if nulls:
             row = pc.index(pc.is_null(frame[field.name]), True).as_py()
             raise EntityFrameError(
-                f"the entity frame's join key {field.name!r} is null in {nulls} rows, first in row {row}",
+                f"the entity frame's join key {field.name!r} is null in {counted(nulls, 'row')}, first in row {row}",
                 hint="remove such rows",
             )
 

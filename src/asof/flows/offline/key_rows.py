@@ -20,9 +20,9 @@ from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import ScanRequest, is_ordered
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
-from asof.sql.query import PointInTime
+from asof.sql.query import PointInTime, tie_columns
 from asof.timing import Micros, moment
-from asof.values.fit import event_micros
+from asof.values.fit import event_micros, fit
 from asof.values.from_arrow import python_values
 
 _TIMES = pa.timestamp("us", "UTC")
@@ -111,7 +111,7 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
     gone = deletions(stores, source, batch.rows)
     gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
     if not source.is_log and not is_ordered(found):
-        batch = replace(batch, offset=_ranks(view, table, gone))
+        batch = replace(batch, offset=_ranks(view, batch.rows, gone))
     arrival = reversed(batch.arrival.words) if source.is_log else (batch.partition, batch.offset)
     order = np.lexsort((*arrival, batch.created, batch.event_time))
     known = batch.created
@@ -136,19 +136,24 @@ def _empty(source: Source) -> pa.Table:
     return pa.schema(fields).empty_table()
 
 
-def _ranks(view: FeatureView, table: pa.Table, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Order of rows without offsets: by values (nulls smallest, NaN greatest), then tombstones last."""
-    names = list(view.feature_names) if not view.is_aggregated else sorted(input_schema(view))
-    raw = [view.source.raw(name) for name in names]
-    columns = [table[name].to_pylist() for name in raw if name in table.column_names]
-    rows = list(zip(*columns, gone.tolist(), strict=True))
-    order = sorted(range(len(rows)), key=lambda row: [_rank(value) for value in rows[row]])
-    ranks = np.zeros(len(rows), dtype=np.int64)
-    ranks[order] = np.arange(len(rows))
-    return ranks
+def _ranks(view: FeatureView, rows: pa.Table, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Order of rows without an arrival: by the values that decide between them, then tombstones last."""
+    columns = []
+    for name in tie_columns(view):
+        dtype = input_schema(view).get(name)
+        column = rows[name] if dtype is None else fit(rows[name], dtype)[0]
+        columns.append(column.to_pylist())
+    ranks = [tuple(map(_rank, values)) for values in zip(*columns, gone.tolist(), strict=True)]
+    order = sorted(range(len(ranks)), key=ranks.__getitem__)
+    places = np.zeros(len(ranks), dtype=np.int64)
+    places[order] = np.arange(len(ranks))
+    return places
 
 
 def _rank(value: Any) -> tuple[Any, ...]:
+    """A value to be sorted by, as engines do: null lowest, NaN greatest; in a list null is greater than all."""
     if value is None:
         return (0,)
+    if isinstance(value, list):
+        return (1, [(3,) if each is None else _rank(each) for each in value])
     return (2,) if isinstance(value, float) and math.isnan(value) else (1, value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from asof.defaults import BATCH_ROWS
+from asof.definitions.facts import TrainingSet
 from asof.display import counted, html_table, text_table
 from asof.errors import RequestError, StorageError
 from asof.flows.offline.read import HistoricalRead
@@ -127,7 +128,7 @@ class HistoricalResult(Frames):
             part.unlink(missing_ok=True)
         return rows
 
-    def save(self, name: str, *, overwrite: bool = False, progress: Progress = silent) -> dict[str, object]:
+    def save(self, name: str, *, overwrite: bool = False, progress: Progress = silent) -> TrainingSet:
         """Save the rows as a training set with this name; returns its manifest.
 
         Args:

@@ -147,7 +147,17 @@ class Pusher:
         return len(messages)
 
     def _refuse_unkept(self, made: PushedRows, messages: Sequence[bytes]) -> None:
-        """Refuse rows that the archive cannot store: one would block all others, and the caller can fix it."""
+        """Refuse rows that are too large, or that the archive cannot store: the caller can fix it."""
+        most = self.stores.bounds.max_bytes
+        if most is not None and max(map(len, messages), default=0) > most:
+            raise RowsRefused(
+                f"rows pushed to source {self.name!r} are too large; nothing was written:",
+                [
+                    f"row {row}: its message has {len(each)} bytes; the most are {most}"
+                    for row, each in enumerate(messages) if len(each) > most
+                ],
+                hint="push less in a row, or raise messages.max_bytes in feature_store.yaml", where=made.source.where,
+            )  # fmt: skip
         if self.stores.offline.keeps_nul or not any(b"\\u0000" in each for each in messages):
             return
         if reasons := nul_in_text(made.table):

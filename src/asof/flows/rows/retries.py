@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from asof.display import counted
 from asof.errors import StorageError
 
 ATTEMPTS = 100
@@ -32,6 +33,6 @@ def write_until_kept(
         todo = write(todo)
     if len(todo):
         raise StorageError(
-            f"{whose}: other writers changed {len(todo)} {what} during each of {ATTEMPTS} attempts to write them",
+            f"{whose}: other writers changed {counted(len(todo), what)} during each of {ATTEMPTS} attempts to write",
             hint=hint,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -56,6 +56,38 @@ class DeadLetter(Record):
     replayed: bool
 
 
+@dataclass(frozen=True)
+class DeadLetterMessage(DeadLetter):
+    """A dead letter with its message.
+
+    Args:
+        key, value, headers: the raw message.
+        text: the value as text; what is not UTF-8 is escaped.
+        refused_now: why the current schema refuses the message; None: it fits now.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    text: str | None
+    refused_now: str | None
+
+
+@dataclass(frozen=True)
+class ReplayResult(Record):
+    """What a replay of dead letters did.
+
+    Args:
+        sent: number of messages sent to the replay topic.
+        already: number of messages that an earlier replay had sent.
+        still_unfit: ID → why the message still does not fit.
+    """
+
+    sent: int
+    already: int
+    still_unfit: Mapping[str, str]
+
+
 def list_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
     """The newest dead letters of one or all sources."""
     snapshot = stores.registry.load(stores.project)
@@ -64,20 +96,13 @@ def list_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LE
         rows = _letters(stores, each, statements.newest_letters(int(limit)))
         sent = replayed_places(stores, each) if rows.num_rows else set()
         for row in rows.to_pylist():
-            place = row["partition"], row["offset"]
-            found.append(
-                DeadLetter(
-                    id=letter_id(each.name, place), source=each.name, topic=row["topic"],
-                    partition=row["topic_partition"], offset=row["topic_offset"], at=row["at"],
-                    size=len(row["value"] or b""), reason=row["reason"], replayed=place in sent,
-                )
-            )  # fmt: skip
+            found.append(DeadLetter(**_columns(each, row, sent)))
     found.sort(key=lambda letter: letter.at, reverse=True)
     return Records(DeadLetter, found[:limit])
 
 
-def show_letter(stores: Stores, id: str) -> dict[str, Any]:  # the name that users know
-    """One dead letter with its raw key and value, and the current schema's reason to refuse it (None: it fits now).
+def show_letter(stores: Stores, id: str) -> DeadLetterMessage:  # the name that users know
+    """One dead letter with its message.
 
     Raises:
         NotFound: there is no dead letter with this ID.
@@ -88,22 +113,17 @@ def show_letter(stores: Stores, id: str) -> dict[str, Any]:  # the name that use
         raise NotFound(f"no dead letter {id!r}", hint="run `asof dead-letters list` to see them")
     letter = rows.to_pylist()[0]
     refused = _refused(stores, stores.registry.load(stores.project), source, [letter])
-    return {
-        "id": id, "source": source.name, "topic": letter["topic"], "partition": letter["topic_partition"],
-        "offset": letter["topic_offset"], "at": letter["at"], "reason": letter["reason"], "key": letter["key"],
-        "headers": unpacked_headers(letter["headers"]),
-        "value": letter["value"], "text": _text(letter["value"]), "refused_now": refused.get(0),
-        "replayed": place in replayed_places(stores, source),
-    }  # fmt: skip
+    return DeadLetterMessage(
+        **_columns(source, letter, replayed_places(stores, source)),
+        key=letter["key"], value=letter["value"], headers=unpacked_headers(letter["headers"]),
+        text=_text(letter["value"]), refused_now=refused.get(0),
+    )  # fmt: skip
 
 
-def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None) -> ReplayResult:
     """Send the dead letters that fit now to the source's replay topic, which workers read.
 
     Each counts at its own event time, and is sent only once, however often it is replayed.
-
-    Returns:
-        `sent` and `already`: numbers of messages; `still_unfit`: ID → reason.
     """
     snapshot = stores.registry.load(stores.project)
     wanted = log_source_named(snapshot, source)
@@ -143,7 +163,7 @@ def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None
     finally:
         _give_turn_back(stores, source, token)
     still = {letter_id(source, news[i][0]): reason for i, reason in sorted(refused.items())}
-    return {"sent": len(fit), "already": len(already), "still_unfit": still}
+    return ReplayResult(len(fit), len(already), still)
 
 
 def replayed_places(stores: Stores, source: LogSource) -> set[Place]:
@@ -163,6 +183,16 @@ def replayed_places(stores: Stores, source: LogSource) -> set[Place]:
             places.update(place for headers in messages.headers or () if (place := origin(headers)) is not None)
             start = int(messages.offsets[-1]) + 1
     return places
+
+
+def _columns(source: LogSource, row: Mapping[str, Any], sent: Collection[Place]) -> dict[str, Any]:
+    """The columns of a `DeadLetter`, from a stored row."""
+    place = row["partition"], row["offset"]
+    return {
+        "id": letter_id(source.name, place), "source": source.name, "topic": row["topic"],
+        "partition": row["topic_partition"], "offset": row["topic_offset"], "at": row["at"],
+        "size": len(row["value"] or b""), "reason": row["reason"], "replayed": place in sent,
+    }  # fmt: skip
 
 
 def letter_id(source: str, place: Place) -> str:
@@ -229,6 +259,7 @@ def _refused(
     decoded = decode_messages(
         source, messages, keys=keys, clock=stores.clock(), schemas=stores.schemas_of(source),
         transform=transform_of(stores, source),
+            bounds=stores.bounds_of(source),
     )  # fmt: skip
     return {letter.index: letter.reason for letter in decoded.letters}
 
@@ -264,4 +295,7 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
-__all__ = ["DeadLetter", "letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]
+__all__ = [
+    "DeadLetter", "DeadLetterMessage", "ReplayResult", "letter_id", "list_letters", "replay_letters", "replayed_places",
+    "show_letter",
+]  # fmt: skip

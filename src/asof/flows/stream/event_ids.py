@@ -104,7 +104,7 @@ class EventIdClaims:
             return [key for (key, _, _), was in zip(free, kept, strict=True) if not was]
 
         write_until_kept(
-            list(wanted), claim, whose=f"source {self.source.name!r}", what="event ids",
+            list(wanted), claim, whose=f"source {self.source.name!r}", what="event ID",
             hint="see which other workers read this source; `asof stream status` lists them",
         )  # fmt: skip
         return firsts

@@ -97,6 +97,7 @@ class Verdicts:
         decoded = decode_messages(
             source, messages, keys=raw_keys(source, snapshot.project.views_of(source.name)), clock=now,
             schemas=self.stores.schemas_of(source), transform=transform_of(self.stores, source),
+            bounds=self.stores.bounds_of(source),
         )  # fmt: skip
         decoded = self._without_unkept(decoded)
         decoded = self._as_judged_before(decoded, messages, base)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.connections.postgres.database import Postgres
+from asof.display import counted
 from asof.errors import EntityFrameError
 from asof.offline import results
 from asof.offline.postgres.arrow import plain_field, stored_as, travelling
@@ -227,7 +228,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         )  # fmt: skip
         if odd:
             raise EntityFrameError(
-                f"the entity frame's time {time!r} is infinite in {odd} rows", hint="exclude such rows"
+                f"the entity frame's time {time!r} is infinite in {counted(odd, 'row')}", hint="exclude such rows"
             )
         return int(rows)
 

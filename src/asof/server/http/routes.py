@@ -142,10 +142,15 @@ async def push(service: Service, request: HttpRequest) -> HttpResponse:
             if isinstance(each, LogSource) and each.type == "push"
             and _may(request.principal, "write", project.views_changed_by(each))
         ]  # fmt: skip
+        hint = nearest(asked.push_source_name, known) or (f"push sources: {some(known)}" if known else "")
+        # Who may write everything sees all that there is; others do not learn what is hidden from them.
+        whole = _may(request.principal, "write", ())
+        nothing = "no push source is applied yet: define a PushSource, and run `asof apply`"
+        if whole and source is not None:
+            hint = f"source {source.name!r} is of type {source.type}, so rows are not pushed to it; {hint or nothing}"
         raise NotFound(
             f"no push source {asked.push_source_name!r} is applied",
-            hint=nearest(asked.push_source_name, known)
-            or (f"push sources: {some(known)}" if known else "there is no push source that you may write to"),
+            hint=hint or (nothing if whole else "there is no push source that you may write to"),
         )
     request.principal.require("write", project.views_changed_by(source))
     rows = rows_of_source(source, asked.df)

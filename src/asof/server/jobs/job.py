@@ -14,6 +14,7 @@ from asof.server.http.errors import error_object
 from asof.server.jobs.runs import write
 from asof.store import FeatureStore
 from asof.timing import iso
+from asof.values.json import write_value
 
 EVERY_S = 0.5
 """Interval between writes of progress."""
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
     try:
         with FeatureStore(order["repo"], fs_yaml_file=order["config_file"] or None, env=order["env"]) as store:
             done = store.materialize(order["start"], order["end"], order["views"], progress=progress)
-        end("done", result=done)
+        end("done", result=write_value(done.to_dicts()))
         return 0
     except AsofError as error:
         end("failed", error=error_object(error))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from asof.display import counted
 from asof.errors import ConfigError
 from asof.server.process.worker_messages import READY, REPLACE, WorkerSpec
 from asof.server.settings import ServerSettings
@@ -311,7 +312,7 @@ class Supervisor:
             self._say("a reload does not change host and port; restart the server for that")
         self.settings = settings
         old = [each for each in self._children if not each.is_leaving and each.replaces is None]
-        self._say(f"reloading {len(old)} worker{'s' if len(old) != 1 else ''}")
+        self._say(f"reloading {counted(len(old), 'worker')}")
         for child in old:
             self._start(replaces=child)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from asof.config import StoreConfig
 from asof.config.auth import Auth, Issuer
+from asof.display import counted
 from asof.distribution import install_command
 from asof.errors import AsofError, some
 from asof.flows.admin.doctor import Check
@@ -35,7 +36,7 @@ def _keys(auth: Auth, now: Micros) -> Iterator[Check]:
         return
     expired = [each.name for each in auth.keys if each.expires is not None and each.expires <= now]
     ending = [each for each in auth.keys if each.expires is not None and now < each.expires <= now + SOON]
-    text = f"{len(auth.keys)} keys"
+    text = counted(len(auth.keys), "key")
     if ending:
         first = min(each.expires or 0 for each in ending)
         text += f"; next to expire: {some([each.name for each in ending])}, at {iso(first)}"

@@ -81,7 +81,8 @@ class FileReader(SourceReaderDefaults):
         table = delta_files(source, self.root / self._path(source))
         if table.paths:
             partitions = table.partitions if table.partitions.num_columns else None
-            return Files(table.paths, table.schema, partitions)
+            # A rewrite of the table (OPTIMIZE) moves rows between files.
+            return Files(table.paths, table.schema, partitions, is_ordered=False)
         return Batches(table.schema, lambda request: pa.RecordBatchReader.from_batches(table.schema, []))
 
     def _path(self, source: FileSource) -> str:

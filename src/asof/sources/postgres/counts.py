@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from asof.display import counted
 from asof.sql.quoting import quote
 
 _ESTIMATE = "SELECT reltuples FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
@@ -27,7 +28,7 @@ def nulls_in(
             continue
         nulls = _count(connection, f"{relation} WHERE {quote(column)} IS NULL LIMIT {_SHOWN_NULLS}")
         if nulls:
-            found[column] = f"{nulls} rows" if nulls < _SHOWN_NULLS else f"{nulls} rows or more"
+            found[column] = counted(nulls, "row") if nulls < _SHOWN_NULLS else f"{counted(nulls, 'row')} or more"
     return found
 
 
@@ -35,9 +36,9 @@ def rows_in(connection: psycopg.Connection[Any], relation: str, *, is_table: boo
     """Number of rows, as text."""
     row = connection.execute(_ESTIMATE, [relation]).fetchone() if is_table else None
     if row and row[0] and row[0] > _LARGE_TABLE:
-        return f"about {int(row[0])} rows"
+        return f"about {counted(int(row[0]), 'row')}"
     rows = _count(connection, relation)
-    return f"{rows} rows" if rows is not None else "too many rows to count quickly"
+    return counted(rows, "row") if rows is not None else "too many rows to count quickly"
 
 
 def _count(connection: psycopg.Connection[Any], rows: str) -> int | None:

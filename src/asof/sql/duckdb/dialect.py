@@ -112,9 +112,9 @@ def keeps_key(sql_type: str, dtype: DType) -> bool:
     return sql_type in _INTEGERS if dtype.is_integer else sql_type == type_name(dtype)
 
 
-def ordering(column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
-    """A column to be sorted by: as it is."""
-    return column
+def ordering(column: str, sql_type: str, dtype: DType | None) -> str:
+    """A column to be sorted by: in its declared type, null where a value does not fit."""
+    return column if dtype is None else cast(column, sql_type, dtype, None)
 
 
 def is_value(column: str, value: Any, dtype: DType) -> str:
@@ -154,12 +154,12 @@ def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = Fals
     return ""
 
 
-def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
+def cast(value: str, sql_type: str, dtype: DType, what: str | None = "") -> str:
     """A source's value in its field's declared type; no value is changed silently.
 
     Args:
         sql_type: the value's type as DuckDB names it.
-        what: names the column, for the error.
+        what: names the column, for the error; None: null where a value does not fit.
     """
     wanted = type_name(dtype)
     if sql_type == wanted or (sql_type == "TIMESTAMP WITH TIME ZONE" and wanted == "TIMESTAMPTZ"):
@@ -194,7 +194,7 @@ def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
     return _unless(f"{made} IS NULL", made, value, dtype, what)
 
 
-def _cast_list(value: str, sql_type: str, dtype: DType, what: str) -> str:
+def _cast_list(value: str, sql_type: str, dtype: DType, what: str | None) -> str:
     """A list, each of its elements cast."""
     before, _, size = sql_type[:-1].rpartition("[")
     whole = f"CAST({value} AS {before}[])" if size else value
@@ -203,13 +203,15 @@ def _cast_list(value: str, sql_type: str, dtype: DType, what: str) -> str:
     return whole if inner == element else f"list_transform({whole}, lambda {element}: {inner})"
 
 
-def _unless(wrong: str, made: str, value: str, dtype: DType, what: str) -> str:
+def _unless(wrong: str, made: str, value: str, dtype: DType, what: str | None) -> str:
     """What is made of a value, unless that is wrong; null of null."""
     return f"CASE WHEN {value} IS NULL THEN NULL WHEN {wrong} THEN {_misfit(value, dtype, what)} ELSE {made} END"
 
 
-def _misfit(value: str, dtype: DType, what: str) -> str:
-    """The SQL of the error for a value that does not fit."""
+def _misfit(value: str, dtype: DType, what: str | None) -> str:
+    """The SQL of the error for a value that does not fit; of null, where it is no error."""
+    if what is None:
+        return literal(None, dtype)
     shown = f"left(CAST({value} AS VARCHAR), 80)"
     before, after = text(f"asof: {what} holds "), text(f", which is no {dtype}, as it is declared")
     return f"CAST(error({before} || {shown} || {after}) AS {type_name(dtype)})"

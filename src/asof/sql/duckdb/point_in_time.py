@@ -31,7 +31,7 @@ def compile_program(
         steps += _latest_steps(request, tables, spine, read, index)
         parts.append(f"asof_latest_{index}")
         columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
-    for index, group in enumerate(grouped(request.reads)):
+    for index, group in enumerate(grouped(request.reads, tables)):
         parts.append(f"asof_windows_{index}")
         steps += _windows_steps(request, tables, spine, group, index)
         for read in group:

@@ -26,6 +26,9 @@ TYPES = {
 
 _TEXTS = ("text", "character varying")
 _INT64 = "-9223372036854775808 AND 9223372036854775807"
+_INT32 = "-2147483648 AND 2147483647"
+_FRACTIONS = ("double precision", "real", "numeric")
+_NUMBERS = ("smallint", "integer", "bigint", *_FRACTIONS)
 _NAN = "double precision 'NaN'"
 
 
@@ -220,7 +223,10 @@ def keeps_key(sql_type: str, dtype: DType) -> bool:
 
 def collated(value: str, dtype: DType | None) -> str:
     """A value to be sorted or compared: text by code point, whatever the database's collation."""
-    return f'({value} COLLATE "C")' if dtype is not None and dtype.is_text else value
+    inner = dtype
+    while inner is not None and inner.name == "Array":
+        inner = inner.inner
+    return f'({value} COLLATE "C")' if inner is not None and inner.is_text else value
 
 
 def sortable(column: str, sql_type: str) -> str:
@@ -228,11 +234,18 @@ def sortable(column: str, sql_type: str) -> str:
     return f'{column} COLLATE "C"' if base_type(sql_type) in _TEXTS else column
 
 
-def ordering(column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
+def ordering(column: str, sql_type: str, dtype: DType | None) -> str:
     """A column to be sorted by: in its declared type, or as text, since not every type of Postgres has an order."""
     if dtype is None:
         return f'(CAST({column} AS text) COLLATE "C")'
-    return collated(declared(dtype), dtype)
+    kind = base_type(sql_type)
+    if dtype.is_integer and kind in _NUMBERS:
+        # NaN is greater than all numbers.
+        whole = f"{column} = trunc({column}) AND " if kind in _FRACTIONS else ""
+        return f"CASE WHEN {whole}{column} BETWEEN {_INT64 if dtype.name == 'Int64' else _INT32} THEN {column} END"
+    if dtype.name in ("Timestamp", "Date") and kind.startswith(("timestamp", "date")):
+        return cast(f"(CASE WHEN isfinite({column}) THEN {column} END)", sql_type, dtype)
+    return collated(cast(column, sql_type, dtype), dtype)
 
 
 def is_value(column: str, value: Any, dtype: DType) -> str:

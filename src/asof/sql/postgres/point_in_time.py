@@ -60,7 +60,7 @@ def compile_statements(request: PointInTime, tables: Mapping[str, SourceTable], 
         part = _latest(request, tables, spine, read, as_known=as_known, number=number)
         answers.append(_answer(request, spine, read.keys, [(part, list(read.features))]))
     windows = []
-    for number, group in enumerate(grouped(request.reads)):
+    for number, group in enumerate(grouped(request.reads, tables)):
         part = _windows(request, tables, spine, group, as_known=as_known, number=number)
         windows.append((part, [feature for read in group for feature in read.features]))
     if windows:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from asof.definitions import Session, Sliding
+from asof.definitions.windows import ORDERED
 from asof.errors import UnsupportedByDialect
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres.dialect import floor_to, shifted, span
 from asof.sql.postgres.latest import AT, FeatureQuery, S, made_with_index, spine_keys
 from asof.sql.source_rows import SpineTable
-from asof.sql.windows import NEED_ORDER, WindowAggregate, WindowGroup
+from asof.sql.windows import WindowAggregate, WindowGroup
 
 L = "asof_e"
 """What the lookup of a spine row's latest event is called, with the group's number behind it."""
@@ -95,7 +96,7 @@ def by_events(windows: WindowGroup, spine: SpineTable, *, known: bool, number: i
 def _reads_events(each: WindowAggregate, known: bool) -> bool:
     """Whether an aggregate is made from the events of its window, one by one."""
     made = each.aggregation
-    if made.function in NEED_ORDER:
+    if made.function in ORDERED:
         return False
     if known or made.function == "count_distinct":
         return True
@@ -111,7 +112,7 @@ def _output(group: _OutputGroup, each: WindowAggregate, framed: set[Sliding | Se
     made, window = each.aggregation, each.aggregation.window
     if isinstance(window, Session):
         group.latest = True
-    if made.function in NEED_ORDER:
+    if made.function in ORDERED:
         value = _looked_up(group, each)
     elif window in framed and (isinstance(window, Sliding) or _reads_events(each, group.known)):
         calls = group.over.setdefault(window, {})
@@ -220,7 +221,7 @@ def _values_kept(group: _OutputGroup) -> set[str]:
     framed = set(group.over)
     return {
         each.value for each in group.windows.wanted
-        if each.aggregation.function in NEED_ORDER or each.aggregation.window in framed
+        if each.aggregation.function in ORDERED or each.aggregation.window in framed
     }  # fmt: skip
 
 

@@ -135,15 +135,6 @@ def list_training_sets(stores: Stores) -> Records[TrainingSet]:
     return Records(TrainingSet, [saved for _, saved in sorted(saved_training_sets(stores).items())])
 
 
-def training_set(stores: Stores, name: str) -> dict[str, Any]:
-    """One training set's manifest.
-
-    Raises:
-        NotFound: none has this name.
-    """
-    return saved_training_set(stores, name).to_dict()
-
-
 def saved_training_sets(stores: Stores) -> Mapping[str, TrainingSet]:
     """All saved training sets by name."""
     return stores.registry.load(stores.project).facts.training_sets

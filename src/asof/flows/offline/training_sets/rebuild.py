@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from asof.definitions import Projection, Snapshot
 from asof.definitions.facts import TrainingSet
@@ -13,6 +13,7 @@ from asof.flows.offline.read import read_history
 from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same
 from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, open_training_set, saved_training_set
 from asof.flows.stores import Stores
+from asof.results import Record
 from asof.selection import Selection, select
 from asof.timing import micros
 
@@ -22,17 +23,37 @@ Functions = Callable[[Selection], Selection]
 """Adds the functions of on-demand views to a selection from a registry snapshot."""
 
 
+@dataclass(frozen=True)
+class RebuildResult(Record):
+    """A rebuilt training set compared with the saved one.
+
+    Args:
+        equal: no value differs (floats: by more than 1e-9 of their size).
+        identical: the hashes are equal, too.
+        rows_then, rows_now: number of rows saved, and of rows rebuilt.
+        changed_columns: columns with a different value.
+        differing: number of rows with a different value.
+        differing_rows: the first different values: row, its columns of the entity frame, column, then and now.
+        why: changes since then that can explain a difference.
+    """
+
+    name: str
+    equal: bool
+    identical: bool
+    rows_then: int
+    rows_now: int
+    changed_columns: Sequence[str]
+    differing: int
+    differing_rows: Sequence[Mapping[str, object]]
+    why: Sequence[str]
+
+
 def rebuild_training_set(
     stores: Stores, name: str, *, functions: Functions = lambda selection: selection
-) -> dict[str, Any]:
+) -> RebuildResult:
     """Recompute a training set's features for its own rows, on the archives as of then, and compare.
 
     It uses the definitions of then if the registry still has them, else the current ones.
-
-    Returns:
-        `equal`: no value differs (floats: by more than 1e-9 of their size); `identical`: the hashes are equal too;
-        `rows_then`, `rows_now`, `changed_columns`, `differing` (number of rows), `differing_rows` (the first ones),
-        and `why`: changes since then that can explain a difference.
     """
     manifest = saved_training_set(stores, name)
     saved = open_training_set(stores, manifest).read_all()
@@ -65,17 +86,16 @@ def rebuild_training_set(
     changed = [each for each in features if digest.columns[each] != manifest.column_hashes[each]]
     rows, differing = differing_rows(saved, again, changed, limit=_SAMPLE)
     changed = [each for each in changed if each in differing]
-    return {
-        "name": name, "equal": not rows and saved.num_rows == again.num_rows,
-        "identical": digest.whole == manifest.content_hash, "rows_then": manifest.rows,
-        "rows_now": again.num_rows, "changed_columns": changed, "differing": rows,
-        "differing_rows": [
-            {"row": row, **{key: saved[key][row].as_py() for key in manifest.frame_columns}, "column": column,
-             "then": saved[column][row].as_py(), "now": again[column][row].as_py()}
-            for column in changed for row in differing[column]
-        ][:_SAMPLE],
-        "why": why + _source_changes(stores, manifest),
-    }  # fmt: skip
+    differences = [
+        {"row": row, **{key: saved[key][row].as_py() for key in manifest.frame_columns}, "column": column,
+         "then": saved[column][row].as_py(), "now": again[column][row].as_py()}
+        for column in changed for row in differing[column]
+    ]  # fmt: skip
+    return RebuildResult(
+        name=name, equal=not rows and saved.num_rows == again.num_rows, identical=digest.whole == manifest.content_hash,
+        rows_then=manifest.rows, rows_now=again.num_rows, changed_columns=changed, differing=rows,
+        differing_rows=differences[:_SAMPLE], why=why + _source_changes(stores, manifest),
+    )  # fmt: skip
 
 
 def _selection_again(
@@ -136,4 +156,4 @@ def _source_changes(stores: Stores, manifest: TrainingSet) -> list[str]:
     return why
 
 
-__all__ = ["Functions", "rebuild_training_set"]  # fmt: skip
+__all__ = ["Functions", "RebuildResult", "rebuild_training_set"]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 
-from asof.definitions.facts import Facts
+from asof.definitions.facts import Facts, TrainingSet
 from asof.errors import Argument, AsofError, RequestError
 from asof.flows.facts import change_facts
 from asof.flows.offline.read import HistoricalRead
@@ -22,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 
 def save_training_set(
     read: HistoricalRead, name: str, *, overwrite: bool = False, progress: Progress = silent
-) -> dict[str, Any]:
+) -> TrainingSet:
     """Run a historical read and save its rows; returns the manifest.
 
     The archives are read as of now: events that arrive meanwhile are not included.
@@ -60,7 +59,7 @@ def save_training_set(
         raise
     for each in former:
         stores.offline.drop_table(stores.project, each)
-    return saved.content()
+    return saved
 
 
 def _counted(read: HistoricalRead, name: str, progress: Progress) -> Iterator[pa.RecordBatch]:

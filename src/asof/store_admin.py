@@ -1,0 +1,144 @@
+"""What the verbs of `FeatureStore` do that look into a store, or tidy it.
+
+Like `open_store`, they load what they need when they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from asof.definitions import FeatureService, FeatureView, Project
+from asof.flows.stores import Progress
+from asof.open_store import OpenStore
+from asof.repository import FunctionMismatch
+from asof.results import Records, TableResult
+from asof.timing import moment_given
+
+if TYPE_CHECKING:
+    from asof.definitions.facts import TrainingSet
+    from asof.flows.admin.audit import AuditReport
+    from asof.flows.admin.compact import CompactResult
+    from asof.flows.admin.doctor import Check
+    from asof.flows.admin.explain import Explanation
+    from asof.flows.admin.forget import ForgetResult
+    from asof.flows.admin.history import AppliedVersion
+    from asof.flows.offline.training_sets.rebuild import RebuildResult
+    from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
+    from asof.flows.stream.status import PartitionStatus
+
+
+class StoreAdmin:
+    """The verbs that look into an open store, or tidy it."""
+
+    def __init__(self, store: OpenStore) -> None:
+        self._store = store
+
+    # ---- looking ----
+
+    def sample(
+        self, name: str | FeatureView | FeatureService, *, n: int, seed: int, by: str, online: bool
+    ) -> TableResult:
+        from asof.flows.admin.sample import sample
+
+        name = name if isinstance(name, str) else name.name
+        rows = sample(
+            self._store.stores, self._store.snapshot(), name, n=n, seed=seed, by=by, online=online,
+            functions=self._store.repository.with_functions,
+        )  # fmt: skip
+        return TableResult(rows, f"Sample of {name!r}")
+
+    def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
+        from asof.flows.admin.explain import explain
+
+        when = moment_given(at, "at")
+        return explain(
+            self._store.stores,
+            self._store.snapshot(),
+            reference,
+            key,
+            at=when,
+            functions=self._store.repository.with_functions,
+        )
+
+    def audit(self, names: Sequence[str] | None, *, keys: int, seed: int, progress: Progress) -> AuditReport:
+        from asof.flows.admin.audit import audit
+
+        self._store.pushers.flush()
+        return audit(self._store.stores, self._store.snapshot(), names, keys=keys, seed=seed, progress=progress)
+
+    def doctor(self) -> Records[Check]:
+        from asof.flows.admin.doctor import doctor
+
+        def differences(project: Project) -> list[FunctionMismatch]:
+            self._store.definitions()
+            return self._store.repository.differences(project)
+
+        return doctor(self._store.stores, clock_note=self._store.clock_note, differences=differences)
+
+    def dead_letters(self, source: str | None, limit: int) -> Records[DeadLetter]:
+        from asof.flows.stream.dead_letters import list_letters
+
+        return list_letters(self._store.stores, source, limit)
+
+    def dead_letter(self, id: str) -> DeadLetterMessage:
+        from asof.flows.stream.dead_letters import show_letter
+
+        return show_letter(self._store.stores, id)
+
+    def replay_dead_letters(self, source: str, ids: Sequence[str] | None) -> ReplayResult:
+        from asof.flows.stream.dead_letters import replay_letters
+
+        return replay_letters(self._store.stores, source, ids)
+
+    def stream_status(self) -> Records[PartitionStatus]:
+        from asof.flows.stream.status import stream_status
+
+        return stream_status(self._store.stores)
+
+    def history(self, limit: int) -> Records[AppliedVersion]:
+        from asof.flows.admin.history import applied_versions
+
+        return applied_versions(self._store.stores, limit)
+
+    def training_sets(self) -> Records[TrainingSet]:
+        from asof.flows.offline.training_sets.manifest import list_training_sets
+
+        return list_training_sets(self._store.stores)
+
+    def training_set(self, name: str) -> TrainingSet:
+        from asof.flows.offline.training_sets.manifest import saved_training_set
+
+        return saved_training_set(self._store.stores, name)
+
+    def read_training_set(self, name: str) -> TableResult:
+        from asof.flows.offline.training_sets.manifest import read_training_set
+
+        return TableResult(read_training_set(self._store.stores, name), f"Training set {name!r}")
+
+    def rebuild_training_set(self, name: str) -> RebuildResult:
+        from asof.flows.offline.training_sets.rebuild import rebuild_training_set
+
+        return rebuild_training_set(self._store.stores, name, functions=self._store.repository.with_functions)
+
+    def served_features(self, service: str) -> TableResult:
+        from asof.flows.admin.feature_log import served_features
+
+        return TableResult(served_features(self._store.stores, service), f"Served features of {service!r}")
+
+    # ---- tidying ----
+
+    def compact(self) -> CompactResult:
+        from asof.flows.admin.compact import compact
+
+        return compact(self._store.stores, self._store.snapshot())
+
+    def forget(self, entity: str, key: object) -> ForgetResult:
+        from asof.flows.admin.forget import forget
+
+        self._store.pushers.flush()
+        return forget(self._store.stores, self._store.snapshot(), entity, key)
+
+
+__all__ = ["StoreAdmin"]

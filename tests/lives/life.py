@@ -1,0 +1,424 @@
+"""One life: random steps over a store's public verbs, the rows that each side must have seen, and the comparison."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from asof.definitions import FeatureView
+from asof.expressions import parse
+from asof.testing.clock import NOW
+from asof.testing.evaluator import evaluate
+from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
+from tests.lives.definitions import draw
+from tests.lives.processes import Clocks, Opened, Process, Served, Spawned
+from tests.lives.rows import (
+    KEYS,
+    VALUES,
+    Values,
+    dicts_of,
+    key_of,
+    message_of,
+    random_created,
+    random_keys,
+    random_row,
+    rank,
+    table_of,
+)
+from tests.oracle import Row, features_at, history_of, same
+
+TIMES = pa.timestamp("us", "UTC")
+MAGNITUDE = 4096.0
+"""What sums of floats here are made of at most, so that 1e-9 of it is below their last digit."""
+TIES_IN_TABLES = False
+"""Whether rows of a table may be equal in key and time: `first`, `last` and `last_n` are not the oracle's then."""
+_POSTGRES = {
+    "Int64": "bigint", "Int32": "integer", "Float64": "double precision", "Float32": "real", "String": "text",
+    "Bool": "boolean", "Bytes": "bytea", "Date": "date", "Timestamp": "timestamptz", "Json": "json",
+}  # fmt: skip
+
+
+def postgres_type(dtype: Any) -> str:
+    """The column type of a Postgres table for a type."""
+    if dtype.name == "Array":
+        return f"{postgres_type(dtype.inner)}[]"
+    if dtype.name == "Embedding":
+        return "real[]"
+    return f"numeric({dtype.precision},{dtype.scale})" if dtype.name == "Decimal" else _POSTGRES[dtype.name]
+
+
+@dataclass
+class SetUp:
+    """Where a life is lived.
+
+    Args:
+        yaml: the sections of feature_store.yaml, but for the project.
+        database: the URL of the database that has the table of batch rows; files where there is none.
+    """
+
+    yaml: str = ""
+    database: str = ""
+
+
+@dataclass
+class Life:
+    """A store with random definitions, and what it must know.
+
+    Args:
+        spawned: whether a process of its own pushes too.
+        spines: how many rows a historical read may have.
+        answers: how many values were compared.
+    """
+
+    folder: Path
+    set_up: SetUp
+    seed: int
+    spawned: bool = False
+    spines: tuple[int, ...] = (1, 60, 200)
+    answers: int = 0
+    arrivals: int = 0
+    steps: list[str] = field(default_factory=list)
+    rows: dict[str, list[Values]] = field(default_factory=lambda: {"pushed": [], "sent": [], "batch": []})
+    waiting: list[Values] = field(default_factory=list)
+    written: dict[str, dict[tuple[Any, ...], list[Values]]] = field(default_factory=lambda: defaultdict(dict))
+    until: dict[str, Micros] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.clocks = Clocks(NOW)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        yaml = f"project: life{self.seed}\n{self.set_up.yaml}"
+        (self.folder / "feature_store.yaml").write_text(yaml, encoding="utf-8")
+        self.table = f"public.batch_{self.seed}" if self.set_up.database else ""
+        self.batch_folder = self.folder / "batch"
+        self.drawn = draw(
+            self.rng, batch_path=str(self.batch_folder), table=self.table, now=NOW,
+            in_postgres="offline_store: {type: postgres" in yaml,
+        )  # fmt: skip
+        self.keys = random_keys(self.rng, self.drawn.of.keys, 6)
+        self._memo: dict[tuple[str, int], Any] = {}
+        self._kept: list[Values] = []
+        self.opened: Process = Opened(self.folder, self.clocks)
+        self.processes: list[Process] = [self.opened]
+        self.pushing: set[Process] = set()
+
+    # ---- the steps ----
+
+    def live(self, steps: int) -> int:
+        """Live for a number of steps, compare after some of them and in the end; how many values were compared.
+
+        Raises:
+            AssertionError: with the seed, and all that was done.
+        """
+        try:
+            self._begin()
+            for _ in range(steps):
+                step = self.rng.choice(self._choices())
+                self.steps.append(step.__name__)
+                self._tick()
+                step()
+            for last in (
+                self.run_stream,
+                self.add_batch_rows,
+                self.materialize,
+                self.compare_online,
+                self.compare_history,
+            ):
+                self.steps.append(last.__name__)
+                last()
+        except Exception as error:
+            words = f"seed {self.seed} of {self.set_up.yaml!r} after {len(self.steps)} steps {self.steps}: {error}"
+            raise AssertionError(words) from error
+        finally:
+            for process in self.processes:
+                process.close()
+        return self.answers
+
+    def _choices(self) -> list[Callable[[], None]]:
+        return [
+            *[self.push] * 6, *[self.send] * 4, *[self.add_batch_rows] * 2, *[self.run_stream] * 2, self.materialize,
+            self.materialize, self.rebuild, self.restart, self.compact, *[self.move_clock] * 3, *[self.compare_online] * 3,
+            *[self.compare_history] * 2,
+        ]  # fmt: skip
+
+    @property
+    def store(self) -> Any:
+        assert isinstance(self.opened, Opened)
+        return self.opened.store
+
+    def _tick(self) -> None:
+        """The system's clock goes on, so that what is pushed later has a greater stamp."""
+        self.clocks.system = max(self.clocks.system + 1, self.clocks.now)
+
+    def _begin(self) -> None:
+        self.add_batch_rows()
+        before = []
+        if self.drawn.begins is not None:
+            # One row at a time, so that no two are equal in order: history has no arrival among itself.
+            for place in range(20):
+                row = self._row("pushed")
+                row["event_time"] = self.drawn.begins - 2 * DAY + place * HOUR
+                before.append({**row, "arrival": (0, place), "known": row.get("created", NOW)})
+            folder = Path(f"{self.batch_folder}-before")
+            folder.mkdir()
+            pq.write_table(table_of(before, self.drawn.of), folder / "rows.parquet")
+        self.store.apply(self.drawn.objects)
+        if before:
+            self.store.backfill("pushed")
+            self.rows["pushed"] += before
+        self.processes.append(Opened(self.folder, self.clocks))
+        self.processes.append(Served(self.folder, self.clocks))
+        if self.spawned:
+            self.processes.append(Spawned(self.folder, self.clocks))
+
+    def _row(self, source: str, *, ahead: bool = True) -> Values:
+        row = random_row(self.rng, self.rng.choice(self.keys), self.clocks.now, ahead=ahead)
+        if self.drawn.has_created[source]:
+            row["created"] = random_created(self.rng, row, self.clocks.now)
+        return row
+
+    def push(self) -> None:
+        rows = [self._row("pushed") for _ in range(self.rng.randint(1, 8))]
+        if self.drawn.begins is not None and self.rng.random() < 0.1:
+            rows[0]["event_time"] = self.drawn.begins - SECOND
+        process = self.rng.choice(self.processes)
+        form: Any = dicts_of(rows, self.drawn.of) if self.rng.random() < 0.5 else table_of(rows, self.drawn.of)
+        batch_id = f"b{self.arrivals}" if self.rng.random() < 0.3 else None
+        process.push("pushed", form, batch_id)
+        self.pushing.add(process)
+        if batch_id and self.rng.random() < 0.5:
+            self._tick()
+            self.rng.choice(self.processes).push("pushed", form, batch_id)
+        for row in rows:
+            if self.drawn.begins is None or row["event_time"] >= self.drawn.begins:
+                arrived = self._arrived()
+                # Where the source has a created time, that says when a row was known.
+                self.rows["pushed"].append({**row, **arrived, "known": row.get("created", arrived["known"])})
+
+    def _arrived(self) -> Values:
+        self.arrivals += 1
+        return {"arrival": (1, self.arrivals), "known": self.clocks.system}
+
+    def send(self) -> None:
+        rows = [self._row("sent") for _ in range(self.rng.randint(1, 8))]
+        messages = [message_of(row, self.drawn.of) for row in rows]
+        if self.rng.random() < 0.1:
+            messages.append(b'{"no": "key"}')
+        places = self.store.send("sent", messages)
+        for row, (partition, offset) in zip(rows, places, strict=False):
+            self.waiting.append({**row, "arrival": (offset, partition)})
+
+    def run_stream(self) -> None:
+        self.store.stream_run(["sent"], until_caught_up=True)
+        for row in self.waiting:
+            row["known"] = row.get("created", self.clocks.now)
+        self.rows["sent"] += self.waiting
+        self.waiting = []
+
+    def add_batch_rows(self) -> None:
+        rows = [self._row("batch") for _ in range(self.rng.randint(1, 8))]
+        if self.table and not TIES_IN_TABLES:
+            for place, row in enumerate(rows):
+                row["event_time"] -= self.arrivals + place
+        if self.table:
+            self._insert(rows)
+        else:
+            self.batch_folder.mkdir(exist_ok=True)
+            name = f"{self.arrivals:06d}.parquet"
+            pq.write_table(table_of(rows, self.drawn.of_batch), self.batch_folder / name)
+        for row in rows:
+            self.rows["batch"].append({**row, **self._arrived(), "known": row.get("created")})
+
+    def _insert(self, rows: list[Values]) -> None:
+        columns = {field.name: field.dtype for field in self.drawn.of_batch.fields}
+        names = ", ".join(f'"{name}"' for name in (*columns, "at", "written"))
+        with psycopg.connect(self.set_up.database, autocommit=True) as connection:
+            types = ", ".join(f'"{name}" {postgres_type(dtype)}' for name, dtype in columns.items())
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {self.table} ({types}, at timestamptz, written timestamptz)"
+            )
+            marks = ", ".join([f"%s::{postgres_type(dtype)}" for dtype in columns.values()] + ["%s"] * 2)
+            made = dicts_of(rows, self.drawn.of_batch)
+            values = [tuple(row[name] for name in (*columns, "at", "written")) for row in made]
+            connection.cursor().executemany(f"INSERT INTO {self.table} ({names}) VALUES ({marks})", values)
+
+    def materialize(self) -> None:
+        kind = self.rng.choice(("news", "news", "between", "full"))
+        start = end = None
+        if kind == "between":
+            start = self.clocks.now - self.rng.choice((HOUR, DAY, 60 * DAY))
+            end = start + self.rng.choice((30 * MINUTE, 2 * DAY, 90 * DAY))
+        self.steps[-1] += f" {kind}"
+        self.store.materialize(
+            None if start is None else moment(start), None if end is None else moment(end), full=kind == "full"
+        )
+        for view in self._views("batch"):
+            self._written(view, start, end, full=kind == "full")
+
+    def _written(self, view: FeatureView, start: Micros | None, end: Micros | None, *, full: bool) -> None:
+        """What a run writes: of plain fields the chosen rows; of aggregations the whole state of each touched key."""
+        latest = self.clocks.now - view.delay
+        if end is not None:
+            latest = min(latest, end - 1)
+        until = self.until[view.name] = max(latest, self.until.get(view.name, latest))
+        rows = self.rows["batch"]
+        chosen = [row for row in rows if row["event_time"] <= latest and (start is None or row["event_time"] >= start)]
+        kept = self.written[view.name]
+        if full:
+            kept.clear()
+        by_key = grouped(chosen, view.join_keys)
+        if view.is_aggregated:
+            all_of = grouped((row for row in rows if row["event_time"] <= until), view.join_keys)
+            kept.update({key: all_of[key] for key in by_key})
+            return
+        for key, more in by_key.items():
+            known = {id(row) for row in kept.get(key, [])}
+            kept[key] = [*kept.get(key, []), *(row for row in more if id(row) not in known)]
+
+    def rebuild(self) -> None:
+        view = self.rng.choice(self._views("pushed") + self._views("sent"))
+        self._archive_all()
+        self.store.rebuild([view.name])
+
+    def restart(self) -> None:
+        """One process ends (the one of its own is killed) and another one comes."""
+        place = self.rng.randrange(len(self.processes))
+        process = self.processes[place]
+        if isinstance(process, Spawned):
+            process.die()
+        else:
+            process.close()
+        self.processes[place] = type(process)(self.folder, self.clocks)  # type: ignore[call-arg]
+        if process is self.opened:
+            self.opened = self.processes[place]
+
+    def compact(self) -> None:
+        self.store.compact()
+
+    def move_clock(self) -> None:
+        self.clocks.now += self.rng.choice((1, SECOND, MINUTE, 31 * MINUTE, 2 * HOUR, 3 * DAY))
+        self._tick()
+
+    # ---- the comparison ----
+
+    def _views(self, source: str) -> list[FeatureView]:
+        return [view for view in self._resolved() if view.source.name == source]
+
+    def _resolved(self) -> list[FeatureView]:
+        return [self.store.get_feature_view(view.name) for view in self.drawn.views]
+
+    def _archive_all(self) -> None:
+        name = self.drawn.of.keys
+        key = {each: pa.array([self.keys[0][each]], KEYS[each][0].arrow()) for each in name}
+        for process in self.processes:
+            if process in self.pushing:
+                process.archive("pushed_newest", key)
+        self.pushing.clear()
+
+    def evaluated(self, text: str, row: Row) -> Any:
+        """An expression over a row, remembered: it is asked for again with every moment."""
+        found = self._memo.get((text, row["id"]), self)
+        if found is self:
+            schema = {name: dtype for name, (dtype, _) in VALUES.items()}
+            found = self._memo[text, row["id"]] = evaluate(parse(text), row, schema=schema)
+        return found
+
+    def _histories(self, view: FeatureView, rows: Iterable[Values]) -> dict[tuple[Any, ...], list[Row]]:
+        """Key → its rows in their order, for one view."""
+        made = []
+        for row in rows:
+            if "id" not in row:
+                row["id"] = len(self._kept)
+                self._kept.append(row)
+            if self.table and view.source.name == "batch":
+                row = {**row, "arrival": tuple(rank(row[name]) for name in self.drawn.read[view.name])}
+            made.append(row)
+        by_key = grouped(made, view.join_keys)
+        return {key: history_of(each, view, self.evaluated) for key, each in by_key.items()}
+
+    def compare_online(self) -> None:
+        process = self.rng.choice(self.processes)
+        self.steps[-1] += f" by {type(process).__name__}"
+        views = self._resolved()
+        features = [f"{view.name}:{name}" for view in views for name in view.feature_names]
+        unseen = random_keys(self.rng, self.drawn.of.keys, 2)
+        keys = [*self.keys, *unseen]
+        asked = {name: [key[name] for key in keys] for name in self.drawn.of.keys}
+        found = process.read(features, asked)
+        for view in views:
+            if view.source.name == "batch":
+                rows: Iterable[Values] = [row for each in self.written[view.name].values() for row in each]
+            else:
+                rows = self.rows[view.source.name]
+            histories = self._histories(view, rows)
+            for place, key in enumerate(keys):
+                self._compare(view, histories, key, self.clocks.now, {
+                    name: found[f"{view.name}__{name}"][place] for name in view.feature_names})  # fmt: skip
+
+    def compare_history(self) -> None:
+        self._archive_all()
+        views = self._resolved()
+        features = [f"{view.name}:{name}" for view in views for name in view.feature_names]
+        known_at = self.rng.choice((None, None, True, self.clocks.now - 20 * MINUTE))
+        if known_at is not None:
+            # Batch rows that nothing says when they were written are known from their event time on.
+            self.steps[-1] += f" known at {known_at}"
+        spine = [(self.rng.choice(self.keys), self._moment()) for _ in range(self.rng.choice(self.spines))]
+        frame = pa.table({
+            **{name: pa.array([key[name] for key, _ in spine], KEYS[name][0].arrow()) for name in self.drawn.of.keys},
+            "event_timestamp": pa.array([t for _, t in spine], TIMES), "label": pa.array(range(len(spine))),
+        })  # fmt: skip
+        asked = moment(known_at) if isinstance(known_at, int) and known_at is not True else known_at
+        result = self.store.get_historical_features(frame, features, full_feature_names=True, known_at=asked)
+        table = result.to_arrow()
+        assert table["label"].to_pylist() == list(range(len(spine)))
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+        for view in views:
+            histories = self._histories(view, self.rows[view.source.name])
+            for place, (key, t) in enumerate(spine):
+                self._compare(view, histories, key, t, {
+                    name: columns[f"{view.name}__{name}"][place] for name in view.feature_names}, known_at)  # fmt: skip
+
+    def _moment(self) -> Micros:
+        """Some moment near what happened: at, just before and after rows, and where windows and ttls end."""
+        rows = self.rows[self.rng.choice(("pushed", "sent", "batch"))]
+        near = self.rng.choice(rows)["event_time"] if rows and self.rng.random() < 0.8 else self.clocks.now
+        return (
+            near
+            + self.rng.choice((0, 0, MINUTE, 30 * MINUTE, HOUR, 6 * HOUR, 2 * DAY))
+            + self.rng.choice((0, 0, 1, -1))
+        )
+
+    def _compare(
+        self, view: FeatureView, histories: dict[tuple[Any, ...], list[Row]], key: Values, t: Micros, found: Values,
+        known_at: bool | int | None = None,
+    ) -> None:  # fmt: skip
+        history = histories.get(key_of(key, view.join_keys), [])
+        expected = features_at(history, view, t, known_at=known_at, evaluate=self.evaluated)
+        self.answers += len(expected)
+        for name, value in expected.items():
+            if not same(value, found[name], MAGNITUDE):
+                about = next((each for each in view.aggregations if each.name == name), name)
+                rows = [{each: row.get(each) for each in ("event_time", "created", "known", "arrival", "gone", "n", "s", name)}
+                        for row in history[-6:]]  # fmt: skip
+                raise AssertionError(
+                    f"{view.name}:{about} of {key} at {t} (now {self.clocks.now}, known_at {known_at}, ttl {view.ttl}, "
+                    f"delay {view.delay}, {view.boundary}): expected {value!r}, found {found[name]!r}; rows {rows}"
+                )
+
+
+def grouped(rows: Iterable[Values], names: Iterable[str]) -> dict[tuple[Any, ...], list[Values]]:
+    """Rows by key."""
+    found: dict[tuple[Any, ...], list[Values]] = {}
+    keys = tuple(names)
+    for row in rows:
+        found.setdefault(key_of(row, keys), []).append(row)
+    return found
