@@ -12,6 +12,7 @@ from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.config import Auth
 from asof.definitions.facts import Facts
+from asof.definitions.project import Project
 from asof.results import TableResult
 
 RESULTS = ("dead_letters", "history", "sample", "stream_status", "training_sets")
@@ -44,6 +45,10 @@ class FakeStore:
     def keep(self, facts: Facts) -> None:
         """Have the registry hold these."""
         self._open.snapshot = lambda: SimpleNamespace(facts=facts)
+
+    def apply_project(self, project: Project) -> None:
+        """Have the registry hold these definitions."""
+        self._open.snapshot = lambda: SimpleNamespace(project=project)
 
     def close(self) -> None:
         self.closed = True

@@ -1,4 +1,4 @@
-"""Forks of this process: what is open is told before one and after it, in the parent and in the child.
+"""Forks of this process: hooks of what is open, before one and after it, in the parent and in the child.
 
 A child starts with a copy of its parent's memory, but without its threads, and shares its files and sockets. So it must
 not use, free or wait for what the parent has open; it opens its own.

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from asof.definitions import Snapshot
 from asof.errors import AsofError
 from asof.online.protocol import NO_ROW, Lookup, OnlineTable, Unchanged
+from asof.online.sqlite.file import SqliteFile
 from asof.online.sqlite.store import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 
@@ -107,23 +109,35 @@ def test_rows_that_a_child_writes_stay_when_its_parent_closes_the_online_store(t
 def test_a_fork_waits_for_other_threads_that_use_the_online_store(tmp_path: Path) -> None:
     store = SqliteOnlineStore(tmp_path / "online.db")
     store.prepare(TABLE)
-    started, release = threading.Event(), threading.Event()
+    used = SqliteFile(tmp_path / "online.db", busy_timeout_s=30)
+    started, forking = threading.Event(), threading.Event()
+    os.register_at_fork(before=forking.set)
 
     def look(db: sqlite3.Connection) -> None:
         started.set()
-        while not store._file._is_forking:
-            release.wait(0.001)
+        forking.wait()
 
-    thread = threading.Thread(target=lambda: store._file.look(look))
+    thread = threading.Thread(target=lambda: used.look(look))
     thread.start()
     started.wait()
 
     def write() -> int:
-        return 0 if store.write(TABLE, [b"k"], [b"child"], condition=Unchanged([NO_ROW])) == [True] else 8
+        return 0 if used.look(lambda db: db.execute("SELECT count(*) FROM tables").fetchone()) == (1,) else 8
 
     assert in_child(write) == 0
     thread.join()
-    assert store.read([Lookup(TABLE, [b"k"])])[0][0][0] == b"child"
+    assert store.tables("shop") == [TABLE]
+
+
+class SlowSnapshot(Snapshot):
+    """Is committed for as long as the test wants."""
+
+    started, done = threading.Event(), threading.Event()
+
+    def encode(self) -> str:
+        self.started.set()
+        self.done.wait()
+        return super().encode()
 
 
 @pytest.mark.parametrize("part", ["online", "registry"])
@@ -132,18 +146,17 @@ def test_a_child_forked_in_the_middle_of_another_thread_s_use_says_so(
 ) -> None:
     monkeypatch.setattr("asof.online.sqlite.file.FORK_WAIT_S", 0.0)
     monkeypatch.setattr("asof.registry.sqlite.FORK_WAIT_S", 0.0)
-    online, registry = SqliteOnlineStore(tmp_path / "online.db"), SqliteRegistry(tmp_path / "registry.db")
-    online.prepare(TABLE)
+    file, registry = SqliteFile(tmp_path / "online.db", busy_timeout_s=30), SqliteRegistry(tmp_path / "registry.db")
     registry.commit(registry.load("shop"), expected=0, who="me", when=0)
     started, done = threading.Event(), threading.Event()
+    monkeypatch.setattr(SlowSnapshot, "started", started)
+    monkeypatch.setattr(SlowSnapshot, "done", done)
 
     def use() -> None:
         if part == "online":
-            online._file.look(lambda db: (started.set(), done.wait()))
+            file.look(lambda db: (started.set(), done.wait()))
         else:
-            with registry._reading():
-                started.set()
-                done.wait()
+            registry.commit(SlowSnapshot(1, "shop", registry.load("shop").project), expected=1, who="me", when=0)
 
     thread = threading.Thread(target=use)
     thread.start()
@@ -151,7 +164,7 @@ def test_a_child_forked_in_the_middle_of_another_thread_s_use_says_so(
 
     def read() -> int:
         try:
-            online.tables("shop") if part == "online" else registry.load("shop")
+            file.look(lambda db: None) if part == "online" else registry.load("shop")
         except AsofError as error:
             return 0 if "forked while another thread" in str(error) and "spawn" in str(error) else 8
         return 7
@@ -159,5 +172,5 @@ def test_a_child_forked_in_the_middle_of_another_thread_s_use_says_so(
     assert in_child(read) == 0
     done.set()
     thread.join()
-    assert online.tables("shop") == [TABLE]
-    assert registry.version("shop") == 1
+    assert file.look(lambda db: "fine") == "fine"
+    assert registry.version("shop") == (1 if part == "online" else 2)

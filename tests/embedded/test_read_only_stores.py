@@ -15,6 +15,7 @@ import pytest
 from asof import Entity
 from asof.errors import AsofError
 from asof.online.protocol import Lookup, Newest, OnlineTable, pack_version
+from asof.online.sqlite.file import SqliteFile
 from asof.online.sqlite.store import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from tests.forking import FeatureStore, applied, history, listed, noon, online, push
@@ -169,7 +170,7 @@ def test_an_online_read_in_the_middle_of_which_the_file_is_written_is_done_again
     writer.prepare(TABLE)
     writer.close()
     reading_only()
-    reader = SqliteOnlineStore(path)
+    reader = SqliteFile(path, busy_timeout_s=30)
     seen: list[bool] = []
 
     def look(db: Any) -> int:
@@ -178,7 +179,7 @@ def test_an_online_read_in_the_middle_of_which_the_file_is_written_is_done_again
             os.utime(path, ns=(1, 1))  # as a write of another process does
         return len(seen)
 
-    assert reader._file.look(look) == 2
+    assert reader.look(look) == 2
     assert seen == [True, True]
 
 

@@ -89,6 +89,16 @@ def test_a_feature_says_how_it_is_made_and_of_which_columns(store: FakeStore) ->
     assert found["defined_at"].startswith(f"{activity.where.rpartition(':')[0]}:")
 
 
+def test_a_view_says_the_source_columns_of_each_feature(store: FakeStore) -> None:
+    answer = Shell(store)("show", "view", "activity", width=120)
+    heads, _, *rows = answer.stdout.partition("Features:\n")[2].splitlines()
+    place = heads.index("source columns")
+
+    assert [(row.split()[0], row[place:].split("  ")[0].strip()) for row in rows] == [
+        ("spent_7d", "ms, page"), ("open_session", "-"),
+    ]  # fmt: skip
+
+
 def test_a_service_uses_a_feature_only_where_it_names_it(store: FakeStore) -> None:
     assert shown(store, "feature", "activity:open_session")["services"] == "whole, part"
     assert shown(store, "view", "activity")["services"] == "whole, part"
@@ -117,4 +127,5 @@ def test_the_document_has_freshness_and_services_beside_the_definition(store: Fa
     feature = json.loads(Shell(store)("show", "feature", "activity:spent_7d", "--output", "json").stdout)["feature"]
 
     assert view["services"] == ["whole", "part"] and view["source"] == "traffic" and view["aggregations"]
+    assert view["source_columns"] == {"spent_7d": ["ms", "page"], "open_session": []}
     assert (feature["name"], feature["source_columns"]) == ("activity:spent_7d", ["ms", "page"])

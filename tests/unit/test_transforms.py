@@ -116,7 +116,7 @@ def test_expressions_over_one_message_are_accepted(engine, expression, value):
     ],
 )
 def test_spellings_of_one_select_mean_the_same(engine, sql):
-    assert read(engine, sql) == RowSelect({"ts": "ts"}, "")
+    assert read(engine, sql) == RowSelect({"ts": "ts"}, "", {"ts": ("ts",)})
 
 
 def test_a_column_may_use_an_earlier_one(engine):

@@ -18,7 +18,8 @@ from asof.distribution import NOT_INSTALLED, installed_version
 from asof.errors import nearest
 
 COMMANDS: Mapping[str, Sequence[str]] = {
-    "Define": ("init", "plan", "apply", "list", "show", "history", "teardown"),
+    "Define": ("init", "plan", "apply", "history", "teardown"),
+    "Find": ("search", "list", "show"),
     "Train and serve": ("get",),
     "Load": ("push", "materialize", "stream", "backfill", "dead-letters"),
     "Inspect": ("sample", "explain", "audit", "doctor"),

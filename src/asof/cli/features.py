@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from asof.definitions import Aggregation, FeatureView, OnDemandFeatureView, Sliding
+from asof.definitions import Aggregation, FeatureView, LogSource, OnDemandFeatureView, Sliding
 from asof.errors import AsofError
-from asof.expressions import parse
+from asof.lineage import columns_of_feature, inputs_of_feature
 from asof.timing import iso, micros, moment, span_text
 
 
@@ -27,13 +27,15 @@ def feature_facts(store: Any, view: FeatureView | OnDemandFeatureView, name: str
     field = next((each for each in view.features if each.name == name), None)
     said: dict[str, Any] = {"name": f"{view.name}:{name}", "type": str(field.dtype) if field is not None else None}
     if isinstance(view, OnDemandFeatureView):
+        inputs = inputs_of_feature(view)
         said |= {"made_by": f"{view.function_name}, of {', '.join(each.name for each in view.sources)}"}
+        said |= {"input_features": list(inputs.features), "request_values": list(inputs.request)}
         said |= {"services": _services(store, view.name, name), **_words(view)}
     else:
         made = next((each for each in view.aggregations if each.name == name), None)
         said |= made_of(made) if made is not None else {}
         shown = view_facts(store, view)
-        said |= {"source_columns": _source_columns(view, made, name), **shown, "name": said["name"]}
+        said |= {"source_columns": source_columns(store, view)[name], **shown, "name": said["name"]}
         said["services"] = _services(store, view.name, name)
     own = field.description if field is not None else ""
     return said | {
@@ -53,11 +55,16 @@ def made_of(made: Aggregation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _source_columns(view: FeatureView, made: Aggregation | None, name: str) -> list[str]:
-    """The source's columns that the feature's values are made of, without keys and times."""
-    texts = [each for each in (made.column, made.where) if each] if made is not None else []
-    names = [name] if made is None else [each for text in texts for each in parse(text).columns]
-    return list(dict.fromkeys(view.source.raw(each) for each in names))
+def source_columns(store: Any, view: FeatureView) -> dict[str, list[str]]:
+    """Feature → the source's columns that its values are made of, without keys and times."""
+    select = None
+    if isinstance(view.source, LogSource) and view.source.transform is not None and view.source.transform.sql:
+        # Only the engine can read the SQL of a transform; it is not loaded for anything else here.
+        from asof.flows.stream.transforms import select_of
+        from asof.store import open_store_of
+
+        select = select_of(open_store_of(store).stores, view.source)
+    return {name: list(columns_of_feature(view, name, select=select).made_of) for name in view.feature_names}
 
 
 def _boundary(view: FeatureView) -> dict[str, str]:

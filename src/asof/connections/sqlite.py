@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """A file without a write-ahead log, as it was; equal as long as nobody has written it."""
+    """A file without a write-ahead log, as it was; equal as long as no process has written it."""
 
     device: int
     inode: int

@@ -70,7 +70,7 @@ class SqliteRegistry(ForkListener):
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        # Of a file that this process may only read and nobody is writing: the connection is to a copy of it.
+        # Of a file that this process may only read and no process is writing: the connection is to a copy of it.
         self._stamp: Stamp | None = None
         self._is_held_for_fork = False
         self._was_busy_at_fork = False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,10 +13,14 @@ class RowSelect:
     Args:
         columns: name → SQL over the input's columns.
         where: SQL that holds for the rows that are kept; empty where all are.
+        reads: name → the input's columns that this column is computed from.
+        where_reads: the input's columns in `where`.
     """
 
     columns: Mapping[str, str]
     where: str
+    reads: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    where_reads: Sequence[str] = ()
 
 
 __all__ = ["RowSelect"]

@@ -38,7 +38,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "redis": ("asof.*.redis*",),
     "rich": ("asof.cli*", "asof.demo*"),
     "sqlglot": ("asof.*.postgres*",),
-    "sqlite3": ("asof.*.sqlite*",),
+    "sqlite3": ("asof.*.sqlite*", "asof.connections.text_table"),
     "starlette": ("asof.server*",),
     "uvicorn": ("asof.server*",),
     "yaml": ("asof.config*", "asof.demo*"),

@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from asof.cli.context import CliContext, pass_context
-from asof.cli.features import view_facts
+from asof.cli.features import source_columns, view_facts
 from asof.cli.kinds import DESCRIPTION, PARTS, field_record, kind_named, show_list
 from asof.cli.options import Command
 from asof.cli.tables import Column
+from asof.definitions import FeatureView, OnDemandFeatureView
 from asof.timing import span_text
 
 _FIRST = ("name", "rows", "created", "created_by", "reproducible", "why", "content_hash", "entity_frame", "features")
@@ -48,6 +49,8 @@ def show(context: CliContext, kind: str, name: str | None) -> None:
     more = view_facts(context.store, thing) if found.one == "view" else {}
     if context.output.form == "json":
         live: dict[str, Any] = {key: more[key] for key in ("freshness", "services") if key in more}
+        if found.one == "view":
+            live["source_columns"] = source_columns(context.store, thing)
         context.output.details(found.one.replace("-", "_"), {**thing.content(), **live, **where})
         return
     facts = {key: value for key, value in found.record(thing).items() if key != "features"}
@@ -68,14 +71,19 @@ def show(context: CliContext, kind: str, name: str | None) -> None:
         context.output.records("", fields, (Column("name"), Column("type"), DESCRIPTION), empty="None.")
 
 
-def _show_features(context: CliContext, view: Any) -> None:
+def _show_features(context: CliContext, view: FeatureView | OnDemandFeatureView) -> None:
     fields = {field.name: field for field in view.features}
-    made = {each.name: each for each in getattr(view, "aggregations", ())}
+    made = {each.name: each for each in view.aggregations} if isinstance(view, FeatureView) else {}
+    sources = source_columns(context.store, view) if isinstance(view, FeatureView) else {}
     records = [
-        {"name": name, "aggregate": _aggregate(made.get(name)), **field_record(fields.get(name))}
+        {"name": name, "aggregate": _aggregate(made.get(name)), "source_columns": sources.get(name),
+         **field_record(fields.get(name))}
         for name in view.feature_names
-    ]
-    columns = (Column("name"), Column("type"), Column("aggregate", prose=True, spare=True), DESCRIPTION)
+    ]  # fmt: skip
+    columns = (
+        Column("name"), Column("type"), Column("aggregate", prose=True, spare=True),
+        Column("source_columns", prose=True, spare=True), DESCRIPTION,
+    )  # fmt: skip
     context.output.records("", records, columns, empty="None.")
 
 

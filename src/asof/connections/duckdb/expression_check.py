@@ -61,21 +61,30 @@ class ExpressionCheck:
         """The error, with its place in the text."""
         return ValueError(f"{text}{place_of(self.sql, (node or {}).get('query_location'))}")
 
-    def check(self, root: Node, names: Mapping[str, str]) -> None:
-        """Whether an expression is made of nothing but values, these names and harmless functions.
+    def check(self, root: Node, names: Mapping[str, str]) -> frozenset[str]:
+        """Check that an expression is made of nothing but values, these names and harmless functions.
+
+        Returns:
+            Those of `names` that it reads.
 
         Raises:
-            ValueError: it is not.
+            ValueError: it is made of something else.
         """
-        # A stack of one's own: an expression is as deep as its author likes.
-        stack = [(root, frozenset(names))]
+        read: set[str] = set()
+        # A stack of one's own: an expression is as deep as its author likes. With each node go the lambda parameters
+        # around it, which hide columns of the same name.
+        stack = [(root, frozenset[str]())]
         while stack:
-            node, scope = stack.pop()
+            node, hiding = stack.pop()
+            scope = hiding | names.keys()
             kind = node["class"]
             if kind not in _CHILDREN:
                 raise self._unknown(node)
             if kind == "COLUMN_REF":
                 self._check_name(node, scope, names)
+                name = folded(str(node["column_names"][0]))
+                if name in names and name not in hiding:
+                    read.add(names[name])
             elif kind == "FUNCTION":
                 self._check_function(node, scope)
             elif kind == "OPERATOR" and node["type"] not in _OPERATORS:
@@ -86,10 +95,11 @@ class ExpressionCheck:
                 if value and key not in _INERT and key not in _CHILDREN[kind]:
                     raise self.refused(node, f"{key.upper()} of a {words(kind)} is not allowed in it")
             if kind == "LAMBDA" and (parameters := self._parameters(node)):
-                stack.append((node["expr"], scope | parameters))
+                stack.append((node["expr"], hiding | parameters))
                 continue
             children = (node[key] for key in _CHILDREN[kind] if key in node)
-            stack += [(child, scope) for value in children for child in _nodes(value)]
+            stack += [(child, hiding) for value in children for child in _nodes(value)]
+        return frozenset(read)
 
     def _check_name(self, node: Node, scope: frozenset[str], names: Mapping[str, str]) -> None:
         name = str(node["column_names"][0])

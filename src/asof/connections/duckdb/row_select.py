@@ -103,13 +103,19 @@ class SelectReader:
         _check_clauses(node, table, check)
         known = {folded(name): name for name in columns}
         made: dict[str, str] = {}
+        reads: dict[str, tuple[str, ...]] = {}
         for name, item in self._items(node, table, columns, check):
             if name in made:
                 raise check.refused(item, f"column {name!r} is selected twice")
             # A later column may use an earlier one by its name, as the engine lets it.
-            made[name] = self._checked(item, table, {**{folded(each): each for each in made}, **known}, check)
-        where = node["where_clause"]
-        return RowSelect(made, self._checked(where, table, known, check) if where else "")
+            earlier = {folded(each): each for each in made}
+            made[name], names = self._checked(item, table, {**earlier, **known}, check)
+            inputs = {column for each in names for column in ([each] if folded(each) in known else reads[each])}
+            reads[name] = tuple(column for column in columns if column in inputs)
+        if not node["where_clause"]:
+            return RowSelect(made, "", reads)
+        where, names = self._checked(node["where_clause"], table, known, check)
+        return RowSelect(made, where, reads, tuple(column for column in columns if column in names))
 
     def _items(
         self, node: Node, table: str, columns: Sequence[str], check: ExpressionCheck
@@ -182,16 +188,18 @@ class SelectReader:
         node: Node = statement["node"]
         return node
 
-    def _checked(self, item: Node, table: str, names: Mapping[str, str], check: ExpressionCheck) -> str:
-        """The text of an expression that passes the check, and as text passes it again."""
+    def _checked(
+        self, item: Node, table: str, names: Mapping[str, str], check: ExpressionCheck
+    ) -> tuple[str, frozenset[str]]:
+        """The text of an expression that passes the check, and as text passes it again; and the names that it reads."""
         item = _unqualified(item, table, names)
-        check.check(item, names)
+        read = check.check(item, names)
         text = self._printed(item)
         again = self._parsed(f"SELECT {text}")
         if len(again["select_list"]) != 1 or again["from_table"]["type"] != "EMPTY" or again["where_clause"]:
             raise check.refused(item, f"the engine reads {text!r} otherwise than it wrote it")
         ExpressionCheck("", self.problem).check(again["select_list"][0], names)
-        return text
+        return text, read
 
     def _printed(self, item: Node) -> str:
         """An expression as the engine writes it, without its name."""

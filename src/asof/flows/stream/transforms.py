@@ -10,6 +10,7 @@ from asof.definitions.identity import what_differs
 from asof.definitions.transforms import FORM, KEEP, MESSAGE
 from asof.errors import DefinitionError, FunctionChanged, NotFound, nearest
 from asof.flows.stores import Stores
+from asof.sql.row_select import RowSelect
 
 
 def transform_of(stores: Stores, source: LogSource) -> Transform | None:
@@ -40,11 +41,16 @@ def transform_of(stores: Stores, source: LogSource) -> Transform | None:
     return own.function
 
 
-def _evaluated(stores: Stores, source: LogSource) -> Transform:
-    """The evaluation of a source's SQL. Each process checks it again: a registry may have SQL of no plan."""
-    assert source.transform is not None
+def select_of(stores: Stores, source: LogSource) -> RowSelect | None:
+    """The SQL of a source's transform, as the engine reads it; None if it has no transform, or a function.
+
+    Raises:
+        DefinitionError: it is more than expressions over one message.
+    """
+    if source.transform is None or not source.transform.sql:
+        return None
     try:
-        found = stores.offline.read_select(
+        return stores.offline.read_select(
             source.transform.sql, table=MESSAGE, columns=[field.name for field in source.message_fields]
         )
     except ValueError as error:
@@ -52,6 +58,12 @@ def _evaluated(stores: Stores, source: LogSource) -> Transform:
             f"source {source.name!r}: transform: {error}",
             hint=FORM, where=source.where,
         ) from error  # fmt: skip
+
+
+def _evaluated(stores: Stores, source: LogSource) -> Transform:
+    """The evaluation of a source's SQL. Each process checks it again: a registry may have SQL of no plan."""
+    found = select_of(stores, source)
+    assert found is not None
     columns = dict(found.columns)
     _check_columns(source, columns)
     if found.where:

@@ -23,7 +23,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from errno import EACCES, EPERM, EROFS
 from pathlib import Path
 from struct import Struct
 
@@ -37,6 +36,7 @@ from asof.log.file.state import (
     PartitionState,
     boot_id,
     decode_state,
+    open_state,
     reporting,
     segment_name,
     sync_directory,
@@ -79,14 +79,7 @@ class FilePartition:
         self._fd = -1
         self._writing: tuple[int, int, int] | None = None
         self._listed: tuple[tuple[int, int, int], list[int]] | None = None
-        try:
-            self._fd = os.open(path / "state", os.O_RDWR)
-        except OSError as error:
-            if error.errno not in (EACCES, EPERM, EROFS):
-                raise
-            # Who may only read does so.
-            with reporting("read", path / "state"):
-                self._fd = os.open(path / "state", os.O_RDONLY)
+        self._fd = open_state(path)
 
     @staticmethod
     def make(path: Path) -> None:

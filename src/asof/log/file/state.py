@@ -15,6 +15,7 @@ from zlib import crc32
 from asof.errors import LogError
 
 STATE = Struct("<IIQqqqqq")
+_FORBIDDEN = (EACCES, EPERM, EROFS)
 _STATE_MAGIC = int.from_bytes(b"ASS1", "little")
 
 
@@ -33,7 +34,7 @@ def reporting(action: str, path: Path | str) -> Iterator[None]:
                 f"cannot {action} {path}: no space left ({error.strerror}); nothing was written",
                 hint="free disk space, or delete old records by retention, then send again",
             ) from error
-        if error.errno in (EACCES, EPERM, EROFS):
+        if error.errno in _FORBIDDEN:
             raise LogError(
                 f"cannot {action} {path}: {error.strerror}",
                 hint="check the owner and permissions of log.path: who writes needs to write all of it",
@@ -105,3 +106,19 @@ def decode_state(data: bytes) -> PartitionState | None:
         return None
     magic, crc, *fields = STATE.unpack(data)
     return PartitionState(*fields) if magic == _STATE_MAGIC and crc32(data[8:]) == crc else None
+
+
+def open_state(partition: Path) -> int:
+    """Open the state file of a partition, to write or, for who may only read, to read.
+
+    Raises:
+        LogError: it cannot be read.
+    """
+    path = partition / "state"
+    try:
+        return os.open(path, os.O_RDWR)
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
+    with reporting("read", path):
+        return os.open(path, os.O_RDONLY)

@@ -16,13 +16,12 @@ from asof.connections.sqlite import Stamp, address, is_unchanged, unchanging
 from asof.errors import StorageError
 from asof.forks import FORK_WAIT_S, ForkListener, leave_to_parent, listen_to_forks
 from asof.online.protocol import OnlineTable
+from asof.online.sqlite.errors import SETTING, failure_of
 
 FORMAT = 1
 """The layout of the file, in `PRAGMA user_version`."""
 APPLICATION_ID = 0x41736F66
 """`Asof`, in `PRAGMA application_id`, to recognize Asof's files."""
-
-SETTING = "online_store.path"
 
 # Measured on 100 k rows of 2 KB, upserted at random by 1000, in us and KiB written per row: pages of 4 KiB 61 and 15
 # (a row of 2 KB overflows), of 8 KiB 39 and 15, of 16 KiB 48 and 30, of 32 KiB 66 and 58. A cache of 64 MiB changed
@@ -79,7 +78,7 @@ class SqliteConnection(sqlite3.Connection):
     """A connection, and what is known of the file that it has open.
 
     Attributes:
-        stamp: of a file that this process may only read and nobody is writing; what was read is valid while it holds.
+        stamp: of a file that this process may only read, and no process is writing; it tells whether reads are valid.
     """
 
     known: KnownTables
@@ -261,12 +260,7 @@ class SqliteFile(ForkListener):
 
     def failure(self, error: sqlite3.Error) -> StorageError:
         """The error for an error of SQLite, with the next step."""
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        what, hint = _FAILURES.get(code, (f"failed: {error}", "see the cause with `--debug`"))
-        return StorageError(
-            f"the online store {self.path} {what.format(wait=self._busy_timeout_s, error=error)} ({SETTING})",
-            hint=hint,
-        )
+        return failure_of(error, self.path, busy_timeout_s=self._busy_timeout_s)
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -384,35 +378,3 @@ _WHOSE = """
            count(*)
     FROM sqlite_master"""
 """The number of whose file it is, the format, and how many tables and indexes it has."""
-
-_ACCESS = (
-    "cannot be opened or written: {error}",
-    f"check the owner and permissions of the file of `{SETTING}` and of its directory",
-)
-_DAMAGED = (
-    "is damaged: {error}",
-    "move the file away and run `asof rebuild`, which rebuilds the online store from the archive",
-)
-_FAILURES = {
-    sqlite3.SQLITE_FULL: (
-        "cannot grow: the disk is full",
-        f"free disk space, or set `{SETTING}` to a file on another disk",
-    ),
-    sqlite3.SQLITE_BUSY: (
-        "was locked by another process for more than {wait:g} s",
-        "find the process that keeps the file open",
-    ),
-    sqlite3.SQLITE_LOCKED: (
-        "was locked by another process for more than {wait:g} s",
-        "find the process that keeps the file open",
-    ),
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_READONLY: _ACCESS,
-    sqlite3.SQLITE_CANTOPEN: _ACCESS,
-    sqlite3.SQLITE_PERM: _ACCESS,
-    sqlite3.SQLITE_AUTH: _ACCESS,
-    sqlite3.SQLITE_IOERR: ("cannot be read or written: {error}", f"check the disk of `{SETTING}` and its free space"),
-    sqlite3.SQLITE_TOOBIG: ("refuses a row: {error}", "a row can have at most 1 GB"),
-}
-"""SQLite's primary result code → what happened to the file, and the next step."""

@@ -1,0 +1,1 @@
+"""The catalog: what is applied, to be found and looked at."""
