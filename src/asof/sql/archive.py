@@ -30,6 +30,15 @@ def rows_between(partition: int, *, after: int, through: int) -> str:
     )
 
 
+def history_rows(columns: Sequence[str], partition: int) -> str:
+    """The rows of one partition with their offsets, in any order.
+
+    Args:
+        columns: of the source, in the order of the result.
+    """
+    return f'SELECT {", ".join(map(quote, columns))}, "offset" FROM archive WHERE "partition" = {partition}'
+
+
 def rows_of_bucket(bucket: str, number: int, *, through: Mapping[int, int]) -> str:
     """The rows of one bucket of keys, up to an offset per partition.
 
@@ -83,6 +92,11 @@ def event_ids_since(event_id: str, since: Micros, *, dialect: Dialect) -> str:
         f'SELECT {quote(event_id)} AS id, "partition", "offset", "ingested_at" FROM archive '
         f"WHERE {_since(since, '>=', dialect)} AND {quote(event_id)} IS NOT NULL"
     )
+
+
+def event_ids(event_id: str) -> str:
+    """All archived event IDs, under the name of their column; rows with a null ID are skipped."""
+    return f"SELECT {quote(event_id)} FROM archive WHERE {quote(event_id)} IS NOT NULL"
 
 
 def _since(moment: Micros, sign: str, dialect: Dialect) -> str:

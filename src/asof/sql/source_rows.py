@@ -217,7 +217,8 @@ class SourceRows:
         """Which rows with a key and a time count at all, by what the source and the read say."""
         source, where = self.source, []
         if self.table.is_archive and isinstance(source, LogSource) and source.stream_from is not None:
-            where.append(f'("partition" = {HISTORY} OR {self._time()} >= {self.dialect.instant(source.stream_from)})')
+            before = f"{self._time()} < {self.dialect.instant(source.stream_from)}"
+            where.append(f'("partition" = {HISTORY}) = ({before})')
         if self.cut.known_at is not None:
             where.append(f"{self.known()} <= {self.dialect.instant(self.cut.known_at)}")
         if self.cut.seen is not None and self.table.is_archive:

@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from asof.decoding import check_format
-from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project
+from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project, Snapshot
 from asof.definitions.identity import KnownFunction
 from asof.display import counted
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, DefinitionError, MissingExtra, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
+from asof.flows.rows.history import not_loaded
 from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
@@ -72,6 +73,36 @@ def check_removed(plan: Plan, applied: Project) -> list[Finding]:
         for each in applied
         if (each.kind, each.name) in removed and not _is_of_a_file(each.where)
     ]  # fmt: skip
+
+
+def check_history(stores: Stores, project: Project, applied: Snapshot) -> list[Finding]:
+    """Batch sources of logs whose rows are not loaded, and views that would count an event twice."""
+    findings = []
+    for source in project.sources_with_history():
+        before = applied.project.sources.get(source.name)
+        was_applied = isinstance(before, LogSource) and before.batch_source is not None
+        if text := not_loaded(stores, applied, source):
+            findings.append(
+                Finding(
+                    "warning" if was_applied else "note", f"source {source.name!r}", source.where, "", text,
+                    "`asof apply` loads them, and `asof materialize` what is written there later",
+                )
+            )  # fmt: skip
+    for view in project.views.values():
+        log = view.source
+        if not (view.is_aggregated and isinstance(log, LogSource)) or log.batch_source is None:
+            continue
+        if log.stream_from is None and not log.event_id:
+            findings.append(
+                Finding(
+                    "warning", f"feature view {view.name!r}", view.where, "",
+                    f"it aggregates source {log.name!r} and its batch source {log.batch_source.name!r}: an event "
+                    "that is in both counts twice",
+                    "give the source event_id=, the column that identifies an event, or stream_from=, the time from "
+                    "which only its own events count",
+                )
+            )  # fmt: skip
+    return findings
 
 
 def _is_of_a_file(where: str) -> bool:

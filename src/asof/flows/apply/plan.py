@@ -10,6 +10,7 @@ from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
     check_formats,
     check_functions,
+    check_history,
     check_null_keys,
     check_online_store,
     check_reach,
@@ -58,7 +59,7 @@ def make_plan(stores: Stores, project: Project) -> Plan:
         more += check_values(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_null_keys(stores, resolved)
-    more += check_online_store(stores, resolved)
+    more += check_online_store(stores, resolved) + check_history(stores, resolved, applied)
     for view in resolved.on_demand_views.values():
         # Functions are checked only without errors so far: otherwise their inputs may have no types.
         if view.function is not None and not plan.errors:

@@ -16,15 +16,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from asof.definitions import FeatureView, Snapshot
+from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.definitions.facts import Facts, LastRun
 from asof.errors import Argument, AsofError, RequestError, StorageError
+from asof.flows.batch.backfill import load_history, with_history
 from asof.flows.batch.run_progress import RunProgress, ViewProgress
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import WriteCounts, write_chosen
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce_all, switched
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
+from asof.flows.stream.rebuild import rebuild
 from asof.online.protocol import OnlineTable
 from asof.results import Record
 from asof.sql.query import RowFilter
@@ -40,6 +42,8 @@ class MaterializeResult(Record):
         until: the last event time that was read.
         seconds: duration.
         overflowed: number of rows above `max_row_bytes`, which return null.
+        loaded: of a view of a log or push source, number of rows of its batch source that were loaded for all of its
+            views.
     """
 
     view: str
@@ -47,6 +51,7 @@ class MaterializeResult(Record):
     until: datetime
     seconds: float
     overflowed: int = 0
+    loaded: int = 0
 
 
 def materialize(
@@ -60,6 +65,9 @@ def materialize(
     progress: Progress = silent,
 ) -> list[MaterializeResult]:
     """Update the online rows of views with a batch source.
+
+    For views of a log or push source with a batch source, the archive gets the rows that it lacks of it (within
+    `[start, end)`), and the online rows are brought up to date with these.
 
     Without a start, the run reads what is new. If the source has a created time: rows created since the last run, minus
     the source's `lag`. Else: rows by event time since the last run, minus the view's `lookback` or the source's `lag`.
@@ -95,6 +103,11 @@ def materialize(
         for name, (view, generation) in into.items():
             done[name] = run.fill(view, generation)
         left = [view_named(snapshot, name) for name in names if name not in into]
+        loaded: dict[str, int] = {}
+        for view in left:
+            if view.source.is_log:
+                done[view.name] = _with_history(stores, view, start, end, full, loaded, progress)
+        left = [view for view in left if view.name not in done]
         for each in run.replace(left if full else run.missing(left)):
             done[each.view] = each
         for view in left:
@@ -116,12 +129,19 @@ def _names(snapshot: Snapshot, views: Sequence[str] | None, into: Mapping[str, A
         NotFound, RequestError: see `materialize`.
     """
     if views is None:
-        return [view.name for view in snapshot.project.views.values() if view.online and not view.source.is_log]
+        sources = {source.name for source in snapshot.project.sources_with_history()}
+        return [
+            view.name
+            for view in snapshot.project.views.values()
+            if (view.online and not view.source.is_log) or view.source.name in sources
+        ]
     if isinstance(views, str):
         views = [views]
     for name in views:
         if name not in into:
-            refuse_unless_batch_fed(view_named(snapshot, name))
+            view = view_named(snapshot, name)
+            if not (isinstance(view.source, LogSource) and view.source.batch_source is not None):
+                refuse_unless_batch_fed(view)
     return list(dict.fromkeys(views))
 
 
@@ -185,11 +205,9 @@ class _Run:
             # Also on Ctrl-C: these rows are not in use yet. After a kill, the next full run drops them.
             stores.online.drop(table)
             raise
-
-        def change(facts: Facts) -> Facts:
-            return switched(recorded(facts), view, generation)
-
-        self.progress.record(ViewProgress(view.name, written.rows, change, built=table))
+        rows = written.rows
+        done = ViewProgress(view.name, rows, lambda facts: switched(recorded(facts), view, generation), built=table)
+        self.progress.record(done)
         return _result(view, written, latest, since)
 
     def fill(self, view: FeatureView, generation: str) -> MaterializeResult:
@@ -205,12 +223,36 @@ class _Run:
         began = stores.clock()
         latest = _latest(view, began, None)
         incarnation = stores.online.incarnation()
-        chosen = RowFilter(latest)
-        written = _write(stores, view, generation, chosen, as_of=latest, began=began, progress=self._report)
+        written = _write(stores, view, generation, RowFilter(latest), as_of=latest, began=began, progress=self._report)
         _mark(stores, table_of(stores.project, view, generation), within=incarnation)
         reached = _Watermark(latest + 1, began)
         run = LastRun(generation=generation, started=began, rows=written.rows, overflowed=written.overflowed)
         return written, latest, _recorded(view, reached, run, as_of=latest, is_current=False)
+
+
+def _with_history(
+    stores: Stores,
+    view: FeatureView,
+    start: Micros | None,
+    end: Micros | None,
+    full: bool,
+    loaded: dict[str, int],
+    progress: Progress,
+) -> MaterializeResult:
+    """Load what the archive lacks of the batch source, once for all of its views, and bring the view up to date.
+
+    Args:
+        loaded: source → number of rows, of those that are loaded.
+    """
+    began, source = time.monotonic(), view.source
+    assert isinstance(source, LogSource)
+    if source.name not in loaded:
+        loaded[source.name] = load_history(stores, source, start=start, end=end, progress=progress)
+    rows = 0
+    if view.online:
+        rows = (rebuild if full else with_history)(stores, view, progress=progress)
+    until, seconds = moment(_latest(view, stores.clock(), end)), round(time.monotonic() - began, 3)
+    return MaterializeResult(view.name, rows, until, seconds, loaded=loaded[source.name])
 
 
 def _result(view: FeatureView, written: WriteCounts, until: Micros, since: float) -> MaterializeResult:

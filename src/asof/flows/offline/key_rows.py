@@ -121,7 +121,7 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
             known = np.where(batch.pushed_at > 0, batch.pushed_at, known)
     stored = np.ones(len(batch), dtype=bool)
     if isinstance(source, LogSource) and source.stream_from is not None:
-        stored = (batch.partition == HISTORY) | (batch.event_time >= source.stream_from)
+        stored = (batch.partition == HISTORY) == (batch.event_time < source.stream_from)
     return KeyRows(batch.take(order), known[order], stored[order], gone[order], table.take(pa.array(order)))
 
 

@@ -31,7 +31,7 @@ FROM asof_spine
 SELECT k0, ts, 0::SMALLINT AS mark, NULL AS n, era, arrived, part, v1, v2, v3, v4 FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN coalesce("asof_origin_partition", "partition") < 0 THEN 4503599628000000 ELSE CAST(coalesce("asof_origin_partition", "partition") - coalesce("asof_origin_partition", "partition") % 1000000 + 2000000 AS BIGINT) * 4503599628 END + coalesce("asof_pushed_at", 0) AS era, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_offset", "offset") ELSE coalesce("asof_origin_partition", "partition") END AS arrived, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_partition", "partition") ELSE coalesce("asof_origin_offset", "offset") END AS part, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, ("price" * CAST('2' AS DOUBLE)) AS v4
 FROM asof_source_1
-WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1 OR ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 >= 1704067200000000) AND coalesce(CAST("asof_pushed_at" AS BIGINT), epoch_us("ingested_at")) <= 1705000000000000
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1) = (((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 < 1704067200000000) AND coalesce(CAST("asof_pushed_at" AS BIGINT), epoch_us("ingested_at")) <= 1705000000000000
 )
 UNION ALL
 SELECT k0, ts, 1 AS mark, n, NULL AS era, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
