@@ -108,7 +108,7 @@ def _since(moment: Micros, sign: str, dialect: Dialect) -> str:
 
 def rows_of_keys(
     columns: Sequence[str], fields: Sequence[Field], keys: Iterable[Sequence[Any]], *, dialect: Dialect,
-    relation: str = "archive",
+    relation: str = "archive", selected: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """All rows of some keys; without columns, all rows.
 
@@ -116,9 +116,10 @@ def rows_of_keys(
         columns: the key's columns under their names in the source.
         fields: the key's columns with their types, in the same order.
         keys: each key's plain values.
+        selected: the columns to read; all where empty.
     """
     conditions = [f"({_is_key(dialect, columns, fields, key)})" for key in keys]
-    return f"SELECT * FROM {relation} WHERE {' OR '.join(conditions) or 'false'}"
+    return f"SELECT {', '.join(map(quote, selected)) or '*'} FROM {relation} WHERE {' OR '.join(conditions) or 'false'}"
 
 
 def _is_key(dialect: Dialect, columns: Sequence[str], fields: Sequence[Field], key: Sequence[Any]) -> str:

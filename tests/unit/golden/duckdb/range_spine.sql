@@ -9,4 +9,4 @@ SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 100
 FROM asof_source_1
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1) = (((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 < 1704067200000000)
 ) WHERE ts >= 1704067200000000 AND ts < 1706745600000000
-ORDER BY "event_timestamp", "user_id" NULLS FIRST
+ORDER BY 2, 1 NULLS FIRST

@@ -1,4 +1,4 @@
-SELECT * FROM (
+SELECT "user_id" AS "user_id", "event_timestamp" AS "event_timestamp" FROM (
 SELECT DISTINCT k0 AS "user_id", ts AS "event_timestamp" FROM (
 SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created
 FROM "public"."orders"
