@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from asof.definitions import Snapshot
 from asof.definitions.facts import Facts
+from asof.display import counted
 from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
 from asof.flows.generations.switch import drop_generations
@@ -112,8 +113,9 @@ class RunProgress:
 
 
 def _note(done: list[ViewProgress]) -> str:
-    what = done[0].view if len(done) == 1 else f"{len(done)} feature views"
-    return f"materialized {what}: {sum(each.rows for each in done)} rows"
+    what = done[0].view if len(done) == 1 else counted(len(done), "feature view")
+    rows = sum(each.rows for each in done)
+    return f"materialized {what}: {counted(rows, 'row')}"
 
 
 __all__ = ["RunProgress", "ViewProgress"]

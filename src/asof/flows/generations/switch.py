@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from asof.definitions import FeatureView, Snapshot
 from asof.definitions.facts import Facts
+from asof.display import counted
 from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
 from asof.flows.generations.names import next_generation
@@ -26,7 +27,7 @@ def announce_all(stores: Stores, views: Sequence[FeatureView]) -> dict[str, str]
             facts = facts.with_building(view.name, next_generation(facts, view))
         return facts
 
-    what = views[0].name if len(views) == 1 else f"{len(views)} feature views"
+    what = views[0].name if len(views) == 1 else counted(len(views), "feature view")
     after = change_facts(stores, building, note=f"building {what}")
     return {view.name: str(building_generation(after, view)) for view in views}
 
