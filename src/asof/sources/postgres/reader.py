@@ -125,16 +125,10 @@ class PostgresReader(SourceReaderDefaults):
         # A name with a schema is looked for in that schema alone.
         searched = "" if "." in source.table else f" (schemas searched: {path[0] if path else ''})"
         return SourceError(
-<<<<<<< HEAD
             f"source {source.name!r}: there is no table {source.table!r} in database {connection.info.dbname!r}"
             f"{searched}",
-            hint=nearest(source.table, names)
-=======
-            f"source {source.name!r}: there is no table {source.table!r} in database {connection.info.dbname!r} "
-            f"(schemas searched: {path[0] if path else ''})",
             hint=_in_quotes(source.table, names)
             or nearest(source.table, names)
->>>>>>> broken
             or (f"there are {some(sorted(names))}" if names else "check the database and the user's rights"),
             where=source.where,
         )
