@@ -140,7 +140,7 @@ def rows(messages, page="x"):
     [
         ("return messages", "does not return column 'user_id'"),
         ("return 5", "returns int"),
-        ("return rows(messages).slice(1)", "returns 0 rows for 1 messages"),
+        ("return rows(messages).slice(1)", "returns 0 rows for 1 message"),
         ("return rows(messages, str(len(messages)))", "in column 'page' among 24 messages, and '1' for the message alone"),
         ("numbers.append(1); return rows(messages, str(len(numbers)))", "in a second run"),
         ("return rows(messages).append_column('keep', pa.array([True] + [False] * (len(messages) - 1)))",

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from socket import SHUT_RDWR
+from socket import SHUT_RDWR, socket
 from threading import Lock, Timer
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -200,7 +200,7 @@ class SchemaRegistry:
         with closing(connection):
             connection.connect()
             # The timeout is that of each step: who sends a byte now and then would hold a worker forever.
-            end = Timer(left, _shut, (connection,))
+            end = Timer(left, _shut, (connection.sock,))
             end.daemon = True
             end.start()
             try:
@@ -276,9 +276,9 @@ def _is_unknown(body: bytes) -> bool:
         return False
 
 
-def _shut(connection: HTTPConnection) -> None:
-    with suppress(OSError, AttributeError):  # it is closed already
-        connection.sock.shutdown(SHUT_RDWR)
+def _shut(connection: socket) -> None:
+    with suppress(OSError):  # it is closed already
+        connection.shutdown(SHUT_RDWR)
 
 
 def _shown(location: str | None) -> str:

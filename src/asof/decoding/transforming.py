@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from asof.definitions import LogSource
 from asof.definitions.transforms import KEEP
+from asof.display import counted
 from asof.errors import AsofError, DerivationError, some
 from asof.values.fit import fit
 from asof.values.legible import why
@@ -136,7 +137,7 @@ def checked_rows(source: LogSource, answer: Any, count: int) -> pa.Table:
     if answer.num_rows != count:
         raise _wrong(
             source,
-            f"returns {answer.num_rows} rows for {count} messages",
+            f"returns {counted(answer.num_rows, 'row')} for {counted(count, 'message')}",
             hint=f"return one row per message, in order; drop messages by a boolean column {KEEP!r}",
         )
     return answer
