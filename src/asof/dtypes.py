@@ -67,6 +67,11 @@ class DType:
     def is_text(self) -> bool:
         return self.name in ("String", "Json")
 
+    @property
+    def innermost(self) -> DType:
+        """The type of what lies in lists, however deep; the type itself where it is no list."""
+        return self if self.inner is None else self.inner.innermost
+
     def arrow(self) -> pa.DataType:
         """The Arrow type: Timestamp is `timestamp[us, UTC]`, Json is `string`, Embedding a list of float32."""
         return _arrow(self)

@@ -20,6 +20,7 @@ from asof.definitions.project import merged
 from asof.errors import NotFound, OnlineRowsLost, SourceError, nearest
 from asof.flows.push.pushers import Pushers
 from asof.flows.stores import Progress, Stores, view_named
+from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.opening.clock import clock_of, system_clock_of, user_and_host
 from asof.repository import Repository
 from asof.results import Records
@@ -42,7 +43,7 @@ REFRESH_S = 1.0
 """How long a reader may not have looked whether the registry changed."""
 
 
-class OpenStore:
+class OpenStore(ForkListener):
     """A configured store.
 
     Attributes:
@@ -63,12 +64,21 @@ class OpenStore:
         self.clock, self.clock_note = clock_of(config, clock)
         self._system_clock = system_clock_of(system_clock)
         self.repository = Repository(config.path)
+        self._stores: Stores | None = None
+        self._begin()
+        listen_to_forks(self)
+
+    def _begin(self) -> None:
         self.pushers = Pushers(lambda: self.stores, self.snapshot)
         self._applied = AppliedDefinitions(self.project, lambda: self.stores.registry, self._decide)
         self._looked_at = 0.0
-        self._stores: Stores | None = None
         self._lock = Lock()
         self._history_reads = BoundedSemaphore(HISTORY_READS)
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`: what the parent pushed, the parent archives."""
+        leave_to_parent(self.pushers)
+        self._begin()
 
     def __reduce__(self) -> tuple[object, ...]:
         """It pickles to its configuration and clock; the copy opens its own stores on first use."""

@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from asof.decoding import SchemaRegistryUnavailable, UnusableSchema, WriterSchema
 from asof.defaults import SCHEMA_BYTES
 from asof.errors import ConfigError
+from asof.forks import ForkListener, listen_to_forks
 from asof.values.nesting import is_too_deep
 
 UNKNOWN_FOR_S = 30.0
@@ -38,7 +39,7 @@ _WAIT_S = 0.2
 _LEAST_TIMEOUT_S = 0.1
 
 
-class SchemaRegistry:
+class SchemaRegistry(ForkListener):
     """Returns schemas by ID. Safe to use from several threads.
 
     Args:
@@ -84,6 +85,11 @@ class SchemaRegistry:
         self._connect = self._connector(ca_file)
         self._known: dict[int, WriterSchema] = {}
         self._unknown: dict[int, tuple[float, UnusableSchema | None]] = {}
+        self._lock = Lock()
+        listen_to_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`."""
         self._lock = Lock()
 
     def _connector(self, ca_file: str) -> Callable[[float], HTTPConnection]:

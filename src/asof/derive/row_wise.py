@@ -197,7 +197,7 @@ def _is_surely_wrong(
     error = failure.__cause__
     if failure.kind == "shape" or isinstance(error, NameError | ImportError):
         return True
-    inputs = {_innermost(dtype).name for dtype in call.dtypes if dtype is not None}
+    inputs = {dtype.innermost.name for dtype in call.dtypes if dtype is not None}
     if error is not None and (isinstance(error, KeyError) or type(error).__name__ == "ColumnNotFoundError"):
         return "Json" not in inputs and _names_no_input(call, row, error)
     if failure.field is not None:
@@ -217,10 +217,6 @@ def _names_no_input(call: DerivationCall, row: GeneratedRow, error: BaseExceptio
     code = getattr(call.function, "__code__", None)
     key = error.args[0] if error.args else None
     return isinstance(key, str) and key not in row.values and code is not None and key in code.co_consts
-
-
-def _innermost(dtype: DType) -> DType:
-    return _innermost(dtype.inner) if dtype.inner is not None else dtype
 
 
 def _inputs(call: DerivationCall, row: GeneratedRow) -> str:

@@ -12,6 +12,7 @@ from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.project import decode_project
 from asof.definitions.transforms import MessageTransform
 from asof.errors import NotFound, nearest, some
+from asof.forks import ForkListener, listen_to_forks
 from asof.log.protocol import Log, Messages
 from asof.offline.protocol import Archive, OfflineStore
 from asof.online.protocol import OnlineStore, OnlineTable
@@ -36,7 +37,7 @@ class Closeable(Protocol):
 T = TypeVar("T", bound=Closeable)
 
 
-class Lazy(Generic[T]):
+class Lazy(ForkListener, Generic[T]):
     """A store that is opened once, at its first use; thread-safe.
 
     Args:
@@ -47,6 +48,11 @@ class Lazy(Generic[T]):
         self._open = open
         self._opened: T | None = None
         # Reentrant: opening a store may use another one, or the same.
+        self._lock = RLock()
+        listen_to_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`."""
         self._lock = RLock()
 
     def get(self) -> T:

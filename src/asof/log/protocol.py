@@ -254,6 +254,9 @@ class LogDefaults:
     def shared(self) -> SharedLog | None:
         return None
 
+    def may_write(self) -> bool:
+        return True
+
 
 class Log(Protocol):
     """Topics, each with a fixed or growing number of partitions of ordered records.
@@ -266,6 +269,10 @@ class Log(Protocol):
     @property
     def shared(self) -> SharedLog | None:
         """The view of this log as a shared one; None if it cannot be shared or does not know its users."""
+        ...
+
+    def may_write(self) -> bool:
+        """Whether this process may write to the log, as far as that is known without writing."""
         ...
 
     def create(self, topic: str, partitions: int = 1) -> None:

@@ -14,6 +14,7 @@ from asof.definitions import LogSource
 from asof.definitions.transforms import MessageTransform
 from asof.flows.stores import Lazy, MessageProcess, Stores
 from asof.flows.stream.shared_logs import kept_topics
+from asof.forks import ForkListener, listen_to_forks
 from asof.log.protocol import Log
 from asof.online.protocol import OnlineStore
 from asof.opening.products import opened, product, products, refuse_unknown
@@ -79,7 +80,7 @@ def _bounds(config: StoreConfig) -> MessageBounds:
     )  # fmt: skip
 
 
-class ConfiguredSources:
+class ConfiguredSources(ForkListener):
     """Access to the logs of sources, and to their schemas and transforms. See `SourceAccess`.
 
     Args:
@@ -95,6 +96,11 @@ class ConfiguredSources:
         self._functions = functions
         self._schemas: dict[str, Schemas] = {}
         self._logs: dict[str, Log] = {}
+        self._lock = Lock()
+        listen_to_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`."""
         self._lock = Lock()
 
     def log_of(self, source: LogSource) -> Log | None:

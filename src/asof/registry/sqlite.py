@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -11,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from asof.connections.sqlite import Stamp, address, copied, is_unchanged, unchanging
 from asof.defaults import HISTORY_COMMITS
 from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
+from asof.forks import FORK_WAIT_S, ForkListener, leave_to_parent, listen_to_forks
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
     Commit,
@@ -46,13 +47,16 @@ CREATE TABLE IF NOT EXISTS snapshots (
     PRIMARY KEY (project, version)
 ) STRICT
 """
+_READS = 100
+"""How often a file that may only be read is read again while it changes."""
+
 _NEWEST = "SELECT max(version) FROM snapshots WHERE project = ?"
 _COMMITS = (
     "SELECT version, who, at_us, note, summary FROM snapshots WHERE project = ? {which} ORDER BY version DESC LIMIT ?"
 )
 
 
-class SqliteRegistry:
+class SqliteRegistry(ForkListener):
     """Snapshots in a SQLite file. Safe between threads and processes of one machine.
 
     Args:
@@ -65,7 +69,36 @@ class SqliteRegistry:
         self.busy_timeout_s = busy_timeout_s
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int, int] | None = None
+        self._identity: tuple[int, int] | None = None
+        # Of a file that this process may only read and no process is writing: the connection is to a copy of it.
+        self._stamp: Stamp | None = None
+        self._is_held_for_fork = False
+        self._was_busy_at_fork = False
+        listen_to_forks(self)
+
+    def before_fork(self) -> None:
+        """See `ForkListener`: no connection may be open in both processes.
+
+        SQLite knows by process which locks it has: a child would rely on those of its parent, and write into a log
+        that the parent deletes when it closes the file.
+        """
+        self._is_held_for_fork = self._lock.acquire(timeout=FORK_WAIT_S)
+        connection = self._connection
+        self._was_busy_at_fork = connection is not None and (not self._is_held_for_fork or connection.in_transaction)
+        if connection is not None and not self._was_busy_at_fork:
+            self.close()
+
+    def after_fork_in_parent(self) -> None:
+        """See `ForkListener`."""
+        self._was_busy_at_fork = False
+        if self._is_held_for_fork:
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`."""
+        leave_to_parent(self._connection)
+        self._lock = threading.RLock()
+        self._connection = None
 
     @property
     def place(self) -> str:
@@ -222,17 +255,19 @@ class SqliteRegistry:
                 raise
 
     def _open(self) -> sqlite3.Connection:
-        """The open connection, or a new one after a fork or if the file was replaced."""
-        identity = self._identify()
-        if self._connection is not None and identity is not None and identity == self._identity:
+        """The open connection, or a new one if the file was replaced."""
+        if self._was_busy_at_fork:
+            raise self._error(
+                "this process was forked while another thread used it", hint="create a new FeatureStore in a process "
+                'of its own (multiprocessing.get_context("spawn")), or fork while no other thread uses the store',
+            )  # fmt: skip
+        if self._stamp is not None and self._connection is not None and is_unchanged(self.path, self._stamp):
             return self._connection
-        if self._identity is None or self._identity[0] == os.getpid():
-            self.close()
-        # A child of a fork must not touch its parent's connection, not even to close it.
-        self._connection = None
-        connection = sqlite3.connect(
-            self.path, timeout=self.busy_timeout_s, isolation_level=None, check_same_thread=False
-        )
+        identity = self._identify()
+        if self._stamp is None and self._connection is not None and identity is not None and identity == self._identity:
+            return self._connection
+        self.close()
+        connection = self._connected()
         try:
             self._prepare(connection)
         except BaseException:
@@ -241,12 +276,27 @@ class SqliteRegistry:
         self._connection, self._identity = connection, self._identify()
         return connection
 
-    def _identify(self) -> tuple[int, int, int] | None:
+    def _connected(self) -> sqlite3.Connection:
+        for _ in range(_READS):
+            self._stamp = unchanging(self.path)
+            if self._stamp is None:
+                return sqlite3.connect(
+                    address(self.path, None), uri=True, timeout=self.busy_timeout_s, isolation_level=None,
+                    check_same_thread=False,
+                )  # fmt: skip
+            copy = copied(self.path, self._stamp)
+            if copy is not None:
+                return copy
+        raise self._error(
+            "it may only be read by this process, and others write it all the time", hint="run the command again"
+        )
+
+    def _identify(self) -> tuple[int, int] | None:
         try:
             status = self.path.stat()
         except FileNotFoundError:
             return None
-        return os.getpid(), status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         found = connection.execute("PRAGMA user_version").fetchone()[0]

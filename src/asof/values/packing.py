@@ -81,19 +81,12 @@ def plain_values(column: pa.Array | pa.ChunkedArray, dtype: DType) -> list[Any]:
         return column.cast(pa.int32()).to_pylist()
     if dtype.name == "Decimal":
         return [None if value is None else str(value) for value in column.to_pylist()]
-    if dtype.name == "Array" and dtype.inner is not None and _innermost(dtype).name in ("Timestamp", "Date", "Decimal"):
+    if dtype.name == "Array" and dtype.inner is not None and dtype.innermost.name in ("Timestamp", "Date", "Decimal"):
         inner = dtype.inner
         return [
             None if row is None else plain_values(pa.array(row, inner.arrow()), inner) for row in column.to_pylist()
         ]
     return column.to_pylist()
-
-
-def _innermost(dtype: DType) -> DType:
-    """The type of what lies in lists, however deep."""
-    while dtype.name == "Array" and dtype.inner is not None:
-        dtype = dtype.inner
-    return dtype
 
 
 def plainer(dtype: DType) -> Callable[[Any], Any] | None:

@@ -33,4 +33,8 @@ def forget(context: CliContext, entity: str | None, named: str | None, key: tupl
     asked = read_key(given, key_types(context))
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items())
     context.ask(f"Forget {about} {shown} permanently, in project {context.store.project!r}?", yes=yes)
-    context.output.details("forgotten", context.store.forget(about, asked).to_dict(), title=f"Forgot {about} {shown}")
+    forgotten = context.store.forget(about, asked).to_dict()
+    if context.output.form == "text":
+        # The title has them.
+        del forgotten["entity"], forgotten["key"]
+    context.output.details("forgotten", forgotten, title=f"Forgot {about} {shown}")

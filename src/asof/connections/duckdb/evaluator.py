@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from asof.connections.duckdb.row_select import FUNCTIONS, SelectReader
 from asof.errors import StorageError
+from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
 
@@ -62,7 +63,7 @@ def _remove(path: str, owner: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class Evaluator:
+class Evaluator(ForkListener):
     """Evaluates SQL expressions over batches, with one connection per thread.
 
     Expressions come from definitions, perhaps by way of a registry, so they are isolated: no file, no network, no
@@ -86,6 +87,13 @@ class Evaluator:
         self._own = threading.local()
         self._reader: SelectReader | None = None
         self._read: dict[tuple[str, str, tuple[str, ...]], RowSelect] = {}
+        listen_to_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`: the engine's threads are missing in a child, so it opens an engine of its own."""
+        leave_to_parent(self._connection, self._spill, self._own)
+        self._lock = threading.Lock()
+        self._connection, self._spill, self._own = None, None, threading.local()
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """One column per expression's name, rows in the batch's order."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import select
 import threading
@@ -19,6 +18,7 @@ from psycopg import conninfo, sql
 
 from asof.connections.postgres.errors import ConnectionTarget, translate, translated
 from asof.errors import AsofError, ConfigError, StorageError
+from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.sql.quoting import quote
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _DRIVER_LOG = logging.getLogger("psycopg.pool")
 _DRIVER_LOG.addHandler(logging.NullHandler())
 
 
-class Postgres:
+class Postgres(ForkListener):
     """A database, by URL or by fields; nothing is opened before it is needed.
 
     Args:
@@ -112,7 +112,7 @@ class Postgres:
         self._pools: dict[bool, psycopg_pool.ConnectionPool] = {}
         self._kept: dict[bool, list[adbc.Connection]] = {}
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        listen_to_forks(self)
         self.place = ConnectionTarget(label, self._address(), str(self._parameters.get("user") or ""), kind, where)
 
     @property
@@ -194,8 +194,6 @@ class Postgres:
         """An idle connection that still works, else a new one, which takes as long as a hundred small queries."""
         while True:
             with self._lock:
-                if self._pid != os.getpid():
-                    self._leave_behind()
                 kept = self._kept.get(stale)
                 connection = kept.pop() if kept else None
             if connection is None:
@@ -223,19 +221,20 @@ class Postgres:
                 return
         connection.close()
 
-    def _leave_behind(self) -> None:
-        """After a fork: the sockets belong to the parent, and are neither used nor closed."""
-        self._left_behind = (self._pools, self._kept)
-        self._pools, self._kept, self._pid = {}, {}, os.getpid()
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`: the sockets belong to the parent, and are neither used nor closed."""
+        leave_to_parent(self._pools, self._kept)
+        self._lock = threading.Lock()
+        self._pools, self._kept = {}, {}
 
     def close(self) -> None:
         """Close the connections; they open again when needed."""
         with self._lock:
             pools, self._pools = self._pools, {}
             kept, self._kept = self._kept, {}
-        for connection in [each for those in kept.values() for each in those] if self._pid == os.getpid() else ():
+        for connection in [each for those in kept.values() for each in those]:
             connection.close()
-        for pool in pools.values() if self._pid == os.getpid() else ():
+        for pool in pools.values():
             pool.close(timeout=2)
 
     @contextmanager
@@ -257,8 +256,6 @@ class Postgres:
 
     def _pool(self, what: str, stale: bool) -> psycopg_pool.ConnectionPool:
         with self._lock:
-            if self._pid != os.getpid():
-                self._leave_behind()
             pool = self._pools.get(stale)
             if pool is None:
                 self._probe(what, stale=stale, again=True)

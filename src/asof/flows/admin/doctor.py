@@ -163,7 +163,10 @@ def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
         return True, f"topic {source.topic!r} does not exist yet; a worker or the first push creates it", ""
     status = [each for each in stream_status(stores) if each.source == source.name]
     lag = sum(each.lag for each in status)
-    bounds = ", ".join(f"{each.topic}/{each.partition} {each.first}..{each.next - 1}" for each in status)
+    bounds = ", ".join(
+        f"{each.topic}/{each.partition} " + (f"{each.first}..{each.next - 1}" if each.next > each.first else "empty")
+        for each in status
+    )
     gaps = snapshot.facts.gaps.get(source.name, ())
     text = f"offsets {bounds}; {lag:,} not archived"
     if gaps:

@@ -126,8 +126,8 @@ class EntityRows:
                     f"join key {field.name!r} is null in entity row {row}", hint="remove such rows from the request"
                 )
             fitted.append(value)
-        if field.dtype.name == "Timestamp":
-            return [None if value is None else moment(value) for value in fitted]
+        if field.dtype.innermost.name == "Timestamp":
+            return _times(fitted)
         if field.dtype.name == "String":
             # Convert subclasses of str, such as NumPy's.
             return [None if value is None else str.__str__(value) for value in fitted]
@@ -148,6 +148,11 @@ class EntityRows:
             f"{self._kind(field.name)} {field.name!r} in entity row {row}: {reason}",
             hint=f"give values of type {field.dtype}",
         )
+
+
+def _times(checked: list[Any]) -> list[Any]:
+    """Microseconds, and lists of them, as datetimes."""
+    return [None if each is None else _times(each) if type(each) is list else moment(each) for each in checked]
 
 
 def _listed(names: Iterable[Any]) -> str:

@@ -56,14 +56,20 @@ class Pushers:
             pusher.flush()
 
     def archive_all(self) -> None:
-        """Archive the rows that all processes have pushed, so that the archive has every served row."""
+        """Archive the rows that all processes have pushed, so that the archive has every served row.
+
+        Where this process may not write the log, those who pushed do it in time.
+        """
         self.flush()
         for source in self._snapshot().project.sources.values():
             if isinstance(source, LogSource) and source.type == "push" and self._has_unarchived(source):
                 self.of(source.name).take_over()
 
     def _has_unarchived(self, source: LogSource) -> bool:
+        """Whether there are rows that this process can and has to archive."""
         stores = self._stores()
+        if not stores.log.may_write():
+            return False
         try:
             bounds = stores.log.bounds(source.topic)
         except UnknownTopic:

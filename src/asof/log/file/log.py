@@ -29,13 +29,14 @@ from zlib import crc32
 import numpy as np
 
 from asof.errors import LogError
+from asof.forks import ForkListener, listen_to_forks
 from asof.log.file.consumer import FileConsumer
 from asof.log.file.cursor import Cursor
 from asof.log.file.frames import PackedBatch, pack
 from asof.log.file.group import committed_offsets
 from asof.log.file.partition import SEGMENT_BYTES
 from asof.log.file.retention import drop_before, erase
-from asof.log.file.state import PartitionDeleted, reporting
+from asof.log.file.state import PartitionDeleted, is_writable, reporting
 from asof.log.file.topic import FileTopic, FileTopics
 from asof.log.protocol import Headers, Messages, PartitionsCallback, SharedLog, UnknownTopic
 from asof.timing import Clock, Micros
@@ -44,7 +45,7 @@ _KEPT_CURSORS = 16
 T = TypeVar("T")
 
 
-class FileLog:
+class FileLog(ForkListener):
     """Topics in a directory. See `asof.log.protocol.Log`.
 
     Args:
@@ -79,7 +80,7 @@ class FileLog:
         self._begin_empty()
         with reporting("make", self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-        _open_logs.add(self)
+        listen_to_forks(self)
 
     def _begin_empty(self) -> None:
         self._lock = threading.RLock()
@@ -121,6 +122,10 @@ class FileLog:
     def shared(self) -> SharedLog:
         """See `Log.shared`: this log itself."""
         return self
+
+    def may_write(self) -> bool:
+        """See `Log.may_write`."""
+        return is_writable(self.home if self.home.exists() else self.root)
 
     def old_topics(self) -> dict[str, str]:
         """See `SharedLog.old_topics`."""
@@ -322,8 +327,8 @@ class FileLog:
             self._topics.close()
             self._begin_empty()
 
-    def _after_fork(self) -> None:
-        """Reset in a forked child: an inherited lock would be held by both processes."""
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`: an inherited lock of a partition would be held by both processes."""
         self._lock = threading.RLock()
         for consumer in list(self._consumers):
             consumer.close_files()
@@ -344,14 +349,3 @@ def _rows_by_partition(routes: list[int]) -> dict[int, list[int] | None]:
 
 def _at(cells: Sequence[T], rows: list[int] | None) -> Sequence[T]:
     return cells if rows is None else [cells[row] for row in rows]
-
-
-_open_logs: weakref.WeakSet[FileLog] = weakref.WeakSet()
-
-
-def _begin_anew_in_child() -> None:
-    for log in list(_open_logs):
-        log._after_fork()
-
-
-os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -36,6 +36,7 @@ from asof.log.file.state import (
     PartitionState,
     boot_id,
     decode_state,
+    open_state,
     reporting,
     segment_name,
     sync_directory,
@@ -78,7 +79,7 @@ class FilePartition:
         self._fd = -1
         self._writing: tuple[int, int, int] | None = None
         self._listed: tuple[tuple[int, int, int], list[int]] | None = None
-        self._fd = os.open(path / "state", os.O_RDWR)
+        self._fd = open_state(path)
 
     @staticmethod
     def make(path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from errno import EDQUOT, EFBIG, ENOSPC
+from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from functools import cache
 from pathlib import Path
 from struct import Struct
@@ -15,6 +15,7 @@ from zlib import crc32
 from asof.errors import LogError
 
 STATE = Struct("<IIQqqqqq")
+_FORBIDDEN = (EACCES, EPERM, EROFS)
 _STATE_MAGIC = int.from_bytes(b"ASS1", "little")
 
 
@@ -33,7 +34,17 @@ def reporting(action: str, path: Path | str) -> Iterator[None]:
                 f"cannot {action} {path}: no space left ({error.strerror}); nothing was written",
                 hint="free disk space, or delete old records by retention, then send again",
             ) from error
+        if error.errno in _FORBIDDEN:
+            raise LogError(
+                f"cannot {action} {path}: {error.strerror}",
+                hint="check the owner and permissions of log.path: who writes needs to write all of it",
+            ) from error
         raise LogError(f"cannot {action} {path}: {error.strerror or error}") from error
+
+
+def is_writable(path: Path) -> bool:
+    """Whether this process may write the file, or to the folder."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 @cache
@@ -95,3 +106,19 @@ def decode_state(data: bytes) -> PartitionState | None:
         return None
     magic, crc, *fields = STATE.unpack(data)
     return PartitionState(*fields) if magic == _STATE_MAGIC and crc32(data[8:]) == crc else None
+
+
+def open_state(partition: Path) -> int:
+    """Open the state file of a partition, to write or, for who may only read, to read.
+
+    Raises:
+        LogError: it cannot be read.
+    """
+    path = partition / "state"
+    try:
+        return os.open(path, os.O_RDWR)
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
+    with reporting("read", path):
+        return os.open(path, os.O_RDONLY)

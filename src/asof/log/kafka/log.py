@@ -20,6 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import OffsetSpec
 
 from asof.errors import LogError
+from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.log.kafka.cluster import Broker
 from asof.log.kafka.consumer import KafkaConsumer
 from asof.log.kafka.owner import PartitionOwnership, living_owners
@@ -41,7 +42,7 @@ KNOWN_S = 1.0
 """How long a topic's description is cached for sends."""
 
 
-class KafkaLog(LogDefaults):
+class KafkaLog(LogDefaults, ForkListener):
     """Topics of a Kafka cluster. See `asof.log.protocol.Log`.
 
     Args:
@@ -81,7 +82,7 @@ class KafkaLog(LogDefaults):
         self._turns = count(int.from_bytes(os.urandom(2), "little"))
         self._consumers: weakref.WeakSet[KafkaConsumer] = weakref.WeakSet()
         self._begin_empty()
-        _open_logs.add(self)
+        listen_to_forks(self)
 
     def _begin_empty(self) -> None:
         self._lock = threading.RLock()
@@ -342,28 +343,16 @@ class KafkaLog(LogDefaults):
         writer.close()
         readers.close()
 
-    def _after_fork(self) -> None:
-        """Reset in a forked child: librdkafka's threads are missing there, and closing its clients would hang."""
-        _left_to_parent.extend(self.broker.forget())
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`: librdkafka's threads are missing in a child, and closing its clients would hang."""
+        leave_to_parent(*self.broker.forget())
         for consumer in list(self._consumers):
-            _left_to_parent.extend(consumer.forget())
+            leave_to_parent(*consumer.forget())
         for owned in self._owned.values():
-            _left_to_parent.extend(owned.forget())
-        _left_to_parent.extend([*self._readers.forget(), *self._writer.forget()])
+            leave_to_parent(*owned.forget())
+        leave_to_parent(*self._readers.forget(), *self._writer.forget())
         self._begin_empty()
 
 
 OWNER_TIMEOUT_S = 10.0
 """How long after its owner's death a partition can be taken over."""
-
-
-_open_logs: weakref.WeakSet[KafkaLog] = weakref.WeakSet()
-_left_to_parent: list[Any] = []
-
-
-def _begin_anew_in_child() -> None:
-    for log in list(_open_logs):
-        log._after_fork()
-
-
-os.register_at_fork(after_in_child=_begin_anew_in_child)

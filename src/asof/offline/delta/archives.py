@@ -23,6 +23,7 @@ import pyarrow.parquet
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from asof.connections.delta import open_table
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
@@ -52,7 +53,7 @@ class DeltaArchives(Archives):
 
     def _open(self, archive: Archive) -> DeltaTable | None:
         try:
-            return DeltaTable(self._path(archive))
+            return open_table(self._path(archive))
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
@@ -192,7 +193,7 @@ class DeltaArchives(Archives):
                 table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
                 return int(metrics.get("num_deleted_rows") or 0)
             except CommitFailedError:
-                table = DeltaTable(self._path(archive))
+                table = open_table(self._path(archive))
             except (DeltaError, OSError) as error:
                 raise _wrapped(error, f"rows of archive {archive.name!r} cannot be deleted") from error
         raise StorageError(f"archive {archive.name!r} is written too often to delete rows from", hint="try again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import duckdb
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.errors import EntityFrameError, StorageError
+from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.duckdb.errors import wrapping
 from asof.offline.duckdb.results import DuckDBPointInTimeResult, DuckDBSqlResult, DuckDBViewRowsResult
@@ -23,7 +25,7 @@ from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
 
 
-class DuckDBEngine(Engine):
+class DuckDBEngine(Engine, ForkListener):
     """Runs point-in-time reads and SQL on an in-memory DuckDB; nothing is kept between two reads.
 
     Args:
@@ -44,15 +46,26 @@ class DuckDBEngine(Engine):
             config["memory_limit"] = memory_limit
         if threads:
             config["threads"] = threads
-        # DuckDB's default is a folder in the working directory.
-        self._spill = SpillFolder(temp_directory)
-        config["temp_directory"] = self._spill.path
-        try:
-            self._connection = duckdb.connect(":memory:", config=config)
-        except duckdb.Error as error:
-            self._spill.close()
-            raise StorageError(f"DuckDB does not start: {error}", hint="check the offline store's options") from error
+        self._config, self._temp_directory = config, temp_directory
+        self._opening = Lock()
+        self._database: tuple[duckdb.DuckDBPyConnection, SpillFolder] | None = self._opened()
         self._evaluator = Evaluator(threads=threads)
+        listen_to_forks(self)
+
+    def _opened(self) -> tuple[duckdb.DuckDBPyConnection, SpillFolder]:
+        # DuckDB's default is a folder in the working directory.
+        spill = SpillFolder(self._temp_directory)
+        try:
+            return duckdb.connect(":memory:", config={**self._config, "temp_directory": spill.path}), spill
+        except duckdb.Error as error:
+            spill.close()
+            raise StorageError(f"DuckDB does not start: {error}", hint="check the offline store's options") from error
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`: DuckDB's threads are missing in a child, so it opens a database of its own."""
+        leave_to_parent(self._database)
+        self._opening = Lock()
+        self._database = None
 
     def run(
         self,
@@ -110,13 +123,17 @@ class DuckDBEngine(Engine):
 
     def close(self) -> None:
         self._evaluator.close()
-        self._connection.close()
-        self._spill.close()
+        if self._database is not None:
+            connection, spill = self._database
+            connection.close()
+            spill.close()
 
     @contextmanager
     def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A separate connection, whose temporary tables are private and dropped at the end."""
-        cursor = self._connection.cursor()
+        with self._opening:
+            self._database = self._database or self._opened()
+        cursor = self._database[0].cursor()
         try:
             # Per connection: comparisons of naive and aware times follow the session's zone.
             cursor.execute("SET TimeZone = 'UTC'")

@@ -12,15 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from asof.connections.sqlite import Stamp, address, is_unchanged, unchanging
 from asof.errors import StorageError
+from asof.forks import FORK_WAIT_S, ForkListener, leave_to_parent, listen_to_forks
 from asof.online.protocol import OnlineTable
+from asof.online.sqlite.errors import SETTING, failure_of
 
 FORMAT = 1
 """The layout of the file, in `PRAGMA user_version`."""
 APPLICATION_ID = 0x41736F66
 """`Asof`, in `PRAGMA application_id`, to recognize Asof's files."""
-
-SETTING = "online_store.path"
 
 # Measured on 100 k rows of 2 KB, upserted at random by 1000, in us and KiB written per row: pages of 4 KiB 61 and 15
 # (a row of 2 KB overflows), of 8 KiB 39 and 15, of 16 KiB 48 and 30, of 32 KiB 66 and 58. A cache of 64 MiB changed
@@ -51,6 +52,9 @@ _LAYOUT = (
 
 T = TypeVar("T")
 
+_READS = 100
+"""How often a read is done again while a file that may only be read changes."""
+
 
 class KnownTables:
     """What is known of the tables in one file: another file in its place has other tables under the same numbers.
@@ -71,28 +75,31 @@ class KnownTables:
 
 
 class SqliteConnection(sqlite3.Connection):
-    """A connection, and what is known of the file that it has open."""
+    """A connection, and what is known of the file that it has open.
+
+    Attributes:
+        stamp: of a file that this process may only read, and no process is writing; it tells whether reads are valid.
+    """
 
     known: KnownTables
+    stamp: Stamp | None
 
 
 class SqliteConnectionPool:
     """A process's connections: each used by one thread at a time; opened as needed."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         # Device and inode of the open file, to detect that it was replaced.
         self.file: tuple[int, int] | None = None
         self.idle: deque[SqliteConnection] = deque()
         self.known = KnownTables()
-        # All connections stay referenced: after a fork the child must never close its parent's.
         self.all: list[SqliteConnection] = []
         # Threads of one process queue here, because SQLite's own waiting is polling.
         self.writing = threading.Lock()
         self.closed = False
 
 
-class SqliteFile:
+class SqliteFile(ForkListener):
     """A file shared by any number of threads and processes: reads never wait, writes wait for each other.
 
     Args:
@@ -104,19 +111,78 @@ class SqliteFile:
         self.path = Path(path).absolute()
         self._busy_timeout_s = busy_timeout_s
         self._connections = SqliteConnectionPool()
-        self._parents: list[SqliteConnectionPool] = []
+        # An entry per connection in use: appending and popping need no lock.
+        self._in_use: deque[None] = deque()
+        self._is_forking = False
+        self._was_busy_at_fork = False
+        self._forked = threading.Event()
+        listen_to_forks(self)
+
+    def before_fork(self) -> None:
+        """See `ForkListener`: no connection may be open in both processes.
+
+        SQLite knows by process which locks it has: a child would rely on those of its parent, and write into a log
+        that the parent deletes when it closes the file.
+        """
+        self._forked.clear()
+        self._is_forking = True
+        deadline = time.monotonic() + FORK_WAIT_S
+        while self._in_use and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self._was_busy_at_fork = bool(self._in_use)
+        if not self._was_busy_at_fork:
+            self._close_idle(self._connections)
+
+    def after_fork_in_parent(self) -> None:
+        """See `ForkListener`."""
+        self._was_busy_at_fork = self._is_forking = False
+        self._forked.set()
+
+    def after_fork_in_child(self) -> None:
+        """See `ForkListener`."""
+        leave_to_parent(self._connections)
+        closed = self._connections.closed
+        self._connections = SqliteConnectionPool()
+        self._connections.closed = closed
+        self._in_use = deque()
+        self._is_forking, self._forked = False, threading.Event()
 
     def take(self) -> SqliteConnection:
         """A connection for this thread only, until it is given back."""
+        while True:
+            self._in_use.append(None)
+            if not self._is_forking:
+                break
+            self._in_use.pop()
+            self._forked.wait(FORK_WAIT_S)
+        try:
+            return self._taken()
+        except BaseException:
+            self._in_use.pop()
+            raise
+
+    def _taken(self) -> SqliteConnection:
         connections = self._connections
-        if connections.pid != os.getpid():
-            connections = self._begin_in_child()
+        if self._was_busy_at_fork:
+            raise StorageError(
+                f"the online store {self.path} cannot be used in this process: it was forked while another thread "
+                f"used the store ({SETTING})",
+                hint='start processes with multiprocessing.get_context("spawn"), or fork while no other thread uses '
+                "the store",
+            )
         if connections.file is not None and connections.file != self._identity():
             connections = self._begin_anew()
         try:
-            return connections.idle.pop()
+            db = connections.idle.pop()
         except IndexError:
             return self._connect(connections)
+        if self._is_valid(db):
+            return db
+        db.close()
+        return self._taken()
+
+    def _is_valid(self, db: SqliteConnection) -> bool:
+        return db.stamp is None or is_unchanged(self.path, db.stamp)
 
     def give_back(self, db: SqliteConnection) -> None:
         """Return the connection to the pool."""
@@ -125,20 +191,41 @@ class SqliteFile:
             db.close()
         else:
             connections.idle.append(db)
+        if self._in_use:  # not where the process was forked in between
+            self._in_use.pop()
 
     def look(self, work: Callable[[SqliteConnection], T]) -> T:
         """Run `work` in a read transaction: it reads one snapshot of the file."""
-        db = self.take()
-        try:
+
+        def transaction(db: SqliteConnection) -> T:
             db.execute("BEGIN")
             try:
                 return work(db)
             finally:
                 db.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise self.failure(error) from error
-        finally:
-            self.give_back(db)
+
+        return self.read(transaction)
+
+    def read(self, work: Callable[[SqliteConnection], T]) -> T:
+        """Run `work`, which reads only: again where the file may only be read, and another process wrote it."""
+        for _ in range(_READS):
+            db = self.take()
+            try:
+                try:
+                    found = work(db)
+                except sqlite3.Error as error:
+                    if self._is_valid(db):
+                        raise self.failure(error) from error
+                else:
+                    if self._is_valid(db):
+                        return found
+            finally:
+                self.give_back(db)
+        raise StorageError(
+            f"the online store {self.path} may only be read by this process, and others open and close it all the time "
+            f"({SETTING})",
+            hint="run it again, or keep a process running that writes it, such as `asof stream run`",
+        )
 
     def change(self, work: Callable[[SqliteConnection], T]) -> T:
         """Run `work` in a transaction with the write lock from its start, so that what it reads cannot change."""
@@ -162,26 +249,18 @@ class SqliteFile:
         """Close idle connections; those in use by other threads are closed when they are returned."""
         connections = self._connections
         connections.closed = True
-        if connections.pid == os.getpid():
-            while connections.idle:
-                connections.idle.pop().close()
+        self._close_idle(connections)
+
+    @staticmethod
+    def _close_idle(connections: SqliteConnectionPool) -> None:
+        while connections.idle:
+            closing = connections.idle.pop()
+            connections.all = [each for each in connections.all if each is not closing]
+            closing.close()
 
     def failure(self, error: sqlite3.Error) -> StorageError:
         """The error for an error of SQLite, with the next step."""
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        what, hint = _FAILURES.get(code, (f"failed: {error}", "see the cause with `--debug`"))
-        return StorageError(
-            f"the online store {self.path} {what.format(wait=self._busy_timeout_s, error=error)} ({SETTING})",
-            hint=hint,
-        )
-
-    def _begin_in_child(self) -> SqliteConnectionPool:
-        """Connections of a forked child. It must not use or close its parent's: SQLite's locks are per process."""
-        self._parents.append(self._connections)
-        closed = self._connections.closed
-        self._connections = SqliteConnectionPool()
-        self._connections.closed = closed
-        return self._connections
+        return failure_of(error, self.path, busy_timeout_s=self._busy_timeout_s)
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -209,8 +288,10 @@ class SqliteFile:
                 hint=f"set `{SETTING}` to a file in a writable directory",
             ) from error
         try:
+            stamp = unchanging(self.path)
             db = sqlite3.connect(
-                self.path,
+                address(self.path, stamp),
+                uri=True,
                 factory=SqliteConnection,
                 timeout=self._busy_timeout_s,
                 isolation_level=None,
@@ -224,7 +305,7 @@ class SqliteFile:
                 raise
         except sqlite3.Error as error:
             raise self.failure(error) from error
-        db.known = connections.known
+        db.known, db.stamp = connections.known, stamp
         connections.all.append(db)
         connections.file = self._identity()
         return db
@@ -297,35 +378,3 @@ _WHOSE = """
            count(*)
     FROM sqlite_master"""
 """The number of whose file it is, the format, and how many tables and indexes it has."""
-
-_ACCESS = (
-    "cannot be opened or written: {error}",
-    f"check that the file of `{SETTING}` and its directory are writable",
-)
-_DAMAGED = (
-    "is damaged: {error}",
-    "move the file away and run `asof rebuild`, which rebuilds the online store from the archive",
-)
-_FAILURES = {
-    sqlite3.SQLITE_FULL: (
-        "cannot grow: the disk is full",
-        f"free disk space, or set `{SETTING}` to a file on another disk",
-    ),
-    sqlite3.SQLITE_BUSY: (
-        "was locked by another process for more than {wait:g} s",
-        "find the process that keeps the file open",
-    ),
-    sqlite3.SQLITE_LOCKED: (
-        "was locked by another process for more than {wait:g} s",
-        "find the process that keeps the file open",
-    ),
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_READONLY: _ACCESS,
-    sqlite3.SQLITE_CANTOPEN: _ACCESS,
-    sqlite3.SQLITE_PERM: _ACCESS,
-    sqlite3.SQLITE_AUTH: _ACCESS,
-    sqlite3.SQLITE_IOERR: ("cannot be read or written: {error}", f"check the disk of `{SETTING}` and its free space"),
-    sqlite3.SQLITE_TOOBIG: ("refuses a row: {error}", "a row can have at most 1 GB"),
-}
-"""SQLite's primary result code → what happened to the file, and the next step."""

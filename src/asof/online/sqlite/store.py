@@ -158,8 +158,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     def _read_again(
         self, lookups: Sequence[Lookup], read: Callable[[SqliteConnection, Sequence[Lookup]], list[T]]
     ) -> list[T]:
-        db = self._file.take()
-        try:
+        def work(db: SqliteConnection) -> list[T]:
             for _ in range(3):
                 try:
                     return read(db, lookups)
@@ -171,10 +170,8 @@ class SqliteOnlineStore(OnlineStoreDefaults):
             raise StorageError(
                 f"online tables in {self.path} are being dropped and recreated continuously", hint="run it again"
             )
-        except sqlite3.Error as error:
-            raise self._file.failure(error) from error
-        finally:
-            self._file.give_back(db)
+
+        return self._file.read(work)
 
     def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """See `OnlineStore.scan`."""

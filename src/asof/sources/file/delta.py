@@ -12,6 +12,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from asof.connections.delta import open_table
 from asof.definitions import FileSource
 from asof.errors import SourceError
 from asof.sources.file.find import refused
@@ -45,7 +46,7 @@ def delta_files(source: FileSource, folder: Path) -> DeltaFiles:
     try:
         if not folder.is_dir():
             raise refused(source, f"there is no folder {folder}", hint="check path=, or write the table first")
-        table = DeltaTable(folder)
+        table = open_table(folder)
         _check_features(source, folder, table)
         schema = pa.schema(table.schema().to_arrow())
         adds = pa.table(table.get_add_actions(flatten=True))
