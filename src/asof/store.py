@@ -261,7 +261,7 @@ class FeatureStore(AppliedObjects):
         return self._admin.stream_status()
 
     def backfill(self, source: str, *, progress: Progress = silent) -> int:
-        """Load a log's batch source into its archive, once."""
+        """Load what a log's archive lacks of its batch source, each row once; returns the number of rows."""
         return self._open.backfill(source, progress)
 
     def rebuild(self, views: Sequence[str] | None = None, *, progress: Progress = silent) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.decoding.avro_bounds import SchemaBounds
+from asof.decoding.avro_bounds import LONGER, SHORTER, SchemaBounds
 from asof.decoding.bounds import MessageBounds
 from asof.decoding.columns import arrow_column, date_column, empty_column, joined, object_column, time_column
 from asof.decoding.schemas import Schemas, WriterSchema, by_schema, schema_of, unusable
@@ -217,13 +217,13 @@ class _Reader:
             try:
                 record: Any = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
             except EOFError:
-                letters[place] = "not an Avro record of its schema: it is shorter than the schema says"
+                letters[place] = f"not an Avro record of its schema: it {SHORTER}"
                 continue
             except Exception as error:  # fastavro may raise anything on damaged bytes
                 letters[place] = f"not an Avro record of its schema: {why(error)}"
                 continue
             if record[GUARD] != self.guard:
-                letters[place] = "not an Avro record of its schema: it is longer than the schema says"
+                letters[place] = f"not an Avro record of its schema: it {LONGER}"
                 continue
             good.append(place)
             records.append(record)

@@ -27,6 +27,7 @@ from asof.planning import users_of
 from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
+from asof.sql.names import free_name
 from asof.timing import moment
 from asof.values.fit import event_micros, fit
 from asof.values.packing import key_bytes, key_values, plain_values
@@ -178,6 +179,11 @@ def _frame(selection: Selection, columns: dict[str, list[Any]]) -> pa.Table:
 def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int) -> pa.Table:
     """Keys and event times of n of the rows that the selection's views read."""
     widest = max(selection.reads, key=lambda read: len(read.keys))
+    if TIME in widest.keys:
+        raise RequestError(
+            f"join key {TIME!r} is named like the times of sampled rows",
+            hint="rename the key, for example by the source's field_mapping",
+        )
     others = [read for read in selection.reads if read.keys == widest.keys]
     pieces, hashes = [], []
     for number, read in enumerate({read.view.source.name: read for read in others}.values()):
@@ -204,12 +210,13 @@ def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int) -> pa.
     """Rows of a view's source: keys, event time, features, in the declared types."""
     source = view.source
     names = [*view.join_keys, *view.feature_names]
-    named = {**{name: name for name in names}, TIME: source.renamed(source.timestamp_field)}
-    rows, _ = sampled_rows(stores, source, [view], named, n=n, seed=seed, required=[*view.join_keys, TIME])
+    time = free_name(TIME, names)
+    named = {**{name: name for name in names}, time: source.renamed(source.timestamp_field)}
+    rows, _ = sampled_rows(stores, source, [view], named, n=n, seed=seed, required=[*view.join_keys, time])
     for field in (*view.key_fields, *view.features):
         place = rows.schema.get_field_index(field.name)
         rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
-    return _with_time(rows, TIME, source).select([*view.join_keys, TIME, *view.feature_names])
+    return _with_time(rows, time, source).select([*view.join_keys, time, *view.feature_names])
 
 
 def _source_rows(stores: Stores, source: Source, users: Sequence[SourceUser], *, n: int, seed: int) -> pa.Table:
@@ -248,7 +255,7 @@ def sampled_rows(
     at = 0
     for batch in reader:
         rows = pa.Table.from_batches([batch])
-        hashes = _hashes(rows, at, seed) if rows.num_rows else np.zeros(0, dtype=np.uint64)
+        hashes = _hashes(rows, at, seed, in_log=source.is_log) if rows.num_rows else np.zeros(0, dtype=np.uint64)
         at += rows.num_rows
         wanted = hashes <= kept_hashes[-1] if len(kept_hashes) == n else np.ones(len(hashes), dtype=bool)
         for column in required:
@@ -260,13 +267,14 @@ def sampled_rows(
         kept, kept_hashes = rows.take(pa.array(order)), hashes[order]
     if kept is None:
         kept = reader.schema.empty_table()
-    return kept.drop_columns([name for name in kept.column_names if name.startswith("asof_")]), kept_hashes
+    places = [name for name in ("asof_partition", "asof_offset") if source.is_log]
+    return kept.drop_columns(places), kept_hashes
 
 
-def _hashes(rows: pa.Table, first: int, seed: int) -> npt.NDArray[np.uint64]:
+def _hashes(rows: pa.Table, first: int, seed: int, *, in_log: bool) -> npt.NDArray[np.uint64]:
     """A hash per row of its position: partition and offset in a log, else the row number."""
     mixed = _mixed(np.full(rows.num_rows, seed, dtype=np.int64).astype(np.uint64))
-    if "asof_offset" in rows.column_names:
+    if in_log:
         mixed = _mixed(mixed ^ rows["asof_partition"].cast(pa.int64()).to_numpy().astype(np.uint64))
         return _mixed(mixed ^ rows["asof_offset"].to_numpy().astype(np.uint64))
     return _mixed(mixed ^ np.arange(first, first + rows.num_rows, dtype=np.uint64))

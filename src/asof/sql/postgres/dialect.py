@@ -240,6 +240,8 @@ def ordering(column: str, sql_type: str, dtype: DType | None) -> str:
         return f'(CAST({column} AS text) COLLATE "C")'
     kind = base_type(sql_type)
     if dtype.is_integer and kind in _NUMBERS:
+        if kind not in _FRACTIONS and (kind != "bigint" or dtype.name == "Int64"):
+            return column
         # NaN is greater than all numbers.
         whole = f"{column} = trunc({column}) AND " if kind in _FRACTIONS else ""
         return f"CASE WHEN {whole}{column} BETWEEN {_INT64 if dtype.name == 'Int64' else _INT32} THEN {column} END"
