@@ -71,7 +71,7 @@ def test_an_event_at_infinity_is_passed_over_and_a_value_there_is_an_error(share
 
     assert latest(shared, "ends", Field("until", Timestamp)) == [None]
     execute(shared, "INSERT INTO ends VALUES (1, '2020-01-01', 'infinity')", 'CREATE INDEX ON ends ("user", happened)')
-    with pytest.raises(SourceError, match="column 'until' of source 'events' holds an infinity, and is declared"):
+    with pytest.raises(SourceError, match="column 'until' of source 'events' holds infinity, which is no Timestamp"):
         latest(shared, "ends", Field("until", Timestamp))
 
 

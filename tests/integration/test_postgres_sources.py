@@ -76,7 +76,7 @@ TYPES = {
     "positive": ("positive", "5", Int32, 5),
     "numbers": ("int8[]", "'{1,null,3}'", Array(Int64), [1, None, 3]),
     "names": ("text[]", "'{a,\"\"}'", Array(String), ["a", ""]),
-    "prices": ("numeric(9,2)[]", "'{1.50}'", Array(Decimal(38, 9)), [Number("1.5")]),
+    "prices": ("numeric(9,2)[]", "'{1.50}'", Array(Decimal(9, 2)), [Number("1.50")]),
     "moods": ("mood[]", "'{ok,sad}'", Array(String), ["ok", "sad"]),
     "moments": ("timestamptz[]", "'{2026-01-01 00:00+00}'", Array(Timestamp), [datetime(2026, 1, 1, tzinfo=UTC)]),
 }  # fmt: skip

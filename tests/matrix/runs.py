@@ -46,13 +46,14 @@ class BatchRun:
     """
 
     store: FeatureStore
-    source_of: Callable[[str, Case], Source]
+    source_of: Callable[[str, Any], Source]
+    cases: Mapping[str, Any] = field(default_factory=lambda: CASES)
     found: Found = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Found:
         self._apply()
-        fine = [name for name in self.views if CASES[name].expected is not REFUSED]
+        fine = [name for name in self.views if self.cases[name].expected is not REFUSED]
         self.found["trained"] |= self._each(fine, self._trained)
         self.found["served"] |= self._each(fine, self._served)
         for side, ask in (("trained", self._history), ("served", self._online)):
@@ -62,7 +63,7 @@ class BatchRun:
 
     def _apply(self) -> None:
         made: dict[str, list[Definition]] = {}
-        for place, (name, case) in enumerate(CASES.items()):
+        for place, (name, case) in enumerate(self.cases.items()):
             try:
                 source = self.source_of(f"s{place}", case)
             except Impossible:

@@ -21,7 +21,7 @@ class SourceColumn:
     Args:
         dtype: Asof's type for it, or None.
         arrow: its Arrow type, as text for messages.
-        is_text: its values are text, which is fitted to the type that it is declared with, whatever `dtype` says.
+        is_text: its values are text, or numbers of any digits, which are fitted to the type that it is declared with.
     """
 
     name: str
@@ -40,6 +40,7 @@ class ScanRequest:
         keys: column → values of a key column, if they are few.
         news: only rows written since the first time (or without a created time), or that happened since the second;
             None is all rows.
+        lenient: columns that only order rows: of these a value that does not fit may be null, and is no error.
         within: the result of `snapshot` of the rows' database, so that several sources are read in one snapshot.
     """
 
@@ -48,6 +49,7 @@ class ScanRequest:
     end: Micros | None = None
     keys: dict[str, pa.Array] | None = None
     news: tuple[Micros, Micros | None] | None = None
+    lenient: frozenset[str] = frozenset()
     within: object = None
 
 

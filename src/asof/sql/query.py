@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -226,18 +226,36 @@ def columns_of(request: ViewReads, source: str) -> set[str]:
     """The source's columns that the read touches, under their names in the source."""
     needed: set[str] = set()
     for read in request.reads:
-        if read.view.source.name != source:
-            continue
-        view = read.view
-        own = {view.source.timestamp_field, *(view.source.raw(key) for key in view.join_keys)}
-        own |= {view.source.created_timestamp_column} - {""}
-        own |= _of_deletions(view.source)
-        own |= {view.source.raw(field.name) for field in view.features} if not view.is_aggregated else set()
-        for each in view.aggregations:
-            for text in filter(None, (each.column, each.where)):
-                own |= {view.source.raw(name) for name in parse(text).columns}
-        needed |= own
+        if read.view.source.name == source:
+            needed |= _columns_of_view(read.view, read.view.feature_names)
     return needed
+
+
+def lenient_columns_of(request: PointInTime, source: str) -> frozenset[str]:
+    """Those of the columns that no feature of the read is made of: they only order rows that are equal so far.
+
+    A value in them that does not fit is no reason to refuse the read.
+    """
+    asked: set[str] = set()
+    for read in request.reads:
+        if read.view.source.name == source:
+            asked |= _columns_of_view(read.view, [feature.name for feature in read.features])
+    return frozenset(columns_of(request, source) - asked)
+
+
+def _columns_of_view(view: FeatureView, features: Collection[str]) -> set[str]:
+    """The columns of the view's source that its times, its keys and these features are made of."""
+    source = view.source
+    own = {source.timestamp_field, *(source.raw(key) for key in view.join_keys)}
+    own |= {source.created_timestamp_column} - {""}
+    own |= _of_deletions(source)
+    if not view.is_aggregated:
+        return own | {source.raw(field.name) for field in view.features if field.name in features}
+    for each in view.aggregations:
+        if each.name in features:
+            for text in filter(None, (each.column, each.where)):
+                own |= {source.raw(name) for name in parse(text).columns}
+    return own
 
 
 def reach_of(request: PointInTime, source: str) -> Micros | None:
@@ -344,5 +362,5 @@ def _needs_order(read: ViewRead) -> bool:
 __all__ = [
     "OWN", "WANTED", "NewestRows", "PointInTime", "Program", "QueryStep", "ResultSchema", "RowFilter", "RowsOfKeys",
     "TouchedKeys", "ViewReads", "ViewRows", "columns_of", "cut_of", "grouped", "latest_rows", "range_rows", "reach_of",
-    "rows_of", "tie_columns",
+    "lenient_columns_of", "rows_of", "tie_columns",
 ]  # fmt: skip

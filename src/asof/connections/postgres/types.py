@@ -25,6 +25,7 @@ from asof.dtypes import (
     String,
     Timestamp,
 )
+from asof.sql.postgres.casts import cast, cast_or_null
 from asof.sql.quoting import quote
 
 _PLAIN: dict[str, DType] = {
@@ -53,7 +54,7 @@ class PostgresColumn:
     Args:
         type: the server's name, such as `int4`; for an array, the element type.
         is_array: of any number of dimensions, which the server does not report.
-        precision, scale: of a `numeric`, where it has them.
+        digits: precision and scale of a `numeric`, where it has them.
         dtype: Asof's type, or None.
     """
 
@@ -61,17 +62,21 @@ class PostgresColumn:
     type: str
     is_array: bool = False
     is_enum: bool = False
-    precision: int | None = None
-    scale: int | None = None
+    digits: tuple[int, int] | None = None
     dtype: DType | None = None
 
     @property
     def shown(self) -> str:
         """The SQL name of the type, for messages."""
         text = _SHOWN.get(self.type, self.type)
-        if self.precision is not None:
-            text += f"({self.precision},{self.scale})"
+        if self.digits is not None:
+            text += f"({self.digits[0]},{self.digits[1]})"
         return f"{text}[]" if self.is_array else text
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether its values are fitted to the type that it is declared with: numbers of any digits."""
+        return self.type == "numeric" and _of_digits(self.digits) is None
 
     @property
     def is_text(self) -> bool:
@@ -82,19 +87,27 @@ class PostgresColumn:
     def is_integer(self) -> bool:
         return not self.is_array and self.type in ("int2", "int4", "int8")
 
-    def select(self, *, bounded: bool = False) -> str:
+    def select(self, *, bounded: bool = False, lenient: bool = False) -> str:
         """The column in a SELECT, in a form that Arrow reads exactly; values without such a form make the server raise
         an error.
 
         Args:
             bounded: its values are known to be in the range of Asof's times.
+            lenient: values without such a form are null, and no error.
         """
         name = quote(self.name)
         brackets = "[]" if self.is_array else ""
         value = name
-        if self._leaf_dtype == Float64 and self.type == "numeric":
-            value = f"CAST({name} AS float8{brackets})"
-        elif self.is_enum or self.type in ("numeric", "bpchar", "name", "citext", "uuid", "json", "jsonb"):
+        if self.type == "numeric" and self.dtype is not None:
+            what = f"column {self.name!r}"
+            value = cast(name, self.shown, self.dtype, what)
+            if lenient:
+                value = cast_or_null(name, self.shown, self.dtype)
+            if self._leaf_dtype is not None and self._leaf_dtype.name == "Decimal":
+                # Arrow has no numeric without digits.
+                value = f"CAST({value} AS text{brackets})"
+            return f"{value} AS {name}"
+        if self.is_enum or self.type in ("bpchar", "name", "citext", "uuid", "json", "jsonb"):
             value = f"CAST({name} AS text{brackets})"
         elif self.type == "oid":
             value = f"CAST({name} AS int8{brackets})"
@@ -104,7 +117,7 @@ class PostgresColumn:
             words = sql.Literal(f"asof: column {self.name!r} holds {problem} ").as_string(None)
             # The text is not valid for the type, so the cast fails with Asof's message. It is null where the value is.
             wrong = f"CAST({words} || {shown} AS {self._target}{brackets})"
-            value = f"CASE WHEN {condition} THEN {wrong} ELSE {value} END"
+            value = f"CASE WHEN {condition} THEN {'NULL' if lenient else wrong} ELSE {value} END"
         return value if value == name else f"{value} AS {name}"
 
     def arrow(self) -> pa.DataType:
@@ -121,10 +134,7 @@ class PostgresColumn:
 
     @property
     def _target(self) -> str:
-        leaf = self._leaf_dtype
-        if self.type == "numeric" and leaf == Float64:
-            return "float8"
-        if self.is_enum or self.type in ("numeric", "bpchar", "name", "citext", "uuid", "json", "jsonb"):
+        if self.is_enum or self.type in ("bpchar", "name", "citext", "uuid", "json", "jsonb"):
             return "text"
         return "int8" if self.type == "oid" else self.type
 
@@ -149,7 +159,7 @@ def columns_of(
     """The columns of a FROM term, and their types. Reads no row.
 
     Args:
-        declared: column → type; the type of a `numeric` without precision.
+        declared: column → type; the type of a `numeric` whose digits say none.
     """
     # LIMIT 0 ends before the first row is made.
     cursor = connection.execute(f"SELECT * FROM {relation} LIMIT 0")
@@ -157,36 +167,55 @@ def columns_of(
     rows = connection.execute(_TYPES, [sorted({each.type_code for each in description})])
     found: dict[int, Any] = {row[0]: row[1:] for row in rows}
     unknown: Any = ("unknown", "b", "", "")
-    types = declared or {}
-    return [_column(each, *found.get(each.type_code, unknown), declared=types) for each in description]
+    types, result = declared or {}, cursor.pgresult
+    assert result is not None
+    return [
+        _column(each, result.fmod(at), *found.get(each.type_code, unknown), declared=types)
+        for at, each in enumerate(description)
+    ]
 
 
 def _column(
-    each: psycopg.Column, name: str, kind: str, element: str, element_kind: str, *, declared: dict[str, DType]
+    each: psycopg.Column,
+    modifier: int,
+    name: str,
+    kind: str,
+    element: str,
+    element_kind: str,
+    *,
+    declared: dict[str, DType],
 ) -> PostgresColumn:
     type_ = element or name
     is_enum = (element_kind or kind) == "e"
-    precision, scale = (each.precision, each.scale) if type_ == "numeric" and not element else (None, None)
+    digits = _digits(modifier) if type_ == "numeric" else None
     wanted = declared.get(each.name)
     if is_enum:
         leaf: DType | None = String
     elif type_ == "numeric":
-        leaf = _numeric(precision, scale, wanted.inner if element and wanted else wanted)
+        leaf = _numeric(digits, wanted.inner if element and wanted else wanted)
     else:
         leaf = _PLAIN.get(type_)
     dtype = Array(leaf) if element and leaf is not None else leaf
-    return PostgresColumn(each.name, type_, bool(element), is_enum, precision, scale, dtype)
+    return PostgresColumn(each.name, type_, bool(element), is_enum, digits, dtype)
 
 
-def _numeric(precision: int | None, scale: int | None, declared: DType | None) -> DType:
-    if precision is not None and scale is not None:
-        scale = scale - 2048 if scale > 1000 else scale
-        digits = max(precision - min(scale, 0), scale)
-        if digits <= 38:
-            return Decimal(digits, max(scale, 0))
-    if declared is not None and (declared.name == "Decimal" or declared == Float64):
-        return declared
-    return Decimal(38, 9)
+def _digits(modifier: int) -> tuple[int, int] | None:
+    """Precision and scale of a `numeric` by its type modifier; None of one without them."""
+    packed = modifier - 4
+    return None if packed < 0 else (packed >> 16 & 0xFFFF, (packed & 0x7FF ^ 1024) - 1024)
+
+
+def _numeric(digits: tuple[int, int] | None, declared: DType | None) -> DType:
+    """The type of its digits; of more than a Decimal has, and of any number of them, the declared one."""
+    return _of_digits(digits) or (declared if declared is not None and declared.is_numeric else Decimal(38, 9))
+
+
+def _of_digits(digits: tuple[int, int] | None) -> DType | None:
+    if digits is None:
+        return None
+    precision, scale = digits
+    most = max(precision - min(scale, 0), scale)
+    return Decimal(most, max(scale, 0)) if most <= 38 else None
 
 
 def fitted(batch: pa.RecordBatch, columns: Sequence[PostgresColumn], schema: pa.Schema) -> pa.RecordBatch:

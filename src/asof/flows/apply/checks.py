@@ -284,7 +284,7 @@ def check_null_keys(stores: Stores, project: Project) -> list[Finding]:
     findings = []
     for view in project.views.values():
         source = view.source
-        if isinstance(source, LogSource) or _alike_columns(view) is not None:
+        if isinstance(source, LogSource):
             continue
         columns = [source.raw(name) for name in view.join_keys] + [source.timestamp_field]
         for column, nulls in _nulls(stores, view, columns).items():

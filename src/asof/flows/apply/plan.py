@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from asof.definitions import FileSource, LogSource, Project
+from asof.definitions import LogSource, Project
 from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
@@ -40,24 +40,19 @@ def make_plan(stores: Stores, project: Project) -> Plan:
                     f"no reader for sources of type {source.type!r} is installed",
                     hint=f"installed readers: {some(sorted(stores.readers))}", where=source.where,
                 )  # fmt: skip
-            if isinstance(source, FileSource):
-                users = users_of(project, source.name)
-                columns = reader.describe(with_declared_types(source, users))
-                conflicts += check_declared_types(source, users, {each.name for each in columns if each.is_text})
-                described[source.name] = columns
-                continue
-            described[source.name] = reader.describe(source)
+            users = users_of(project, source.name)
+            columns = reader.describe(with_declared_types(source, users))
+            conflicts += check_declared_types(source, users, {each.name for each in columns if each.is_text})
+            described[source.name] = columns
         except AsofError as error:
             described[source.name] = error
     resolved, findings = resolve(project, described)
     applied = stores.registry.load(stores.project)
     plan = diff(applied, resolved).with_findings(findings)
-    more = (
-        conflicts
-        + check_reserved_columns(resolved)
-        + check_alike_columns(resolved)
-        + check_functions(resolved, applied.project)
-    )
+    more = conflicts + check_reserved_columns(resolved) + check_functions(resolved, applied.project)
+    if not plan.errors:
+        # Of expressions that were parsed.
+        more += check_alike_columns(resolved)
     more += check_removed(plan, applied.project)
     more += check_formats(stores, resolved) + check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)

@@ -60,7 +60,7 @@ def rows_of(
             hint=f"installed readers: {some(sorted(stores.readers))}",
             where=source.where,
         )
+    source = with_declared_types(source, users)
     if isinstance(source, FileSource):
-        source = with_declared_types(source, users)
         need = replace(need or ScanRequest(), columns=tuple(columns))
     return reader.scan(source, need or ScanRequest())

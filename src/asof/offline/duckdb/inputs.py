@@ -23,7 +23,7 @@ from asof.offline.results import arrival_of, empty_rows
 from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.names import alike, are_safe, safe_names
-from asof.sql.query import WANTED, PointInTime, RowsOfKeys, ViewRows, columns_of, reach_of
+from asof.sql.query import WANTED, PointInTime, RowsOfKeys, ViewRows, columns_of, lenient_columns_of, reach_of
 from asof.sql.quoting import quote
 from asof.sql.source_rows import ROW, SourceTable
 from asof.timing import Micros
@@ -291,7 +291,8 @@ def _need(
         first, last = fetching.times or (None, None)
     reach = reach_of(query, source.name)
     start = first - reach if first is not None and reach is not None else None
-    return ScanRequest(names, start, last, _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None)
+    keys = _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None
+    return ScanRequest(names, start, last, keys, lenient=lenient_columns_of(query, source.name))
 
 
 def _few_wanted(query: ViewRows, source: Source, wanted: Any) -> dict[str, pa.Array] | None:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from asof.definitions import Source
+from asof.dtypes import from_arrow
 from asof.offline.postgres.arrow import dtype_of, sql_type_of
 from asof.offline.postgres.session import Given, PostgresSession, aliased
 from asof.offline.protocol import LATER_COLUMNS
 from asof.offline.results import arrival_of, empty_rows
+from asof.sources.protocol import Batches
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.query import PointInTime, ViewRows, columns_of
 from asof.sql.source_rows import SourceTable
@@ -57,7 +59,12 @@ def _source_table(
     known = {own: name for name, own in names.items()}
     schema = pa.schema([field.with_name(known.get(field.name, field.name)) for field in schema])
     sql_types = sql_types_of(schema)
-    dtypes = {field.name: dtype_of(field) for field in schema}
+    # What a table is read as from elsewhere is what it is here.
+    read_as = given.schema if isinstance(given, Batches) else pa.schema([])
+    dtypes = {
+        field.name: from_arrow(read_as.field(field.name).type) if field.name in read_as.names else dtype_of(field)
+        for field in schema
+    }
     return SourceTable(
         term, sql_types, dtypes, arrival_of(source, given, sql_types), POSTGRES, opened.indexes(term), names
     )  # fmt: skip

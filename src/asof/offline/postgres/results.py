@@ -21,9 +21,10 @@ from asof.offline.postgres.inputs import prepare, sql_types_of
 from asof.offline.postgres.session import Given, PostgresSession, session
 from asof.offline.results import SPINE, WHOLE, LazyResult, cut, in_types
 from asof.sql.names import safe_names
-from asof.sql.postgres import dialect as words
+from asof.sql.postgres.dialect import micros_of, sortable
 from asof.sql.postgres.latest import AT, US, N
 from asof.sql.postgres.point_in_time import TIED, OutputSelect, Statements, compile_statements, near_keys, range_spine
+from asof.sql.postgres.types import TYPES, time_of
 from asof.sql.postgres.view_rows import compile_rows
 from asof.sql.query import WANTED, PointInTime, ViewRows
 from asof.sql.quoting import quote
@@ -225,7 +226,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         opened.execute(f"CREATE TEMP TABLE {WHOLE} ON COMMIT DROP AS\n{numbered}\nWITH NO DATA")
         with opened.read_only():
             opened.execute(f"INSERT INTO {WHOLE}\n{numbered}")
-        sql_type = words.time_of(quote(names[time]), sql_types_of(described)[time])
+        sql_type = time_of(quote(names[time]), sql_types_of(described)[time])
         rows, odd = opened.values(
             f"SELECT count(*), count(*) FILTER (WHERE NOT isfinite({sql_type})) FROM {WHOLE}"
         )  # fmt: skip
@@ -239,13 +240,13 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         time = self.query.time
         types = sql_types_of(described)
         names = safe_names(described.names)
-        at = words.time_of(quote(names[time]), types[time])
+        at = time_of(quote(names[time]), types[time])
         own = ", ".join(map(quote, names.values()))
         near = near_keys(self.query)
-        order = ", ".join([*(words.sortable(quote(names[key]), types[key]) for key in near), AT])
+        order = ", ".join([*(sortable(quote(names[key]), types[key]) for key in near), AT])
         opened.execute(f"DROP TABLE IF EXISTS {SPINE}")
         opened.execute(
-            f"CREATE TEMP TABLE {SPINE} ON COMMIT DROP AS\nSELECT {N}, {at} AS {AT}, {words.micros_of(at)} AS {US}, "
+            f"CREATE TEMP TABLE {SPINE} ON COMMIT DROP AS\nSELECT {N}, {at} AS {AT}, {micros_of(at)} AS {US}, "
             f"{own}\nFROM {WHOLE}\nWHERE {N} >= {start} AND {N} < {start + self.chunk}\nORDER BY {order}"
         )
         opened.execute(f"ANALYZE {SPINE}")
@@ -309,7 +310,7 @@ def _ship_spine(opened: PostgresSession, chunk: pa.Table, query: PointInTime) ->
     """Number, time and keys of each row, clustered by key."""
     times = _micros(chunk, query.time)
     columns = {N: pa.chunked_array([pa.array(np.arange(chunk.num_rows))]), AT: times.cast(_TIMES), US: times}
-    types = [(N, "bigint"), (AT, words.TYPES["Timestamp"]), (US, "bigint")]
+    types = [(N, "bigint"), (AT, TYPES["Timestamp"]), (US, "bigint")]
     names = safe_names(_spine_keys(query))
     for name, own in names.items():
         columns[own], sql_type = travelling(chunk[name], name)

@@ -61,7 +61,7 @@ class PostgresReader(SourceReaderDefaults):
         """The columns of the table or query, from the server; no row is read."""
         assert isinstance(source, PostgresSource)
         columns, _ = self._columns_and_relation(source, self.database(source))
-        return [SourceColumn(each.name, each.dtype, each.shown) for each in columns]
+        return [SourceColumn(each.name, each.dtype, each.shown, is_text=each.is_fitted) for each in columns]
 
     def scan(self, source: Source, need: ScanRequest) -> Batches:
         """The source's rows; each opening fetches the columns, times and keys that are needed."""
@@ -235,9 +235,11 @@ class Scan:
             for each in self.columns
             if need.keys and each.name in need.keys and (condition := _among(each, need.keys[each.name]))
         ]
-        selected = ", ".join(each.select(bounded=bounded and each is time) for each in columns) or "1"
+        selected = [
+            each.select(bounded=bounded and each is time, lenient=each.name in need.lenient) for each in columns
+        ]
         where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"SELECT {selected}\nFROM {relation_of(self.source)}{where}"
+        return f"SELECT {', '.join(selected) or 1}\nFROM {relation_of(self.source)}{where}"
 
     def _news(self, need: ScanRequest, time: PostgresColumn | None) -> list[str]:
         """Condition for rows that were written or happened since a time; empty if a column has no literal for it."""

@@ -15,37 +15,13 @@ from typing import Any
 from asof.dtypes import DType
 from asof.expressions.dialects import POSTGRES as FORMS
 from asof.sql.dialect import Dialect
+from asof.sql.postgres.casts import cast, cast_or_null
+from asof.sql.postgres.types import TEXTS, base_type, floor_divide, time_of, type_name, whole_units
 from asof.sql.quoting import text
-from asof.timing import EARLIEST, HOUR, LATEST, UNITS, Micros, micros, moment
+from asof.timing import EARLIEST, LATEST, UNITS, Micros, micros, moment
 
-TYPES = {
-    "Bool": "boolean", "Int32": "integer", "Int64": "bigint", "Float32": "real", "Float64": "double precision",
-    "String": "text", "Json": "text", "Bytes": "bytea", "Date": "date", "Timestamp": "timestamp with time zone",
-    "Embedding": "real[]",
-}  # fmt: skip
-
-_TEXTS = ("text", "character varying")
 _INT64 = "-9223372036854775808 AND 9223372036854775807"
-_INT32 = "-2147483648 AND 2147483647"
-_FRACTIONS = ("double precision", "real", "numeric")
-_NUMBERS = ("smallint", "integer", "bigint", *_FRACTIONS)
 _NAN = "double precision 'NaN'"
-
-
-def type_name(dtype: DType) -> str:
-    """The SQL type of a value type, as the catalog spells it."""
-    if dtype.name == "Array":
-        assert dtype.inner is not None
-        return f"{type_name(dtype.inner)}[]"
-    if dtype.name == "Decimal":
-        return f"numeric({dtype.precision or 38},{dtype.scale})"
-    return TYPES[dtype.name]
-
-
-def base_type(sql_type: str) -> str:
-    """A type's name without its length or precision: `timestamp(3) without time zone` is a timestamp."""
-    before, bracket, after = sql_type.partition("(")
-    return before.rstrip() + after.partition(")")[2] if bracket else sql_type
 
 
 def literal(value: Any, dtype: DType) -> str:
@@ -94,28 +70,6 @@ def floor_to(time: str, hop: Micros) -> str:
     return f"date_bin({span(hop)}, {time}, {instant(origin)})"
 
 
-def time_of(column: str, sql_type: str, unit: str = "") -> str:
-    """A time column as timestamptz; naive is UTC, a date its midnight.
-
-    Args:
-        unit: of an integer column; what no timestamp can be is null.
-    """
-    kind = base_type(sql_type)
-    if kind == "timestamp with time zone":
-        return column
-    if kind == "timestamp without time zone":
-        return f"({column} AT TIME ZONE 'UTC')"
-    if kind == "date":
-        return f"(CAST({column} AS timestamp) AT TIME ZONE 'UTC')"
-    if unit:
-        whole = f"CAST({column} AS bigint)"
-        least, greatest = _whole(EARLIEST, unit), _whole(LATEST, unit)
-        multiplier, divisor = UNITS[unit]
-        us = _floor_divide(whole, divisor) if divisor > 1 else whole if multiplier == 1 else f"{whole} * {multiplier}"
-        return f"CASE WHEN {whole} BETWEEN {least} AND {greatest} THEN {_from_micros(us)} END"
-    return f"CAST({column} AS timestamptz)"
-
-
 def micros_of(time: str) -> str:
     """A timestamptz as BIGINT microseconds since the epoch."""
     return f"CAST(EXTRACT(EPOCH FROM {time}) * 1000000 AS bigint)"
@@ -142,7 +96,7 @@ def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = Fals
     if kind == "timestamp without time zone":
         return f"({instant(value)} AT TIME ZONE 'UTC')"
     if unit:
-        whole = _whole(value, unit)
+        whole = whole_units(value, unit)
         return str(whole + 1 if up and unit in ("s", "ms") else whole)
     return ""
 
@@ -168,42 +122,8 @@ def bound(time: str, us: str, sql_type: str, *, unit: str = "", shift: Micros = 
         moved = f"({us} + {shift})" if shift else us
         if multiplier == 1:
             return moved
-        return _floor_divide(moved if upper else f"({moved} + {multiplier - 1})", multiplier)
+        return floor_divide(moved if upper else f"({moved} + {multiplier - 1})", multiplier)
     return ""
-
-
-def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
-    """A source's value in the type that its field declares; nothing is bent silently.
-
-    Args:
-        sql_type: the value's type as the catalog names it.
-        what: names the column, for the error.
-    """
-    wanted, kind = type_name(dtype), base_type(sql_type)
-    if dtype.name in ("Timestamp", "Date") and kind == wanted:
-        # Arrow has no infinity of time.
-        problem = text(f"asof: {what} holds an infinity, and is declared {dtype}")
-        wrong = f"CAST({problem} || left(CAST({value} AS text), 0) AS {wanted})"
-        return f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN {wrong} END"
-    if sql_type == wanted or (wanted == "text" and kind in _TEXTS) or is_same_integer(kind, dtype):
-        return value if wanted != "smallint" else f"CAST({value} AS {wanted})"
-    if dtype.name == "Timestamp":
-        return time_of(f"(CASE WHEN isfinite({value}) THEN {value} END)", sql_type)
-    if dtype.is_integer and kind in ("double precision", "real", "numeric"):
-        # Whole values are integers, NaN is null, all else is an error; only a text that is none can raise one.
-        problem = text(f"asof: {what} holds a fraction, and is declared {dtype}")
-        return (
-            f"CASE WHEN {value} = 'NaN' THEN NULL WHEN {value} = trunc({value}) THEN CAST({value} AS {wanted}) "
-            f"WHEN {value} IS NOT NULL THEN CAST({problem} || left(CAST({value} AS text), 0) AS {wanted}) END"
-        )
-    if dtype.name == "Decimal" and kind in ("double precision", "real", "numeric"):
-        return f"CAST(NULLIF(CAST(CAST({value} AS text) AS numeric), 'NaN') AS {wanted})"
-    return f"CAST({value} AS {wanted})"
-
-
-def is_same_integer(kind: str, dtype: DType) -> bool:
-    """Whether the raw column is the declared integer."""
-    return kind == TYPES.get(dtype.name) and dtype.is_integer
 
 
 def compares_as_it_is(sql_type: str, dtype: DType) -> bool:
@@ -212,7 +132,7 @@ def compares_as_it_is(sql_type: str, dtype: DType) -> bool:
     if dtype.is_integer:
         return kind in ("bigint", "integer", "smallint")
     if dtype.name == "String":
-        return kind in _TEXTS
+        return kind in TEXTS
     return kind == base_type(type_name(dtype)) and dtype.name not in ("Decimal", "Array", "Embedding", "Json")
 
 
@@ -231,7 +151,7 @@ def collated(value: str, dtype: DType | None) -> str:
 
 def sortable(column: str, sql_type: str) -> str:
     """A raw column to be sorted by: text by code point."""
-    return f'{column} COLLATE "C"' if base_type(sql_type) in _TEXTS else column
+    return f'{column} COLLATE "C"' if base_type(sql_type) in TEXTS else column
 
 
 def ordering(column: str, sql_type: str, dtype: DType | None) -> str:
@@ -239,15 +159,9 @@ def ordering(column: str, sql_type: str, dtype: DType | None) -> str:
     if dtype is None:
         return f'(CAST({column} AS text) COLLATE "C")'
     kind = base_type(sql_type)
-    if dtype.is_integer and kind in _NUMBERS:
-        if kind not in _FRACTIONS and (kind != "bigint" or dtype.name == "Int64"):
-            return column
-        # NaN is greater than all numbers.
-        whole = f"{column} = trunc({column}) AND " if kind in _FRACTIONS else ""
-        return f"CASE WHEN {whole}{column} BETWEEN {_INT64 if dtype.name == 'Int64' else _INT32} THEN {column} END"
-    if dtype.name in ("Timestamp", "Date") and kind.startswith(("timestamp", "date")):
-        return cast(f"(CASE WHEN isfinite({column}) THEN {column} END)", sql_type, dtype)
-    return collated(cast(column, sql_type, dtype), dtype)
+    if dtype.is_integer and (kind in ("smallint", "integer") or (kind == "bigint" and dtype.name == "Int64")):
+        return column
+    return collated(cast_or_null(column, sql_type, dtype), dtype)
 
 
 def is_value(column: str, value: Any, dtype: DType) -> str:
@@ -336,21 +250,6 @@ def _spread(function: str, value: str, dtype: DType, wrap: Callable[[str], str])
     odd = wrap(f"count(CASE WHEN NOT {fits} THEN 1 END)")
     fine = wrap(f"{function}(CASE WHEN {fits} THEN {number} END)")
     return f"CASE WHEN {wrap(f'count({value})')} < 2 THEN NULL WHEN {odd} > 0 THEN {_NAN} ELSE {fine} END"
-
-
-def _floor_divide(value: str, divisor: int) -> str:
-    return f"(({value}) - ((({value}) % {divisor}) + {divisor}) % {divisor}) / {divisor}"
-
-
-def _from_micros(us: str) -> str:
-    """BIGINT microseconds as timestamptz, exactly: seconds as a double are exact within an hour."""
-    hours, rest = f"CAST(({us}) / {HOUR} AS integer)", f"(({us}) % {HOUR}) / 1e6::double precision"
-    return f"(timestamptz 'epoch' + make_interval(hours => {hours}, secs => {rest}))"
-
-
-def _whole(us: Micros, unit: str) -> int:
-    multiplier, divisor = UNITS[unit]
-    return us // multiplier * divisor
 
 
 class PostgresDialect:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from asof.dtypes import DType
 from asof.selection import ViewRead
 from asof.sql.postgres import dialect as postgres
+from asof.sql.postgres.casts import cast
 from asof.sql.postgres.dialect import collated, shifted, span
 from asof.sql.quoting import quote
 from asof.sql.source_rows import RowCutoff, SourceRows, SpineTable
@@ -53,7 +54,7 @@ def spine_keys(read: ViewRead, spine: SpineTable, alias: str = S) -> list[str]:
         value, sql_type = f"{alias}.{spine.column(key)}" if alias else spine.column(key), spine.sql_types[key]
         as_it_is = postgres.compares_as_it_is(sql_type, dtypes[own])
         what = f"column {key!r} of the entity frame"
-        keys.append(value if as_it_is else postgres.cast(value, sql_type, dtypes[own], what))
+        keys.append(value if as_it_is else cast(value, sql_type, dtypes[own], what))
     return keys
 
 

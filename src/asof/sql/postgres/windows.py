@@ -13,8 +13,10 @@ from asof.definitions import Session, Sliding
 from asof.definitions.windows import ORDERED
 from asof.errors import UnsupportedByDialect
 from asof.sql.postgres import dialect as postgres
+from asof.sql.postgres.casts import cast
 from asof.sql.postgres.dialect import floor_to, shifted, span
 from asof.sql.postgres.latest import AT, FeatureQuery, S, made_with_index, spine_keys
+from asof.sql.postgres.types import type_name
 from asof.sql.source_rows import SpineTable
 from asof.sql.windows import WindowAggregate, WindowGroup
 
@@ -135,7 +137,7 @@ def _output(group: _OutputGroup, each: WindowAggregate, framed: set[Sliding | Se
     if made.dtype is not None:
         own = made.output_dtype(each.dtype)
         if own != made.dtype:
-            value = postgres.cast(value, postgres.type_name(own), made.dtype, made.name)
+            value = cast(value, type_name(own), made.dtype, made.name)
     counts = made.function in ("count", "count_distinct")
     if isinstance(window, Session):
         value = f"CASE WHEN {group.is_open(window)} THEN {value} END"
