@@ -15,7 +15,7 @@ import pytest
 
 from asof.connections import schema_registry
 from asof.connections.schema_registry import SchemaRegistry
-from asof.decoding import SchemaRegistryUnavailable, UnusableSchema
+from asof.decoding import SchemaRegistryUnavailable, BrokenSchema
 from asof.errors import AsofError
 from asof.store import FeatureStore, open_store_of
 from asof.timing import iso, micros
@@ -118,7 +118,7 @@ def test_what_is_wrong_with_one_schema_is_the_reason_of_its_messages(
     registry = SchemaRegistry(server.url, max_schema_bytes=2000, timeout_s=30)
 
     for _ in range(2):
-        with pytest.raises(UnusableSchema, match=reason):
+        with pytest.raises(BrokenSchema, match=reason):
             registry(7)
     found = registry(8)
     assert found is not None and found.kind == "AVRO"
@@ -132,7 +132,7 @@ def test_references_without_end_are_not_followed(server: Odd) -> None:
 
     server.responses = Endless()
 
-    with pytest.raises(UnusableSchema, match="more than 100 others"):
+    with pytest.raises(BrokenSchema, match="more than 100 others"):
         SchemaRegistry(server.url, timeout_s=60)(7)
 
 

@@ -19,7 +19,7 @@ from threading import Lock, Timer
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from asof.decoding import SchemaRegistryUnavailable, UnusableSchema, WriterSchema
+from asof.decoding import SchemaRegistryUnavailable, BrokenSchema, WriterSchema
 from asof.defaults import SCHEMA_BYTES
 from asof.errors import ConfigError
 from asof.forks import ForkListener, listen_to_forks
@@ -84,7 +84,7 @@ class SchemaRegistry(ForkListener):
             self._headers["Authorization"] = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
         self._connect = self._connector(ca_file)
         self._known: dict[int, WriterSchema] = {}
-        self._unknown: dict[int, tuple[float, UnusableSchema | None]] = {}
+        self._unknown: dict[int, tuple[float, BrokenSchema | None]] = {}
         self._lock = Lock()
         listen_to_forks(self)
 
@@ -109,7 +109,7 @@ class SchemaRegistry(ForkListener):
         """The schema of this ID, else None.
 
         Raises:
-            UnusableSchema: what the registry has of this ID is no schema that can be used.
+            BrokenSchema: what the registry has of this ID is no schema that can be used.
             SchemaRegistryUnavailable: the registry is unreachable, refuses this user, or is not a schema registry.
         """
         known = self._known.get(schema_id)
@@ -120,7 +120,7 @@ class SchemaRegistry(ForkListener):
             if time.monotonic() >= until:
                 try:
                     found = self._fetched(schema_id)
-                except UnusableSchema as error:
+                except BrokenSchema as error:
                     found, unusable = None, error
                 if found is not None:
                     self._known[schema_id] = found
@@ -129,7 +129,7 @@ class SchemaRegistry(ForkListener):
                     self._unknown.clear()
                 self._unknown[schema_id] = time.monotonic() + UNKNOWN_FOR_S, unusable
         if unusable is not None:
-            raise UnusableSchema(str(unusable))
+            raise BrokenSchema(str(unusable))
         return None
 
     def _fetched(self, schema_id: int) -> WriterSchema | None:
@@ -139,7 +139,7 @@ class SchemaRegistry(ForkListener):
             return None
         kind = found.get("schemaType") or "AVRO"
         if not isinstance(kind, str):
-            raise UnusableSchema(f"its schemaType is {type(kind).__name__}, not text")
+            raise BrokenSchema(f"its schemaType is {type(kind).__name__}, not text")
         return WriterSchema(kind, found["schema"], self._references(found, until))
 
     def _references(self, schema: dict[str, Any], until: float) -> tuple[str, ...]:
@@ -158,12 +158,12 @@ class SchemaRegistry(ForkListener):
             if place in complete:
                 continue
             if place in seen:
-                raise UnusableSchema(f"version {version} of subject {subject!r}, which it refers to, refers to itself")
+                raise BrokenSchema(f"version {version} of subject {subject!r}, which it refers to, refers to itself")
             if len(seen) >= MOST_REFERENCES:
-                raise UnusableSchema(f"it refers to more than {MOST_REFERENCES} others")
+                raise BrokenSchema(f"it refers to more than {MOST_REFERENCES} others")
             found = self._get(f"subjects/{quote(subject, safe='')}/versions/{version}", until)
             if found is None:
-                raise UnusableSchema(
+                raise BrokenSchema(
                     f"it refers to version {version} of subject {subject!r}, which the schema registry does not have"
                 )
             size += len(found["schema"])
@@ -174,8 +174,8 @@ class SchemaRegistry(ForkListener):
             todo += [(each, None) for each in _named_by(found)[::-1]]
         return tuple(complete.values())
 
-    def _too_large(self) -> UnusableSchema:
-        return UnusableSchema(f"it has more than {self.max_schema_bytes} bytes")
+    def _too_large(self) -> BrokenSchema:
+        return BrokenSchema(f"it has more than {self.max_schema_bytes} bytes")
 
     def _get(self, path: str, until: float) -> dict[str, Any] | None:
         """A response of the registry, with text as `schema`; None for what it does not have."""
@@ -264,12 +264,12 @@ def _named_by(schema: dict[str, Any]) -> list[tuple[str, int]]:
     """Subject and version of each schema that this one refers to."""
     references = schema.get("references") or []
     if not isinstance(references, list):
-        raise UnusableSchema(f"its references are {type(references).__name__}, not a list")
+        raise BrokenSchema(f"its references are {type(references).__name__}, not a list")
     found: list[tuple[str, int]] = []
     for each in references:
         subject, version = (each.get("subject"), each.get("version")) if isinstance(each, dict) else (None, None)
         if not isinstance(subject, str) or not (subject and subject.isprintable()) or type(version) is not int:
-            raise UnusableSchema("a reference of it has no subject and version")
+            raise BrokenSchema("a reference of it has no subject and version")
         found.append((subject, version))
     return found
 

@@ -10,11 +10,11 @@ from asof.decoding.messages import (
     unusable_created,
     unusable_times,
 )
-from asof.decoding.schemas import SchemaRegistryUnavailable, Schemas, UnusableSchema, WriterSchema
+from asof.decoding.schemas import SchemaRegistryUnavailable, Schemas, BrokenSchema, WriterSchema
 from asof.decoding.transforming import Transform
 
 __all__ = [
     "DEFAULT_BOUNDS", "DecodedMessages", "MessageBatch", "MessageBounds", "SchemaRegistryUnavailable", "Schemas",
-    "Transform", "UnusableMessage", "UnusableSchema", "WriterSchema", "check_format", "decode_messages",
+    "Transform", "UnusableMessage", "BrokenSchema", "WriterSchema", "check_format", "decode_messages",
     "unusable_created", "unusable_times",
 ]  # fmt: skip

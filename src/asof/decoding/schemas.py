@@ -33,7 +33,7 @@ class WriterSchema:
 Schemas = Callable[[int], WriterSchema | None]
 """Returns the schema of an ID, or None if the registry does not have it.
 
-Raises `SchemaRegistryUnavailable`, which is no message's fault, or `UnusableSchema`, which is that of this schema's.
+Raises `SchemaRegistryUnavailable`, which is no message's fault, or `BrokenSchema`, which is that of this schema's.
 """
 
 
@@ -43,7 +43,7 @@ class SchemaRegistryUnavailable(SourceError):
     may_pass = True
 
 
-class UnusableSchema(ValueError):
+class BrokenSchema(ValueError):
     """The registry has a schema of this ID, but none that can be used; the text says why."""
 
 
@@ -76,7 +76,7 @@ def schema_of(schemas: Schemas | None, schema_id: int, *, where: str) -> WriterS
         )  # fmt: skip
     try:
         schema = schemas(schema_id)
-    except UnusableSchema as error:
+    except BrokenSchema as error:
         return unusable(schema_id, error)
     return schema or f"names schema {schema_id}, which the schema registry does not have"
 
@@ -87,6 +87,6 @@ def unusable(schema_id: int, error: Exception) -> str:
 
 
 __all__ = [
-    "FRAME", "SchemaRegistryUnavailable", "Schemas", "UnusableSchema", "WriterSchema", "by_schema", "schema_of",
+    "FRAME", "SchemaRegistryUnavailable", "Schemas", "BrokenSchema", "WriterSchema", "by_schema", "schema_of",
     "unusable",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from asof.decoding.transforming import Transform, checked_rows
 from asof.definitions import LogSource
 from asof.definitions.transforms import KEEP
 from asof.derive.generated import generated_rows
+from asof.display import counted
 from asof.errors import DerivationError
 from asof.values.fit import fit_values
 from asof.values.legible import shown, why
@@ -27,7 +28,7 @@ class TransformFinding(NamedTuple):
     hint: str = ""
 
 
-class _Failure(Exception):
+class _TransformError(Exception):
     """The transform failed on messages: each such message would be a dead letter."""
 
 
@@ -65,18 +66,18 @@ def _compared(source: LogSource, transform: Transform, messages: pa.Table) -> li
         try:
             alone += _run(source, transform, messages.slice(place, 1))
             good.append(place)
-        except _Failure as failure:
+        except _TransformError as failure:
             reason = reason or str(failure)
     if not good:
-        text = f"{name} failed on all {messages.num_rows} generated messages ({reason}), so it could not be checked"
-        return [TransformFinding("warning", text, "try it on real messages")]
+        text = f"{name} failed on all {counted(messages.num_rows, 'generated message')} ({reason})"
+        return [TransformFinding("warning", f"{text}, so it could not be checked", "try it on real messages")]
     messages = messages.take(good)
     order = random.Random(0).sample(range(len(good)), len(good))
     try:
         whole, again = _run(source, transform, messages), _run(source, transform, messages)
         by_place = dict(zip(order, _run(source, transform, messages.take(order)), strict=True))
-    except _Failure as failure:
-        text = f"{name} fails on {len(good)} messages of which each succeeds alone: {failure}"
+    except _TransformError as failure:
+        text = f"{name} fails on {counted(len(good), 'message')} of which each succeeds alone: {failure}"
         return [TransformFinding("error", text, hint)]
     shuffled = [by_place[place] for place in range(len(good))]
     for other, how in (
@@ -86,7 +87,7 @@ def _compared(source: LogSource, transform: Transform, messages: pa.Table) -> li
     ):
         if (found := _difference(source, whole, other)) is not None:
             column, one, another = found
-            text = f"{name} returns {shown(one)} in column {column!r} among {len(good)} messages"
+            text = f"{name} returns {shown(one)} in column {column!r} among {counted(len(good), 'message')}"
             return [TransformFinding("error", f"{text}, and {shown(another)} {how}", hint)]
     return []
 
@@ -97,7 +98,7 @@ def _run(source: LogSource, transform: Transform, messages: pa.Table) -> list[tu
         answer = transform(messages)
     except (Exception, SystemExit) as error:  # a user's function may raise anything
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-        raise _Failure(f"{type(cause).__name__}: {why(cause)}") from error
+        raise _TransformError(f"{type(cause).__name__}: {why(cause)}") from error
     rows = checked_rows(source, answer, messages.num_rows)
     count = messages.num_rows
     names = [field.name for field in source.schema]
