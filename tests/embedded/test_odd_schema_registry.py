@@ -15,7 +15,7 @@ import pytest
 
 from asof.connections import schema_registry
 from asof.connections.schema_registry import SchemaRegistry
-from asof.decoding import SchemaRegistryUnavailable, BrokenSchema
+from asof.decoding import BrokenSchema, SchemaRegistryUnavailable
 from asof.errors import AsofError
 from asof.store import FeatureStore, open_store_of
 from asof.timing import iso, micros

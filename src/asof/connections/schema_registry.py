@@ -19,7 +19,7 @@ from threading import Lock, Timer
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from asof.decoding import SchemaRegistryUnavailable, BrokenSchema, WriterSchema
+from asof.decoding import BrokenSchema, SchemaRegistryUnavailable, WriterSchema
 from asof.defaults import SCHEMA_BYTES
 from asof.errors import ConfigError
 from asof.forks import ForkListener, listen_to_forks

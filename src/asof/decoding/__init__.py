@@ -10,7 +10,7 @@ from asof.decoding.messages import (
     unusable_created,
     unusable_times,
 )
-from asof.decoding.schemas import SchemaRegistryUnavailable, Schemas, BrokenSchema, WriterSchema
+from asof.decoding.schemas import BrokenSchema, SchemaRegistryUnavailable, Schemas, WriterSchema
 from asof.decoding.transforming import Transform
 
 __all__ = [
