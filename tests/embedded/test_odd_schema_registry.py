@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,6 +35,7 @@ class Odd(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.responses: dict[str, tuple[int, bytes]] = {}
         self.default: tuple[int, bytes] = (404, json.dumps({"error_code": 40403}).encode())
+        self.asked: Counter[str] = Counter()
         self.is_dripping = False
         self.is_raw = False
         self.closing = Event()
@@ -47,6 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Odd
 
     def do_GET(self) -> None:  # http.server's name
+        self.server.asked[self.path] += 1
         status, body = self.server.responses.get(self.path, self.server.default)
         if self.server.is_raw:
             self.wfile.write(body)
@@ -196,10 +199,11 @@ def test_a_registry_that_sends_a_byte_now_and_then_does_not_hold_a_worker(server
 
 def test_ids_that_a_producer_makes_up_do_not_fill_the_memory(server: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema_registry, "MOST_UNKNOWN", 10)
-    registry: Any = SchemaRegistry(server.url)
+    registry = SchemaRegistry(server.url)
 
-    assert {registry(number) for number in range(35)} == {None}
-    assert len(registry._unknown) <= 10
+    assert {registry(number) for number in (*range(35), 34, 0)} == {None}
+    # The last is remembered, the first is not any more.
+    assert (server.asked["/schemas/ids/34"], server.asked["/schemas/ids/0"]) == (1, 2)
 
 
 REPOSITORY = """
