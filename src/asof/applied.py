@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from asof.definitions import FeatureService, Projection, Snapshot
+from asof.definitions import FeatureService, LogSource, Projection, Snapshot
 from asof.definitions.base import Definition
 from asof.errors import AsofError, RegistryError, RequestError
 
@@ -51,6 +52,12 @@ class DecidedRequest:
         self.used = 0
         self._make_reader = reader
         self._reader: OnlineReader | None = None
+
+    @cached_property
+    def logs_with_history(self) -> list[LogSource]:
+        """The log sources that it reads that have a batch source."""
+        sources = [read.view.source for read in self.selection.reads]
+        return [each for each in sources if isinstance(each, LogSource) and each.batch_source is not None]
 
     @property
     def reader(self) -> OnlineReader:

@@ -312,6 +312,10 @@ class JobRunning(AsofError):
         self.job = job
 
 
+class HistoryNotLoaded(UserWarning):
+    """A read of a log or push source whose batch source is not loaded into its archive; no error, but a warning."""
+
+
 class Interrupted(AsofError):
     """A long command was interrupted; the work done so far is kept."""
 

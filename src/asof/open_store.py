@@ -19,6 +19,7 @@ from asof.definitions import Definition, Project, Snapshot, project_of
 from asof.definitions.project import merged
 from asof.errors import NotFound, OnlineRowsLost, SourceError, nearest
 from asof.flows.push.pushers import Pushers
+from asof.flows.rows.history import LoadedHistories
 from asof.flows.stores import Progress, Stores, view_named
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.opening.clock import clock_of, system_clock_of, user_and_host
@@ -72,6 +73,7 @@ class OpenStore(ForkListener):
         self.pushers = Pushers(lambda: self.stores, self.snapshot)
         self._applied = AppliedDefinitions(self.project, lambda: self.stores.registry, self._decide)
         self._looked_at = 0.0
+        self.histories = LoadedHistories(lambda: self.stores, self.snapshot)
         self._lock = Lock()
         self._history_reads = BoundedSemaphore(HISTORY_READS)
 
@@ -186,16 +188,17 @@ class OpenStore(ForkListener):
 
         self.pushers.archive_all()
         decided = self._decided(features, full_feature_names)
+        self.histories.warn(decided.logs_with_history)
         read = read_history(
             self.stores, self.snapshot(), decided.selection, entity_df,
             known_at=known_at if known_at is None or isinstance(known_at, bool) else moment_given(known_at, "known_at"),
-            start=moment_given(start_date, "start_date"),
-            end=moment_given(end_date, "end_date"),
+            start=moment_given(start_date, "start_date"), end=moment_given(end_date, "end_date"),
         )  # fmt: skip
         return HistoricalResult(read)
 
     def online(self, features: FeatureReferences, entity_rows: Rows, full_feature_names: bool) -> OnlineResponse:
         decided = self._decided(features, full_feature_names)
+        self.histories.warn(decided.logs_with_history)
         while True:
             try:
                 response, complete = decided.reader.read(entity_rows)
@@ -282,8 +285,7 @@ class OpenStore(ForkListener):
 
         done = materialize(
             self.stores, views=feature_views, full=full, progress=progress,
-            start=moment_given(start_date, "start_date"),
-            end=moment_given(end_date, "end_date"),
+            start=moment_given(start_date, "start_date"), end=moment_given(end_date, "end_date"),
         )  # fmt: skip
         return Records(MaterializeResult, done)
 

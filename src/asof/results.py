@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 from asof.display import SHOWN_ROWS, counted, html_table, text_table
-from asof.errors import MissingExtra
+from asof.errors import MissingExtra, RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,13 +89,32 @@ class Frames(ABC):
         require("polars", "to_polars()")
         import polars as pl
 
-        frame = pl.from_arrow(self.to_arrow())
+        table = self.to_arrow()
+        try:
+            frame = pl.from_arrow(table)
+        except BaseException as error:
+            # What Polars' Rust code says of some types is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise _without_polars_type(table) from error
         assert isinstance(frame, pl.DataFrame)  # of a table; of one column it would be a series
         return frame
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The rows for any library that takes Arrow streams: `duckdb.sql`, `polars.DataFrame`, `pyarrow.table` …"""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+
+def _without_polars_type(table: pa.Table) -> RequestError:
+    """The error for a table that Polars cannot take."""
+    import pyarrow as pa
+
+    ours = (pa.types.is_union, pa.types.is_decimal256, pa.types.is_run_end_encoded, pa.types.is_interval)
+    odd = [field for field in table.schema if any(is_kind(field.type) for is_kind in ours)]
+    named = ", ".join(f"{field.name!r} ({field.type})" for field in odd) or "a column"
+    return RequestError(
+        f"Polars has no type for {named} of the result", hint="use to_arrow() or to_df(), or leave it out"
+    )
 
 
 class Result(Frames, Generic[R_co]):

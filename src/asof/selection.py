@@ -279,3 +279,12 @@ def _refuse_collisions(selection: Selection, full_feature_names: bool) -> None:
                 f"feature {output.reference!r} and {taken[output.name]} {output.name!r} would have the same name",
                 full_feature_names,
             )
+    if not selection.derivations:
+        return
+    # Functions take features by their full names, and keys and request values by their own.
+    for column in (feature.output for read in selection.reads for feature in read.features):
+        if column in taken:
+            raise FeatureNameCollision(
+                f"{taken[column]} {column!r} has the full name of a feature, and the request has an on-demand feature",
+                hint=f"rename the {taken[column]}",
+            )

@@ -261,7 +261,7 @@ class FeatureStore(AppliedObjects):
         return self._admin.stream_status()
 
     def backfill(self, source: str, *, progress: Progress = silent) -> int:
-        """Load a log's batch source into its archive, once."""
+        """Load what a log's archive lacks of its batch source, each row once; returns the number of rows."""
         return self._open.backfill(source, progress)
 
     def rebuild(self, views: Sequence[str] | None = None, *, progress: Progress = silent) -> dict[str, int]:
@@ -282,9 +282,10 @@ class FeatureStore(AppliedObjects):
         seed: int = SEED,
         by: str = "rows",
         online: bool = False,
+        progress: Progress = silent,
     ) -> TableResult:
         """A random sample of a view or service; the same for the same seed."""
-        return self._admin.sample(name, n=n, seed=seed, by=by, online=online)
+        return self._admin.sample(name, n=n, seed=seed, by=by, online=online, progress=progress)
 
     def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
@@ -336,9 +337,9 @@ class FeatureStore(AppliedObjects):
         """One training set's rows."""
         return self._admin.read_training_set(name)
 
-    def rebuild_training_set(self, name: str) -> RebuildResult:
+    def rebuild_training_set(self, name: str, *, progress: Progress = silent) -> RebuildResult:
         """Make a training set again, and say whether it is the same."""
-        return self._admin.rebuild_training_set(name)
+        return self._admin.rebuild_training_set(name, progress)
 
     def served_features(self, service: str) -> TableResult:
         """What a server has kept of a service's responses: see `server.feature_log_share`."""

@@ -38,14 +38,14 @@ class StoreAdmin:
     # ---- looking ----
 
     def sample(
-        self, name: str | FeatureView | FeatureService, *, n: int, seed: int, by: str, online: bool
+        self, name: str | FeatureView | FeatureService, *, n: int, seed: int, by: str, online: bool, progress: Progress
     ) -> TableResult:
         from asof.flows.admin.sample import sample
 
         name = name if isinstance(name, str) else name.name
         rows = sample(
             self._store.stores, self._store.snapshot(), name, n=n, seed=seed, by=by, online=online,
-            functions=self._store.repository.with_functions,
+            functions=self._store.repository.with_functions, progress=progress,
         )  # fmt: skip
         return TableResult(rows, f"Sample of {name!r}")
 
@@ -117,10 +117,12 @@ class StoreAdmin:
 
         return TableResult(read_training_set(self._store.stores, name), f"Training set {name!r}")
 
-    def rebuild_training_set(self, name: str) -> RebuildResult:
+    def rebuild_training_set(self, name: str, progress: Progress) -> RebuildResult:
         from asof.flows.offline.training_sets.rebuild import rebuild_training_set
 
-        return rebuild_training_set(self._store.stores, name, functions=self._store.repository.with_functions)
+        return rebuild_training_set(
+            self._store.stores, name, functions=self._store.repository.with_functions, progress=progress
+        )
 
     def served_features(self, service: str) -> TableResult:
         from asof.flows.admin.feature_log import served_features

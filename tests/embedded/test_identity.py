@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from asof import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource
-from asof.errors import AsofError, EntityFrameError, RowsRefused, SourceError
+from asof.errors import AsofError, EntityFrameError, RequestError, RowsRefused, SourceError
 from asof.types import Int64, Timestamp
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -109,6 +111,9 @@ ODD = {
     "mixed objects": (frame(7, 7, mixed=pd.Series(["a", 1], dtype=object)), "'mixed'"),
     "a great integer": (frame(7, great=pd.Series([2**70], dtype=object)), "'great'"),
     "a great key": (frame(2**70), "'user'"), "complex numbers": (frame(7, number=[1j]), "'number'"),
+    "a great integer in Polars": (pl.from_pandas(frame(7)).with_columns(great=pl.lit(2**70, pl.Int128)), "'great'"),
+    "a key of 128 bits in Polars": (pl.from_pandas(frame(7)).with_columns(pl.col("user").cast(pl.Int128)), "'user'"),
+    "objects in Polars": (pl.from_pandas(frame(7)).with_columns(pl.Series("thing", [object()], pl.Object)), "'thing'"),
 }  # fmt: skip
 
 
@@ -116,6 +121,47 @@ ODD = {
 def test_an_odd_frame_is_refused_by_the_name_of_its_column(store: FeatureStore, given: Any, named: str) -> None:
     with pytest.raises(EntityFrameError, match=named):
         history(store, given)
+
+
+def test_a_push_of_integers_of_128_bits_in_polars_is_checked_value_by_value(store: FeatureStore) -> None:
+    rows = pl.from_pandas(frame(7).rename(columns={"event_timestamp": "happened"})).with_columns(
+        x=pl.lit(2**70, pl.Int128)
+    )
+
+    with pytest.raises(RowsRefused, match="'x'"):
+        store.push("pushes", rows)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pa.array([1]).cast(pa.decimal256(60, 2)),
+        pa.RunEndEncodedArray.from_arrays([1], [7]),
+        pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])]),
+    ],
+    ids=["decimal256", "run-end encoded", "union"],
+)
+def test_a_column_that_polars_has_no_type_for_is_named(store: FeatureStore, odd: pa.Array) -> None:
+    given = pa.Table.from_pandas(frame(7)).append_column("odd", odd)
+    result = store.get_historical_features(given, ["whole:x"])
+
+    assert result.to_arrow()["odd"].to_pylist() == odd.to_pylist()
+    with pytest.raises(RequestError, match="'odd'"):
+        result.to_polars()
+
+
+def test_a_frame_with_a_full_feature_name_is_told_to_rename_its_column(store: FeatureStore) -> None:
+    with pytest.raises(EntityFrameError, match="'whole__x'") as caught:
+        store.get_historical_features(frame(7, whole__x=[1]), ["whole:x"], full_feature_names=True)
+
+    assert "full_feature_names" not in str(caught.value)
+
+
+def test_equal_names_in_a_file_are_refused(store: FeatureStore, tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pandas(frame(7)).append_column("user", pa.array([7])), tmp_path / "frame.parquet")
+
+    with pytest.raises(EntityFrameError, match="'user'"):
+        history(store, str(tmp_path / "frame.parquet"))
 
 
 @pytest.mark.parametrize("given", [REPEATED, pa.table([[1], [2]], names=["user", "user"])], ids=["pandas", "Arrow"])

@@ -258,7 +258,9 @@ def test_a_plain_run_with_an_end_goes_on_from_there(stores: Stores, tmp_path: Pa
 def test_running_twice_changes_no_window(stores: Stores, tmp_path: Path) -> None:
     apply_by_hand(stores, windows(source()))
     rows = write(tmp_path, [row(1, -MINUTE, 5), row(1, -2 * MINUTE, 6), row(2, -MINUTE, 7)])
-    materialize(stores)
+    seen: list[tuple[str, int, int | None]] = []
+    materialize(stores, progress=lambda *each: seen.append(each))
+    assert seen[-1] == ("materialize activity", 2, 2)
     once = read_online(stores, "activity", {"user_id": [1, 2]})
 
     materialize(stores)

@@ -337,7 +337,7 @@ def check_archive(engine: Any, kind: str, seed: int, stored: Callable[[pa.Table]
         rows = [
             row
             for row in rows
-            if row["partition"] == -1 or (row["event_time"] is not None and row["event_time"] >= begins)
+            if row["event_time"] is not None and (row["partition"] == -1) == (row["event_time"] < begins)
         ]
     views = [
         latest_view("latest", [USER], source=log, ttl="20s"),

@@ -65,8 +65,10 @@ def draw(stores: Stores, name: str, **options: Any) -> pa.Table:
 
 
 def test_rows_of_a_latest_value_view_are_its_sources_rows(stores: Stores) -> None:
-    rows = draw(stores, "user_country", n=5, seed=3).to_pylist()
+    seen: list[tuple[str, int, int | None]] = []
+    rows = draw(stores, "user_country", n=5, seed=3, progress=lambda *each: seen.append(each)).to_pylist()
 
+    assert seen[-1][0].startswith("sample source ") and seen[-1][1] >= 5 and seen[-1][2] is None
     assert len(rows) == 5 and list(rows[0]) == ["user_id", "event_timestamp", "country"]
     assert all(row["country"] == f"c{row['user_id']}" for row in rows)
     assert rows == draw(stores, "user_country", n=5, seed=3).to_pylist()

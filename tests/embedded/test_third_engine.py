@@ -103,7 +103,7 @@ def test_a_store_computes_on_the_engine_that_its_configuration_names(store: Feat
     past = store.get_historical_features({"user_id": [1, 2, 3], "event_timestamp": [moment] * 3}, asked)
     served = store.get_online_features(asked, [{"user_id": user} for user in (1, 2, 3)]).to_dict()
 
-    assert "FROM asof_spine AS asof_s" in past.to_sql()
+    assert "FROM asof__spine AS asof_s" in past.to_sql()
     names = [each.split(":")[1] for each in asked]
     assert past.to_arrow().select(names).to_pydict() == {name: served[name] for name in names} == {
         "price": [30, 5, None], "sum_1d": [30, None, None], "views_1h": [2, 0, 0], "page_last": ["cart", None, None],

@@ -136,7 +136,9 @@ def test_a_set_made_again_is_the_same_though_events_came_since(stores: Stores) -
     run_stream(stores, until_caught_up=True)
 
     assert read(stores, frame()).to_arrow()["views_1d"].to_pylist() == [2, 3, 0]
-    again = rebuild_training_set(stores, "march", functions=with_function)
+    seen: list[tuple[str, int, int | None]] = []
+    again = rebuild_training_set(stores, "march", functions=with_function, progress=lambda *each: seen.append(each))
+    assert seen[-1] == ("rebuild training set march", 3, 3)
     assert again["equal"] and again["identical"] and again["why"] == []
     assert (again["rows_then"], again["rows_now"], again["differing"]) == (3, 3, 0)
 

@@ -34,7 +34,7 @@ from asof import *
 from asof.types import *
 user = Entity(name="user", join_keys=["user_id"])
 day = Sliding(timedelta(days=1))
-old = FileSource(name="old", path="rows.parquet", timestamp_field="at", timestamp_unit="us")
+old = FileSource(name="old", path="old.parquet", timestamp_field="at", timestamp_unit="us")
 rows = FileSource(name="rows", path="rows.parquet", timestamp_field="at", timestamp_unit="us", lag="1d")
 people = FeatureView(name="people", entities=[user], source=rows, schema=[Field("value", Int64)])
 sums = FeatureView(name="sums", entities=[user], source=rows, aggregations=[Aggregation(function="sum", column="value", window=day, name="sum_1d")])
@@ -67,6 +67,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, rows: pa.Table) -> Path:
     (folder / "feature_store.yaml").write_text("project: shop\nclock: 2026-01-02T00:00:00Z\n")
     (folder / "features.py").write_text(FEATURES)
     pq.write_table(rows, folder / "rows.parquet")
+    # `apply` loads what is there; this is for the run that is stopped.
+    pq.write_table(rows.slice(0, 0), folder / "old.parquet")
     with FeatureStore(folder) as store:
         store.apply()
         first = START_US + 13 * HOUR_US
@@ -174,6 +176,7 @@ def test_stream_run(folder: Path) -> None:
 
 
 def test_backfill_and_rebuild(folder: Path, rows: pa.Table) -> None:
+    pq.write_table(rows, folder / "old.parquet")
     # Most of its time it waits for workers, which might feed the old rows.
     interrupt_and_finish(folder, "backfill", "visits", shares=(0.1, 0.6))
     finished(folder, "stream", "run", "--until-caught-up")

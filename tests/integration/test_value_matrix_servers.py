@@ -12,10 +12,11 @@ import pytest
 from asof import FeatureStore, FeatureView, Field, PushSource
 from asof.errors import AsofError
 from asof.types import Array, Int32, Int64, Timestamp
+from tests.matrix.batch import FRAMES, assert_labels_came_back
 from tests.matrix.gaps import IN_POSTGRES
 from tests.matrix.messages import FORMATS
 from tests.matrix.outcomes import check
-from tests.matrix.runs import AT
+from tests.matrix.runs import AT, Found
 from tests.matrix.wide import THING, pushed_in_one_row, sent
 
 pytestmark = pytest.mark.integration
@@ -63,12 +64,21 @@ def test_values_of_messages_are_the_same_or_dead_letters(matrix: Matrix, kind: s
         check(f"{kind} message, {side}", found[side], {}, "column 'c", "not a JSON object", cases=cases)
 
 
-def test_all_values_of_one_pushed_row_leave_as_they_are_by_every_way_out(matrix: Matrix) -> None:
-    found = pushed_in_one_row(matrix.store, matrix.leave_out)
+@pytest.fixture(scope="module")
+def of_one_row(matrix: Matrix) -> Found:
+    return pushed_in_one_row(matrix.store, matrix.leave_out)
 
-    assert len(found) == 8 and all(len(cells) > 60 for cells in found.values())
-    for way, cells in found.items():
+
+def test_all_values_of_one_pushed_row_leave_as_they_are_by_every_way_out(of_one_row: Found) -> None:
+    assert len(of_one_row) == 8 and all(len(cells) > 60 for cells in of_one_row.values())
+    for way, cells in of_one_row.items():
         check(f"one row, {way}", cells, {})
+
+
+@pytest.mark.parametrize("form", FRAMES)
+@pytest.mark.usefixtures("of_one_row")
+def test_labels_of_any_type_come_back_as_they_were_given(matrix: Matrix, form: str) -> None:
+    assert_labels_came_back(matrix.store, "one_row_view:c0", form)
 
 
 def test_a_type_that_postgres_has_no_place_for_is_refused_by_name(matrix: Matrix) -> None:

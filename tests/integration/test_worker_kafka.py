@@ -379,12 +379,12 @@ def test_history_before_the_stream_comes_from_a_batch_source(tmp_path: Path, kaf
         batch_source=batch, stream_from="2026-01-01T11:30:00Z",
     )  # fmt: skip
     store = FeatureStore(tmp_path)
+    # Of the file the two rows before that moment count, of the topic the two events after it.
     store.apply(list(definitions_on(source)))
+    assert store.backfill("visits") == 0, "apply has loaded them"
     for user, time_us in ((1, at - hour), (1, at), (2, at)):
         value = f'{{"user_id": {user}, "page": "b", "amount": 9.0, "at": {time_us}}}'
         log.send(topic, [value.encode()], partition=user % 2, durable=True)
-    # Of the file the two rows before that moment count, of the topic the two events after it.
-    assert store.backfill("visits") == 2
     store.stream_run(until_caught_up=True)
 
     ever = store.get_online_features(["activity:ever"], [{"user_id": 1}, {"user_id": 2}]).to_dict()["ever"]

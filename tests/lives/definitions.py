@@ -113,6 +113,14 @@ def draw(rng: random.Random, *, batch_path: str, table: str, now: Micros, in_pos
     return drawn
 
 
+def redraw(rng: random.Random, name: str, drawn: Drawn) -> FeatureView:
+    """A view with other aggregations, in place of the one of that name."""
+    place, view = next((place, each) for place, each in enumerate(drawn.objects) if each.name == name)
+    drawn.read.pop(name)
+    drawn.objects[place] = _aggregated(rng, name, view.source, list(view.entities), drawn)
+    return drawn.objects[place]
+
+
 def _latest(
     rng: random.Random, name: str, source: Source, entities: list[Entity], drawn: Drawn, columns: list[str]
 ) -> FeatureView:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +20,8 @@ from asof.expressions import parse
 from asof.testing.clock import NOW
 from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
-from tests.lives.definitions import draw
-from tests.lives.processes import Clocks, Opened, Process, Served, Spawned
+from tests.lives.definitions import draw, redraw
+from tests.lives.processes import Clocks, Opened, Process, Read, Served, Spawned
 from tests.lives.rows import (
     KEYS,
     VALUES,
@@ -38,8 +40,20 @@ from tests.oracle import Row, features_at, history_of, same
 TIMES = pa.timestamp("us", "UTC")
 MAGNITUDE = 4096.0
 """What sums of floats here are made of at most, so that 1e-9 of it is below their last digit."""
-TIES_IN_TABLES = False
-"""Whether rows of a table may be equal in key and time: `first`, `last` and `last_n` are not the oracle's then."""
+
+
+def _in_file(frame: pa.Table, path: Path) -> str:
+    pq.write_table(frame, path)
+    return str(path)
+
+
+FRAMES: dict[str, Callable[[pa.Table, Path], Any]] = {
+    "arrow": lambda frame, _: frame, "polars": lambda frame, _: pl.from_arrow(frame), "a file": _in_file,
+    "pandas": lambda frame, _: frame.to_pandas(), "dicts": lambda frame, _: frame.to_pydict(),
+}  # fmt: skip
+"""The forms in which an entity frame is given."""
+FAR_ROWS_ARE_NOT_FOUND = False
+"""Whether a row that is older than its ttl by more than 7 days is `NOT_FOUND` in every store."""
 _POSTGRES = {
     "Int64": "bigint", "Int32": "integer", "Float64": "double precision", "Float32": "real", "String": "text",
     "Bool": "boolean", "Bytes": "bytea", "Date": "date", "Timestamp": "timestamptz", "Json": "json",
@@ -95,7 +109,8 @@ class Life:
         self.rng = random.Random(self.seed)
         self.clocks = Clocks(NOW)
         self.folder.mkdir(parents=True, exist_ok=True)
-        yaml = f"project: life{self.seed}\n{self.set_up.yaml}"
+        log = f"log: {{type: file, partitions: {1 + self.seed % 3}}}\n"
+        yaml = f"project: life{self.seed}\n{log}{self.set_up.yaml}"
         (self.folder / "feature_store.yaml").write_text(yaml, encoding="utf-8")
         self.table = f"public.batch_{self.seed}" if self.set_up.database else ""
         self.batch_folder = self.folder / "batch"
@@ -145,7 +160,7 @@ class Life:
     def _choices(self) -> list[Callable[[], None]]:
         return [
             *[self.push] * 6, *[self.send] * 4, *[self.add_batch_rows] * 2, *[self.run_stream] * 2, self.materialize,
-            self.materialize, self.rebuild, self.restart, self.compact, *[self.move_clock] * 3, *[self.compare_online] * 3,
+            self.materialize, self.rebuild, self.change, self.restart, self.compact, *[self.move_clock] * 3, *[self.compare_online] * 3,
             *[self.compare_history] * 2,
         ]  # fmt: skip
 
@@ -226,9 +241,6 @@ class Life:
 
     def add_batch_rows(self) -> None:
         rows = [self._row("batch") for _ in range(self.rng.randint(1, 8))]
-        if self.table and not TIES_IN_TABLES:
-            for place, row in enumerate(rows):
-                row["event_time"] -= self.arrivals + place
         if self.table:
             self._insert(rows)
         else:
@@ -288,6 +300,16 @@ class Life:
         view = self.rng.choice(self._views("pushed") + self._views("sent"))
         self._archive_all()
         self.store.rebuild([view.name])
+
+    def change(self) -> None:
+        """A view over a log gets other aggregations: `apply` builds its rows anew from the archive."""
+        self._archive_all()
+        self.store.apply([redraw(self.rng, self.rng.choice(("pushed_sums", "sent_sums")), self.drawn)])
+        # A server looks for changes every second, others with each request.
+        for place, process in enumerate(self.processes):
+            if isinstance(process, Served):
+                process.close()
+                self.processes[place] = Served(self.folder, self.clocks)
 
     def restart(self) -> None:
         """One process ends (the one of its own is killed) and another one comes."""
@@ -353,15 +375,7 @@ class Life:
         unseen = random_keys(self.rng, self.drawn.of.keys, 2)
         keys = [*self.keys, *unseen]
         asked = {name: [key[name] for key in keys] for name in self.drawn.of.keys}
-        try:
-            found = process.read(features, asked)
-        except Exception as error:
-            # A late event may have changed a session; who took it makes the row again when it has archived.
-            if "is incomplete: a late event may have changed its session" not in str(error):
-                raise
-            self.steps[-1] += ", again"
-            self._archive_all()
-            found = process.read(features, asked)
+        found, statuses = self._read(process, features, asked)
         for view in views:
             if view.source.name == "batch":
                 rows: Iterable[Values] = [row for each in self.written[view.name].values() for row in each]
@@ -369,8 +383,43 @@ class Life:
                 rows = self.rows[view.source.name]
             histories = self._histories(view, rows)
             for place, key in enumerate(keys):
-                self._compare(view, histories, key, self.clocks.now, {
-                    name: found[f"{view.name}__{name}"][place] for name in view.feature_names})  # fmt: skip
+                values = {name: found[f"{view.name}__{name}"][place] for name in view.feature_names}
+                self._compare(view, histories, key, self.clocks.now, values)
+                self._compare_statuses(view, histories, key, values, {
+                    name: statuses[f"{view.name}__{name}"][place] for name in view.feature_names})  # fmt: skip
+
+    def _read(self, process: Process, features: list[str], keys: Values) -> Read:
+        """What is served, once no row is incomplete: a late event may have changed a session, and who took it makes the
+        row again from history."""
+        for _ in range(300):
+            try:
+                return process.read(features, keys)
+            except Exception as error:
+                if "is incomplete: a late event may have changed its session" not in str(error):
+                    raise
+            self._archive_all()
+            time.sleep(0.1)
+        raise AssertionError("a row stays incomplete")
+
+    def _compare_statuses(
+        self, view: FeatureView, histories: dict[tuple[Any, ...], list[Row]], key: Values, values: Values, found: Values
+    ) -> None:
+        """The status of each value that is served, as the age of the key's newest row says it."""
+        expected = {name: "NULL_VALUE" if value is None else "PRESENT" for name, value in values.items()}
+        if not view.is_aggregated:
+            t = self.clocks.now - view.delay
+            history = histories.get(key_of(key, view.join_keys), [])
+            newest = next((row for row in reversed(history) if row["event_time"] <= t), None)
+            if newest is None:
+                expected = dict.fromkeys(values, "NOT_FOUND")
+            elif newest["gone"]:
+                return
+            elif view.ttl and newest["event_time"] < t - view.ttl:
+                is_near = newest["event_time"] >= t - view.ttl - 7 * DAY
+                if not is_near and not FAR_ROWS_ARE_NOT_FOUND:
+                    return
+                expected = dict.fromkeys(values, "OUTSIDE_MAX_AGE" if is_near else "NOT_FOUND")
+        assert found == expected, (view.name, key, self.clocks.now, found, expected)
 
     def compare_history(self) -> None:
         self._archive_all()
@@ -386,7 +435,10 @@ class Life:
             "event_timestamp": pa.array([t for _, t in spine], TIMES), "label": pa.array(range(len(spine))),
         })  # fmt: skip
         asked = moment(known_at) if isinstance(known_at, int) and known_at is not True else known_at
-        result = self.store.get_historical_features(frame, features, full_feature_names=True, known_at=asked)
+        form = self.rng.choice(list(FRAMES))
+        self.steps[-1] += f" by {form}"
+        given = FRAMES[form](frame, self.folder / "spine.parquet")
+        result = self.store.get_historical_features(given, features, full_feature_names=True, known_at=asked)
         table = result.to_arrow()
         assert table["label"].to_pylist() == list(range(len(spine)))
         columns = {name: table[name].to_pylist() for name in table.column_names}

@@ -18,6 +18,9 @@ from asof.timing import Micros, moment
 from tests.embedded.test_client import Bridge, client_over
 from tests.lives.rows import Values
 
+Read = tuple[dict[str, list[Any]], dict[str, list[str]]]
+"""Output name → its values, and their statuses."""
+
 
 class Clocks:
     """The store's now and the system's, which stand until they are moved."""
@@ -34,7 +37,7 @@ class Process(Protocol):
 
     def push(self, source: str, rows: Any, batch_id: str | None) -> int: ...
 
-    def read(self, features: Sequence[str], keys: Values) -> dict[str, list[Any]]: ...
+    def read(self, features: Sequence[str], keys: Values) -> Read: ...
 
     def archive(self, view: str, key: Values) -> None:
         """Bring what it has pushed into the archive."""
@@ -57,8 +60,9 @@ class Opened:
     def push(self, source: str, rows: Any, batch_id: str | None) -> int:
         return self.store.push(source, rows, batch_id=batch_id)
 
-    def read(self, features: Sequence[str], keys: Values) -> dict[str, list[Any]]:
-        return self.store.get_online_features(features, keys, full_feature_names=True).to_dict()
+    def read(self, features: Sequence[str], keys: Values) -> Read:
+        response = self.store.get_online_features(features, keys, full_feature_names=True)
+        return response.to_dict(), dict(response.statuses)
 
     def archive(self, view: str, key: Values) -> None:
         _archive(self.store, view, key)
@@ -79,8 +83,9 @@ class Served:
     def push(self, source: str, rows: Any, batch_id: str | None) -> int:
         return self._client.push(source, rows, batch_id=batch_id)
 
-    def read(self, features: Sequence[str], keys: Values) -> dict[str, list[Any]]:
-        return self._client.get_online_features(features, keys, full_feature_names=True).to_dict()
+    def read(self, features: Sequence[str], keys: Values) -> Read:
+        response = self._client.get_online_features(features, keys, full_feature_names=True)
+        return response.to_dict(), dict(response.statuses)
 
     def archive(self, view: str, key: Values) -> None:
         _archive(self._service.store, view, key)
@@ -111,7 +116,7 @@ class Spawned:
     def push(self, source: str, rows: Any, batch_id: str | None) -> int:
         return self._call("push", source, rows, batch_id)
 
-    def read(self, features: Sequence[str], keys: Values) -> dict[str, list[Any]]:
+    def read(self, features: Sequence[str], keys: Values) -> Read:
         return self._call("read", features, keys)
 
     def archive(self, view: str, key: Values) -> None:

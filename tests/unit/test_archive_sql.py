@@ -32,6 +32,7 @@ KEYS = [
 CASES: dict[str, Callable[[Dialect], str]] = {
     "count_rows": lambda dialect: archive.count_rows(),
     "rows_between": lambda dialect: archive.rows_between(3, after=10, through=20),
+    "history_rows": lambda dialect: archive.history_rows(["text", 'b"ig'], -1),
     "rows_of_bucket": lambda dialect: archive.rows_of_bucket("0", 0, through={-1: 4, 0: 10, 1: -1}),
     "rows_of_bucket_before_any_offset": lambda dialect: archive.rows_of_bucket("0", 0, through={0: -1}),
     "newest_rows": lambda dialect: archive.newest_rows([1, 0], count=1000, time='happ"ened'),
@@ -39,6 +40,7 @@ CASES: dict[str, Callable[[Dialect], str]] = {
     "counts_since": lambda dialect: archive.counts_since(MOMENT, dialect=dialect),
     "last_offsets": lambda dialect: archive.last_offsets(),
     "event_ids_since": lambda dialect: archive.event_ids_since('i"d', MOMENT, dialect=dialect),
+    "event_ids": lambda dialect: archive.event_ids('i"d'),
     "rows_of_keys": lambda dialect: archive.rows_of_keys(COLUMNS, FIELDS, KEYS, dialect=dialect),
     "rows_of_the_empty_key": lambda dialect: archive.rows_of_keys([], [], [[]], dialect=dialect, relation="source"),
     "rows_of_no_key": lambda dialect: archive.rows_of_keys(COLUMNS, FIELDS, [], dialect=dialect),

@@ -406,12 +406,15 @@ class TestQuestions:
     def test_forget_takes_one_key(self, asof_: Shell, store: FakeStore) -> None:
         store.answers["forget"] = ForgetResult(
             "user", {"user_id": 7}, archive={"visits": 3}, online={"model": 1},
-            training_sets=[{"name": "orders", "rows": 2}], notes=["delete the rows in the source"],
+            training_sets=[{"name": "orders", "rows": 2}], notes=["delete the rows, please", "run it again later"],
         )  # fmt: skip
         answer = asof_("forget", "user", "--key", "user_id=7", "--yes")
 
         assert store.calls[-1] == ("forget", ("user", {"user_id": 7}), {})
-        assert "orders     2" in answer.stdout and "delete the rows in the source" in answer.stdout
+        assert "orders     2" in answer.stdout
+        assert [line.removeprefix("  notes").strip() for line in answer.stdout.splitlines()[-2:]] == [
+            "delete the rows, please", "run it again later",
+        ]  # fmt: skip
         assert asof_("forget", "--entity", "user", "--key", "8", "--yes").exit_code == 0
         assert store.calls[-1] == ("forget", ("user", {"user_id": 8}), {})
         assert asof_("forget", "user", "--yes").exit_code == USAGE
@@ -694,6 +697,13 @@ class TestLooking:
         assert "280 more differences; --output json has all." in shown.stderr
         assert len(json.loads(asof_("audit", "--output", "json").stdout)["audit"]["differences"]) == 300
 
+    def test_an_audit_that_compared_nothing_says_so(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["audit"] = AuditReport(moment(0))
+        assert "Nothing was compared" in asof_("audit").stdout and "no differences" not in asof_("audit").stdout
+
+        store.answers["audit"] = AuditReport(moment(0), keys=1, values=1, equal=1)
+        assert "Serving equals training: no differences." in asof_("audit").stdout
+
     def test_doctor_has_one_line_per_part(self, asof_: Shell, store: FakeStore) -> None:
         store.answers["doctor"] = [
             SimpleNamespace(part="registry", ok=True, text="sqlite, version 3", hint=""),
@@ -944,7 +954,9 @@ class TestPlanAndApply:
 
         assert asof_("apply").exit_code == 0
         assert json.loads(asof_("apply", "--output", "json").stdout)["applied"] is False
-        assert {name for name, _, _ in store.calls} == {"plan"}
+        # Without a question: batch sources of logs may have new rows.
+        assert [name for name, _, _ in store.calls] == ["plan", "apply"] * 2
+        assert store.calls[1][1] == (self.plan,)
 
     def test_findings_that_stand_in_the_way_are_a_code_of_their_own(self, asof_: Shell) -> None:
         note = Finding("note", "entity 'user'", "", "", "has no description")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from asof.errors import DefinitionError, DuplicateDefinition, RepositoryError
 from asof.repository import collect, python_files
+from asof.repository.modules import importable
 
 HEAD = "from asof.definitions import *\nfrom asof.types import Int64, String\n"
 
@@ -213,3 +216,22 @@ def test_a_file_that_loads_its_own_repository_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(RepositoryError, match=r"job.py:2.*loads the repository itself"):
         collect(tmp_path)
+
+
+def test_a_repository_is_read_while_another_thread_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Imported(str):
+        """The name of a module; whoever takes it apart is overtaken by another thread's import."""
+
+        def split(self, *arguments: Any) -> list[str]:  # type: ignore[override]
+            monkeypatch.setitem(sys.modules, f"meanwhile_{len(sys.modules)}", ModuleType("meanwhile"))
+            return super().split(*arguments)
+
+    (tmp_path / "features.py").write_text("")
+    for name in (Imported("first_of_another_thread"), Imported("second_of_another_thread")):
+        monkeypatch.setitem(sys.modules, name, ModuleType(str(name)))
+    known = len(sys.modules)
+
+    with importable(tmp_path, {"features": tmp_path / "features.py"}):
+        pass
+
+    assert len(sys.modules) > known

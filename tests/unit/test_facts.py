@@ -25,6 +25,10 @@ KEPT: dict[str, Any] = {
     "epochs": {"visits": 2},
     "gaps": {"visits": ["2026-01-01T12:00:00Z offsets 3 to 5 accepted as lost"]},
     "generations": {"seen": {"building": None, "count": 3, "current": "0123456789ab-3"}},
+    "histories": {
+        "orders": {"batch": "0b", "columns": {}, "ended": 7},
+        "visits": {"batch": "ab", "columns": {"0": ["user_id"], "1048576": ["user_id", "at"]}, "ended": 9, "until": 8},
+    },
     "materialized": {
         "late": {"as_of": 7, "end": 9, "generation": "cd-1", "overflowed": 1, "rows": 2, "start": 5, "started": 8},
         "profile": {

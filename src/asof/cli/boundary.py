@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -14,15 +15,29 @@ import click
 
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import DONE, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
-from asof.errors import AsofError, Interrupted, StorageError
+from asof.errors import AsofError, HistoryNotLoaded, Interrupted, StorageError
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def run_bounded(call: Callable[[], object], context: CliContext) -> int:
     """Run a command, then write its results; return the exit code."""
-    with context.interrupts.noticed():
+    with context.interrupts.noticed(), warnings.catch_warnings():
+        warnings.simplefilter("always", HistoryNotLoaded)
+        warnings.showwarning = _warn(context, warnings.showwarning)
         return _run(call, context)
+
+
+def _warn(context: CliContext, otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Say the product's own warnings as notes, without a line of its code."""
+
+    def shown(message: Warning | str, category: type[Warning], *place: object) -> None:
+        if issubclass(category, HistoryNotLoaded):
+            context.note(f"warning: {message}")
+        else:
+            otherwise(message, category, *place)
+
+    return shown
 
 
 def _run(call: Callable[[], object], context: CliContext) -> int:

@@ -83,10 +83,17 @@ def pairs(values: Mapping[str, Any], *, width: int, indent: str = "") -> list[st
             continue
         begin = indent + padded(key, left) + " " * GAP
         room = max(width - cells_of(begin), NARROWEST_PROSE)
-        wrapped = _wrap(cell(value, null="-"), room)
+        # Sentences get a line each: one behind the other, with commas between, one could not see where each ends.
+        texts = value if _is_prose(value) else [value]
+        wrapped = [line for text in texts for line in _wrap(cell(text, null="-"), room)]
         lines.append((begin + wrapped[0]).rstrip())
         lines += [" " * cells_of(begin) + more for more in wrapped[1:]]
     return lines
+
+
+def _is_prose(value: Any) -> bool:
+    """Whether a value is several sentences or phrases."""
+    return isinstance(value, list | tuple) and len(value) > 1 and all(" " in str(each) for each in value)
 
 
 def _has_parts(value: Any) -> bool:

@@ -2,6 +2,8 @@
 
 Facts are stored as JSON, `{topic: …}`, in each version of a project's snapshot. Only `Facts` knows the names of topics
 and of their fields. Unknown topics and fields, written by a newer Asof, are kept unchanged.
+
+Over 400 lines: one record for each topic, and the one class that reads and writes them all.
 """
 
 from __future__ import annotations
@@ -107,6 +109,28 @@ class LastRun(_StoredRecord, frozen=True, kw_only=True):
     until: Micros | None = None
     created_until: Micros | None = None
     as_of: Micros | None = None
+
+
+class LoadedHistory(_StoredRecord, frozen=True, kw_only=True):
+    """What is loaded of a log source's batch source into its archive. Times in microseconds.
+
+    Args:
+        batch: identifies the batch source and the times that were asked for; another one is read from its beginning.
+        ended: when the last load ended that left rows in the archive; None before.
+        until: when the last load of all rows began: rows written before that time, minus the source's `lag`, are
+            loaded; None before.
+        columns: first offset in the archive → the source's columns when rows were loaded from that offset on.
+    """
+
+    left_out = ("ended", "until")
+
+    batch: str = ""
+    ended: Micros | None = None
+    until: Micros | None = None
+    columns: Mapping[int, Sequence[str]] = {}
+
+    def content(self) -> dict[str, object]:
+        return {**super().content(), "columns": {str(first): names for first, names in self.columns.items()}}
 
 
 class FileMark(_StoredRecord, frozen=True, kw_only=True):
@@ -254,6 +278,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         epochs: source → how often its topic was recreated and the gap accepted.
         starts: source → partition → the first offset that counts, for topics that existed before the source.
         gaps: source → description of accepted losses.
+        histories: source → what is loaded of its batch source.
         replaying: source → token of the process that replays its dead letters.
         training_sets: name → manifest.
         where: kind/name → file:line of a definition.
@@ -267,6 +292,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     epochs: Mapping[str, int] = {}
     starts: Mapping[str, Mapping[int, int]] = {}
     gaps: Mapping[str, tuple[str, ...]] = {}
+    histories: Mapping[str, LoadedHistory] = {}
     replaying: Mapping[str, str] = {}
     training_sets: Mapping[str, TrainingSet] = {}
     where: Mapping[str, str] = {}
@@ -297,6 +323,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
             "staged": self.staged.content() if self.staged else None,
             "materialized": {view: each.content() for view, each in self.materialized.items()},
             "training_sets": {name: each.content() for name, each in self.training_sets.items()},
+            "histories": {source: each.content() for source, each in self.histories.items()},
             "starts": {
                 source: {str(number): offset for number, offset in offsets.items()}
                 for source, offsets in self.starts.items()
@@ -367,6 +394,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """Record a description of an accepted loss."""
         return replace(self, gaps=_with(self.gaps, source, (*self.gaps.get(source, ()), gap)))
 
+    def with_history(self, source: str, loaded: LoadedHistory) -> Facts:
+        """Record what is loaded of a source's batch source."""
+        return replace(self, histories=_with(self.histories, source, loaded))
+
     def with_replay(self, source: str, token: str) -> Facts:
         """Record that the process with this token replays a source's dead letters."""
         return replace(self, replaying=_with(self.replaying, source, token))
@@ -385,7 +416,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 _NO_GENERATIONS = ViewGenerations()
 _RECORDS: tuple[tuple[str, type[_StoredRecord]], ...] = (
-    ("generations", ViewGenerations), ("materialized", LastRun), ("training_sets", TrainingSet)
+    ("generations", ViewGenerations), ("materialized", LastRun), ("training_sets", TrainingSet),
+    ("histories", LoadedHistory),
 )  # fmt: skip
 _TOPICS = tuple(name for name in Facts.__struct_fields__ if name != "others")
 
@@ -395,6 +427,6 @@ def _with(mapping: Mapping[str, _T], name: str, value: _T) -> dict[str, _T]:
 
 
 __all__ = [
-    "Content", "Facts", "FileMark", "LastRun", "SavedProjection", "SourceMark", "StagedApply", "TrainingSet",
-    "ViewGenerations",
+    "Content", "Facts", "FileMark", "LastRun", "LoadedHistory", "SavedProjection", "SourceMark", "StagedApply",
+    "TrainingSet", "ViewGenerations",
 ]  # fmt: skip

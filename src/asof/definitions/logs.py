@@ -47,8 +47,10 @@ class LogSource(Source):
         allowed_lateness: how much older than its key's newest event an event may be and still be merged into an online
             session; sessions with later ones are recomputed from the archive.
         max_future: how far ahead of the clock an event may be; later ones are dead letters.
-        batch_source: the history before `stream_from`, loaded once by `asof backfill`.
-        stream_from: events of the log before this time are ignored; needed with a batch source.
+        batch_source: the history: its rows before `stream_from` are loaded into the archive, each once, by `apply`,
+            `materialize` and `backfill`.
+        stream_from: the time from which events of the log count, and rows of the batch source do not. Push and Kafka
+            sources may omit it: then all rows and all events count.
         delete_when: an expression; an event for which it is true deletes its key from then on.
     """
 
@@ -119,13 +121,8 @@ class LogSource(Source):
             delete_when=delete_when,
         )
         self._check_time()
-        if batch_source is not None and stream_from is None and self.type in ("push", "kafka"):
-            note = (
-                f"source {name!r}: without stream_from=, all rows of its batch source and all events count; "
-                "aggregations count a row that is in both twice"
-            )
-            self._set(notes=(*self.notes, note))
-        elif (batch_source is None) != (stream_from is None):
+        may_omit = batch_source is not None and self.type in ("push", "kafka")
+        if (batch_source is None) != (stream_from is None) and not may_omit:
             raise self.refuse(
                 "batch_source= and stream_from= go together",
                 hint="give stream_from=, the time from which events of the log count",

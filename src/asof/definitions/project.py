@@ -54,6 +54,10 @@ class Project:
         """The views that read the named source."""
         return [view for view in self.views.values() if view.source.name == source]
 
+    def sources_with_history(self) -> list[LogSource]:
+        """The log sources with a batch source."""
+        return [each for each in self.sources.values() if isinstance(each, LogSource) and each.batch_source is not None]
+
     def views_changed_by(self, source: LogSource) -> list[FeatureView]:
         """The views fed by this source's topic, including views of other sources on the same topic."""
 

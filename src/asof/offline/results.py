@@ -17,8 +17,8 @@ from asof.sources.protocol import Files, Input, Relation, is_ordered
 from asof.sql.query import PointInTime
 from asof.sql.source_rows import ArrivalKind
 
-SPINE, WHOLE = "asof_spine", "asof_spine_whole"
-"""The tables with the spine rows of one pass, and of all passes."""
+SPINE, WHOLE = "asof__spine", "asof__spine_whole"
+"""The tables with the spine rows of one pass, and of all passes. No source's name has two underscores in a row."""
 
 _CHUNK_VALUES = 64_000_000
 """Maximum values of one pass; bigger spines are read in several passes to bound memory."""

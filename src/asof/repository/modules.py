@@ -106,7 +106,8 @@ def importable(root: Path, files: Mapping[str, Path]) -> Iterator[None]:
         path.stem if path.suffix == ".py" else path.name for path in root.iterdir() if path.suffix == ".py"
     }
     tops -= set(sys.stdlib_module_names) | {"asof"}
-    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in tops}
+    # A copy, made at one go: other threads import meanwhile.
+    before = {name: module for name, module in list(sys.modules.items()) if name.split(".")[0] in tops}
     for name in before:
         del sys.modules[name]
     sys.meta_path.insert(0, finder)
@@ -114,7 +115,7 @@ def importable(root: Path, files: Mapping[str, Path]) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.split(".")[0] in tops]:
+        for name in [name for name in list(sys.modules) if name.split(".")[0] in tops]:
             finder.loaded[name] = sys.modules.pop(name)
         sys.modules.update(before)
 

@@ -30,6 +30,15 @@ def rows_between(partition: int, *, after: int, through: int) -> str:
     )
 
 
+def history_rows(columns: Sequence[str], partition: int) -> str:
+    """The rows of one partition with their offsets, in any order.
+
+    Args:
+        columns: of the source, in the order of the result.
+    """
+    return f'SELECT {", ".join(map(quote, columns))}, "offset" FROM archive WHERE "partition" = {partition}'
+
+
 def rows_of_bucket(bucket: str, number: int, *, through: Mapping[int, int]) -> str:
     """The rows of one bucket of keys, up to an offset per partition.
 
@@ -85,6 +94,11 @@ def event_ids_since(event_id: str, since: Micros, *, dialect: Dialect) -> str:
     )
 
 
+def event_ids(event_id: str) -> str:
+    """All archived event IDs, under the name of their column; rows with a null ID are skipped."""
+    return f"SELECT {quote(event_id)} FROM archive WHERE {quote(event_id)} IS NOT NULL"
+
+
 def _since(moment: Micros, sign: str, dialect: Dialect) -> str:
     return f'"ingested_at" {sign} {dialect.from_micros(moment, dialect.type_name(Timestamp))}'
 
@@ -94,7 +108,7 @@ def _since(moment: Micros, sign: str, dialect: Dialect) -> str:
 
 def rows_of_keys(
     columns: Sequence[str], fields: Sequence[Field], keys: Iterable[Sequence[Any]], *, dialect: Dialect,
-    relation: str = "archive",
+    relation: str = "archive", selected: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """All rows of some keys; without columns, all rows.
 
@@ -102,9 +116,10 @@ def rows_of_keys(
         columns: the key's columns under their names in the source.
         fields: the key's columns with their types, in the same order.
         keys: each key's plain values.
+        selected: the columns to read; all where empty.
     """
     conditions = [f"({_is_key(dialect, columns, fields, key)})" for key in keys]
-    return f"SELECT * FROM {relation} WHERE {' OR '.join(conditions) or 'false'}"
+    return f"SELECT {', '.join(map(quote, selected)) or '*'} FROM {relation} WHERE {' OR '.join(conditions) or 'false'}"
 
 
 def _is_key(dialect: Dialect, columns: Sequence[str], fields: Sequence[Field], key: Sequence[Any]) -> str:

@@ -82,7 +82,7 @@ class Program:
         return ";\n\n".join([*(step.text for step in self.steps), self.final])
 
 
-WANTED = "asof_wanted"
+WANTED = "asof__wanted"
 """The input that holds the keys that `RowsOfKeys` reads, in columns k0, k1, …"""
 
 OWN = "own_"
@@ -197,7 +197,7 @@ class TouchedKeys(ViewRows):
 
 
 class RowsOfKeys(ViewRows):
-    """Every chosen row of the keys in `asof_wanted`: k0…, ts, created, arrived, and the columns that the view reads.
+    """Every chosen row of the keys in `WANTED`: k0…, ts, created, arrived, and the columns that the view reads.
 
     Key by key, and each key's rows in their order; where the source has no arrival, `arrived` numbers them. The view's
     columns have their declared types, and their names in Asof behind `OWN`: a source may well call one `created`.

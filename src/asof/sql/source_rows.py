@@ -36,6 +36,7 @@ class SourceTable:
             decide.
         dialect: of the engine that reads it.
         indexes: the columns of each index of the relation, in their order, as far as the engine says so.
+        names: column → its name in the relation, where that is another (`asof.sql.names`).
     """
 
     relation: str
@@ -44,6 +45,11 @@ class SourceTable:
     arrival: ArrivalKind
     dialect: Dialect
     indexes: tuple[tuple[str, ...], ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def column(self, name: str) -> str:
+        """The SQL of a column."""
+        return quote(self.names.get(name, name))
 
     @property
     def is_archive(self) -> bool:
@@ -61,6 +67,7 @@ class SpineTable:
         first, last: the least and greatest time, where known.
         rows: how many rows, where known.
         order: the columns by which its rows lie, and then by time; none where they lie as they came.
+        names: column → its name in the relation, where that is another (`asof.sql.names`).
     """
 
     relation: str
@@ -70,6 +77,11 @@ class SpineTable:
     last: Micros | None = None
     rows: int | None = None
     order: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def column(self, name: str) -> str:
+        """The SQL of a column."""
+        return quote(self.names.get(name, name))
 
     @property
     def is_small(self) -> bool:
@@ -78,7 +90,7 @@ class SpineTable:
 
     def moment(self, dialect: Dialect) -> str:
         """The SQL of a row's time."""
-        return dialect.time_of(quote(self.time), self.sql_types[self.time])
+        return dialect.time_of(self.column(self.time), self.sql_types[self.time])
 
 
 @dataclass(frozen=True)
@@ -217,7 +229,8 @@ class SourceRows:
         """Which rows with a key and a time count at all, by what the source and the read say."""
         source, where = self.source, []
         if self.table.is_archive and isinstance(source, LogSource) and source.stream_from is not None:
-            where.append(f'("partition" = {HISTORY} OR {self._time()} >= {self.dialect.instant(source.stream_from)})')
+            before = f"{self._time()} < {self.dialect.instant(source.stream_from)}"
+            where.append(f'("partition" = {HISTORY}) = ({before})')
         if self.cut.known_at is not None:
             where.append(f"{self.known()} <= {self.dialect.instant(self.cut.known_at)}")
         if self.cut.seen is not None and self.table.is_archive:
@@ -240,9 +253,10 @@ class SourceRows:
             column: the spine's.
         """
         dtype, sql_type = self.view.key_fields[place].dtype, spine.sql_types[column]
+        value = spine.column(column)
         if self.dialect.keeps_key(sql_type, dtype):
-            return quote(column)
-        return self.dialect.cast(quote(column), sql_type, dtype, f"join key {column!r} of the entity frame")
+            return value
+        return self.dialect.cast(value, sql_type, dtype, f"join key {column!r} of the entity frame")
 
     def tie(self, name: str) -> str:
         """The SQL of a column by which rows are ordered that are equal so far; null where a value does not fit."""
@@ -296,7 +310,7 @@ class SourceRows:
 
     def _raw(self, column: str) -> str:
         self._sql_type(column)
-        return quote(column)
+        return self.table.column(column)
 
     def _sql_type(self, column: str) -> str:
         if column not in self.table.sql_types:

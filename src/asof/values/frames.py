@@ -29,6 +29,8 @@ def table_columns(rows: Any) -> dict[str, Any] | None:
     """The columns of a table by name: Arrow columns, or lists where Arrow has no type; None if it is not a table."""
     if is_pandas(rows):
         return _pandas_columns(rows)
+    if is_polars(rows):
+        return _polars_columns(rows)
     table = _arrow_table(rows)
     return None if table is None else {name: table[name] for name in table.column_names}
 
@@ -46,7 +48,14 @@ def entity_table(frame: Any) -> pa.Table | None:
         return _readable(made, columns).replace_schema_metadata(None)
     if isinstance(frame, Mapping):
         return _readable(partial(pa.table, dict(frame)), frame)
-    return _arrow_table(frame.collect() if is_lazy(frame) else frame)
+    frame = frame.collect() if is_lazy(frame) else frame
+    if not is_polars(frame):
+        return _arrow_table(frame)
+    for name, column in _polars_columns(frame).items():
+        if isinstance(column, list):
+            kind = TypeError(f"Arrow has no type for {frame[name].dtype} of Polars")
+            raise _unreadable(f"the entity frame's column {name!r}", kind)
+    return frame.to_arrow()
 
 
 def repeated_columns(rows: Any) -> list[str]:
@@ -91,13 +100,11 @@ def _dense(frame: Any) -> Any:
 
 
 def _arrow_table(rows: Any) -> pa.Table | None:
-    """A table of Arrow or Polars, or of anything else that exports an Arrow stream."""
+    """A table of Arrow, or of anything else that exports an Arrow stream."""
     if isinstance(rows, pa.Table):
         return rows
     if isinstance(rows, pa.RecordBatch):
         return pa.Table.from_batches([rows])
-    if is_polars(rows):
-        return rows.to_arrow()
     if not hasattr(rows, "__arrow_c_stream__") or isinstance(rows, Mapping):
         return None
     try:
@@ -105,6 +112,21 @@ def _arrow_table(rows: Any) -> pa.Table | None:
     except pa.ArrowInvalid:
         # A stream of values instead of rows: a series.
         return None
+
+
+def _polars_columns(frame: Any) -> dict[str, Any]:
+    """Arrow columns, or lists where Arrow has no type."""
+    return {series.name: _polars_column(series) for series in frame.get_columns()}
+
+
+def _polars_column(series: Any) -> Any:
+    # Of objects, Polars would export the addresses.
+    if str(series.dtype) != "Object":
+        try:
+            return series.to_arrow()
+        except _NOT_ARROWS:
+            pass
+    return series.to_list()
 
 
 def _pandas_columns(frame: Any) -> dict[str, Any]:

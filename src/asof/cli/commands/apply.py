@@ -23,6 +23,9 @@ def apply(context: CliContext, yes: bool) -> None:
     if not planned.errors:
         show_plan(context, planned)
         if planned.is_empty:
+            # Rows may have been written to the batch sources of logs since.
+            with context.progress() as progress:
+                context.store.apply(planned, progress=progress)
             context.output.noted(applied=False)
             return
         context.ask("Apply this plan?", yes=yes)

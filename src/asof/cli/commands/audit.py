@@ -11,6 +11,8 @@ from asof.defaults import AUDIT_KEYS, SEED
 
 SHOWN_DIFFERENCES = 20
 
+_NOTHING = "Nothing was compared: no view that can be audited has a key online."
+
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1)
@@ -33,7 +35,8 @@ def audit(context: CliContext, names: tuple[str, ...], keys: int, seed: int) -> 
         known = [each.to_dict() for each in report.differences[:SHOWN_DIFFERENCES]]
         columns = [Column(key, prose=key in ("cause", "text"), null="null") for key in known[0]] if known else []
         context.output.details("audit", {key: value for key, value in facts.items() if key != "differences"})
-        context.output.records("differences", known, columns, empty="Serving equals training: no differences.")
+        same = "Serving equals training: no differences." if report.values else _NOTHING
+        context.output.records("differences", known, columns, empty=same)
         if (left := len(report.differences) - len(known)) > 0:
             context.note(f"{left} more differences; --output json has all.")
     if not report.ok:

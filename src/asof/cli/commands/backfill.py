@@ -1,4 +1,4 @@
-"""`asof backfill`: the years before a stream."""
+"""`asof backfill`: history out of a log's batch source."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from asof.cli.options import Command
 @click.argument("source")
 @pass_context
 def backfill(context: CliContext, source: str) -> None:
-    """Load the years before a stream, once.
+    """Load what an archive lacks of its batch source, each row once.
 
-    They come from the batch source of the log source SOURCE: its rows before `stream_from`."""
+    SOURCE is a log or push source; of its batch source, rows before `stream_from` count. `apply` and `materialize` do
+    the same. Can be stopped at any time; the next run goes on from there.
+    """
     with context.progress() as progress:
         done = context.store.backfill(source, progress=progress)
     said_counts(context, "backfilled", done, title=f"Backfilled {source}")

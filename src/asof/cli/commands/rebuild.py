@@ -22,7 +22,8 @@ def rebuild(context: CliContext, views: tuple[str, ...], training_set: str | Non
     if training_set:
         if views:
             raise misused("give either views or --training-set")
-        comparison = context.store.rebuild_training_set(training_set)
+        with context.progress() as progress:
+            comparison = context.store.rebuild_training_set(training_set, progress=progress)
         context.output.details("comparison", comparison.to_dict())
         if not comparison.equal:
             context.found_problems()

@@ -28,4 +28,6 @@ from asof.defaults import SAMPLE_ROWS, SEED
 @pass_context
 def sample(context: CliContext, name: str, limit: int, seed: int, by: str, online: bool) -> None:
     """Show some rows of a feature view or service."""
-    context.output.rows("rows", context.store.sample(name, n=limit, seed=seed, by=by, online=online).to_arrow())
+    with context.progress() as progress:
+        found = context.store.sample(name, n=limit, seed=seed, by=by, online=online, progress=progress)
+    context.output.rows("rows", found.to_arrow())

@@ -22,8 +22,8 @@ def cause_of(stores: Stores, view: FeatureView, table: OnlineTable, served: Serv
         return "incomplete session: a very late event may change it; the worker recomputes it at its next flush"
     if isinstance(view.source, LogSource):
         reached = progress_of(stores.online, table).reached
-        if stores.offline.offsets(stores.archive_of(view.source), [HISTORY])[HISTORY] >= 0 and (HISTORY not in reached):
-            return "history was loaded after these rows were built: run `asof rebuild`"
+        if stores.offline.offsets(stores.archive_of(view.source), [HISTORY])[HISTORY] > reached.get(HISTORY, -1):
+            return f"history was loaded after these rows were built: run `asof backfill {view.source.name}`"
         if served.rows[i] is None:
             return "the row is missing: events written to this generation are lost; run `asof rebuild`"
         if state is not None and int(state.horizon[i]) > served.at - view.delay:

@@ -24,6 +24,7 @@ from asof.online.protocol import Lookup, OnlineTable
 from asof.selection import ViewRead
 from asof.sources.protocol import Input
 from asof.sql import archive as statements
+from asof.sql.names import free_name
 from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
 from asof.timing import Micros, moment
@@ -133,8 +134,9 @@ def features_as_of(
     keys = served.keys if only is None else [served.keys[i] for i in only]
     spine = _key_table(read.view, keys)
     at = pa.repeat(pa.scalar(moment(served.at), pa.timestamp("us", "UTC")), len(keys))
-    spine = spine.append_column("asof_at", at) if spine.num_columns else pa.table({"asof_at": at})
-    result = stores.offline.run(PointInTime((read,), "asof_at"), {read.view.source.name: rows}, spine=spine)
+    time = free_name("asof_at", spine.column_names)
+    spine = spine.append_column(time, at) if spine.num_columns else pa.table({time: at})
+    result = stores.offline.run(PointInTime((read,), time), {read.view.source.name: rows}, spine=spine)
     table = result.reader().read_all()
     return {each.output: python_values(table[each.output]) for each in read.features}
 

@@ -21,6 +21,7 @@ from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.training_sets.manifest import saved_training_sets
+from asof.flows.rows.history import not_loaded
 from asof.flows.rows.keys import restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Stores, building_generation, current_generation, table_of
@@ -163,7 +164,10 @@ def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
         return True, f"topic {source.topic!r} does not exist yet; a worker or the first push creates it", ""
     status = [each for each in stream_status(stores) if each.source == source.name]
     lag = sum(each.lag for each in status)
-    bounds = ", ".join(f"{each.topic}/{each.partition} {each.first}..{each.next - 1}" for each in status)
+    bounds = ", ".join(
+        f"{each.topic}/{each.partition} " + (f"{each.first}..{each.next - 1}" if each.next > each.first else "empty")
+        for each in status
+    )
     gaps = snapshot.facts.gaps.get(source.name, ())
     text = f"offsets {bounds}; {lag:,} not archived"
     if gaps:
@@ -176,6 +180,8 @@ def _archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
     if ahead := _ahead_of_archive(stores, snapshot, source):
         text = f"events in the online rows of {ahead} are missing here, and so in training"
         return False, text, "run `asof stream run` to archive what the log still has, or restore the archive"
+    if text := not_loaded(stores, snapshot, source):
+        return False, text, f"run `asof backfill {source.name}`"
     found = stores.offline.rows(archive)
     version = stores.offline.version(archive)
     if found is None:
@@ -234,7 +240,7 @@ def _view(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Said:
     if building := building_generation(snapshot, view):
         texts.append(f"{building} is being built")
     if isinstance(view.source, LogSource):
-        texts.append(_progress_text(stores, view, view.source, generation))
+        texts.append(_progress_text(stores, view, view.source, generation, hints))
     else:
         texts.append(_materialized_text(snapshot, view, generation, hints))
     overflowed, incomplete, seen = _flags(stores, view, generation)
@@ -248,11 +254,19 @@ def _view(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Said:
             f"rows of {counted(len(overflowed), 'key')} exceed {stores.max_row_bytes} bytes and return null: {named}"
         )
         hints.append("use shorter windows or longer hops for this view, or raise max_row_bytes and rebuild")
-    return not overflowed and not any("asof materialize" in hint for hint in hints), "; ".join(texts), "; ".join(hints)
+    return (
+        not overflowed and not any(step in hint for hint in hints for step in ("asof materialize", "asof backfill")),
+        "; ".join(texts),
+        "; ".join(hints),
+    )
 
 
-def _progress_text(stores: Stores, view: FeatureView, source: LogSource, generation: str) -> str:
+def _progress_text(stores: Stores, view: FeatureView, source: LogSource, generation: str, hints: list[str]) -> str:
     """How far the archive the rows are fed."""
+    reached = progress_of(stores.online, table_of(stores.project, view, generation)).offset_of(HISTORY)
+    if stores.offline.offsets(stores.archive_of(source), [HISTORY])[HISTORY] > reached:
+        hints.append(f"run `asof backfill {source.name}`")
+        return "history that was loaded is not fed yet"
     fed = _fed_up_to(stores, view, generation)
     archived = stores.offline.offsets(stores.archive_of(source), list(fed))
     behind = sum(max(offset - fed[each], 0) for each, offset in archived.items())

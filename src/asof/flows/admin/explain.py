@@ -29,13 +29,13 @@ from asof.flows.stores import Stores, current_generation, table_of
 from asof.online.protocol import Lookup
 from asof.results import Result, Row, rows_of
 from asof.selection import Derivation, Selection, ViewRead, select
+from asof.sql.names import free_name
 from asof.timing import Micros, floor_to, iso, micros, moment, span_text
 from asof.values.fit import fit
 from asof.values.packing import gone_at, key_bytes, unpack_row, versions_of
 
 _LATER_SHOWN, _SHOWN = 20, 200
 """Number of rows shown, those nearest to t; the text counts all rows."""
-
 _TIMES = pa.timestamp("us", "UTC")
 
 Functions = Callable[[Selection], Selection]
@@ -49,7 +49,7 @@ class Explanation(Result[Row]):
     Attributes:
         value: the feature's value as of `at`, as in a historical read.
         rows: the key's source rows or events, newest first, with a column `why` (for an aggregate also `in_window`);
-            for an on-demand feature its inputs.
+            for an on-demand feature its inputs. A view's column named like one of these has an underscore after it.
         inputs: the explanations of an on-demand feature's inputs.
         online: the current online value: value, status, event_time, offsets; None with an explicit `at`.
     """
@@ -279,23 +279,23 @@ def _columns_of(made: Aggregation) -> list[str]:
 
 
 def _shown(rows: KeyRows, columns: Mapping[str, Any], marks: Mapping[str, Any]) -> pa.Table:
-    """The rows near t, newest first: event time, arrival, values, marks."""
+    """The rows near t, newest first: event time, arrival, values (with an underscore, if need be), marks."""
     batch = rows.batch
     table = {"event_time": pa.array(batch.event_time).cast(_TIMES)}
     if (batch.created != batch.event_time).any():
         table["created_time"] = pa.array(batch.created).cast(_TIMES)
     if "ingested_at" in rows.raw.column_names:
         table |= {name: rows.raw[name] for name in ("partition", "offset", "ingested_at")}
-    table |= {name: column for name, column in columns.items() if name not in table}
+    ours = (*table, *marks)
+    table |= {free_name(name, (*ours, *columns)) if name in ours else name: each for name, each in columns.items()}
     table |= {name: pa.array(mark.tolist() if isinstance(mark, np.ndarray) else mark) for name, mark in marks.items()}
     if not len(batch):
         table["why"] = pa.array([], pa.string())
-    whole = pa.table(table)
     later = int((marks["why"] == "later than t").sum()) if len(batch) else 0
     # Sorted oldest first here: some rows later than t, and the newest of those up to t.
     begin = max(len(batch) - later - _SHOWN, 0)
     end = min(len(batch), len(batch) - later + _LATER_SHOWN)
-    return whole.take(pa.array(np.arange(begin, end)[::-1].copy()))
+    return pa.table(table).take(pa.array(np.arange(begin, end)[::-1].copy()))
 
 
 def _of_function(

@@ -101,10 +101,12 @@ def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s:
     report.served = forget_served(stores, snapshot, found, values)
     report.training_sets = _training_sets(stores, found, values)
     read = {view.source.name for view in snapshot.project.views.values() if found in view.entities}
-    report.sources = sorted(read - {source.name for source, _ in logs})
+    histories = {source.batch_source.name for source, _ in logs if source.batch_source is not None}
+    report.sources = sorted((read - {source.name for source, _ in logs}) | histories)
     if report.sources:
         report.notes.append(
-            "Asof does not write batch sources: delete the rows there, or the next materialize restores them"
+            "Asof does not write batch sources: delete the rows there, or a materialize run that reads them brings "
+            "them back"
         )
     return report
 
@@ -186,7 +188,7 @@ def _erase(stores: Stores, source: LogSource, matcher: _Matcher, report: ForgetR
         except UnknownTopic:
             continue
         except LogError as error:
-            report.notes.append(f"topic {topic!r} still has messages of the key: {error.message}")
+            report.notes.append(f"messages of the key may still be in the log: {error.message}")
 
 
 def _settle(stores: Stores, snapshot: Snapshot, source: LogSource, report: ForgetResult, *, seconds: float) -> None:

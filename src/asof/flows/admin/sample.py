@@ -22,11 +22,12 @@ from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Stores, current_generation, table_of
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
 from asof.planning import users_of
 from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
+from asof.sql.names import free_name
 from asof.timing import moment
 from asof.values.fit import event_micros, fit
 from asof.values.packing import key_bytes, key_values, plain_values
@@ -46,6 +47,7 @@ def sample(
     by: str = "rows",
     online: bool = False,
     functions: Functions = lambda selection: selection,
+    progress: Progress = silent,
 ) -> pa.Table:
     """A uniform sample of at most n rows or entities of a feature view, a service or a source.
 
@@ -83,10 +85,11 @@ def sample(
             raise RequestError(
                 f"{asked}: source {name!r} has rows, but no entities", hint="sample one of its views", arguments=[asked]
             )
-        return _source_rows(stores, source, users_of(project, source.name), n=n, seed=seed)
+        users = users_of(project, source.name)
+        return sampled_rows(stores, source, users, None, n=n, seed=seed, required=[], progress=progress)[0]
     view = project.views.get(name) if name not in project.services else None
     if view is not None and not view.is_aggregated and by == "rows" and not online:
-        return _latest_rows(stores, view, n=n, seed=seed)
+        return _latest_rows(stores, view, n=n, seed=seed, progress=progress)
     selection = functions(select(snapshot, name, full_feature_names=view is None and _collides(snapshot, name)))
     if selection.request_fields:
         names = [field.name for field in selection.request_fields]
@@ -94,11 +97,11 @@ def sample(
             f"{name!r} needs the request values {names}, which samples do not have", hint="sample the views it reads"
         )
     if online:
-        return _online(stores, snapshot, selection, n=n, seed=seed)
+        return _online(stores, snapshot, selection, n=n, seed=seed, progress=progress)
     if by == "rows":
-        spine = _spine_of_rows(stores, selection, n=n, seed=seed)
+        spine = _spine_of_rows(stores, selection, n=n, seed=seed, progress=progress)
     else:
-        spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(stores, read)))
+        spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(stores, read), progress))
         now = pa.scalar(moment(stores.clock()), _TIMES)
         spine = spine.append_column(TIME, pa.repeat(now, spine.num_rows))
     return read_history(stores, snapshot, selection, spine).table()
@@ -117,8 +120,10 @@ def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Itera
         yield [row[0] for row in page]
 
 
-def _online(stores: Stores, snapshot: Snapshot, selection: Selection, *, n: int, seed: int) -> pa.Table:
-    found = _entities(selection, n, seed, lambda read: scanned_keys(stores, snapshot, read.view))
+def _online(
+    stores: Stores, snapshot: Snapshot, selection: Selection, *, n: int, seed: int, progress: Progress
+) -> pa.Table:
+    found = _entities(selection, n, seed, lambda read: scanned_keys(stores, snapshot, read.view), progress)
 
     def history(read: ViewRead, keys: dict[str, list[Any]], at: int, *, needs: Sequence[Mapping[int, int]] = ()) -> Any:
         refuse_incomplete_rows(stores, read, keys, needs)
@@ -145,7 +150,7 @@ def _keys_in_history(stores: Stores, read: ViewRead) -> Iterator[list[bytes]]:
 
 
 def _entities(
-    selection: Selection, n: int, seed: int, keys_of: Callable[[ViewRead], Iterator[list[bytes]]]
+    selection: Selection, n: int, seed: int, keys_of: Callable[[ViewRead], Iterator[list[bytes]]], progress: Progress
 ) -> dict[str, list[Any]]:
     """Key columns of at most n entities; for views with different keys, combined one view at a time."""
     groups: dict[tuple[str, ...], list[ViewRead]] = {}
@@ -157,8 +162,11 @@ def _entities(
             continue
         chosen: list[bytes] = []
         for read in reads:
+            done = 0
             for page in keys_of(read):
                 chosen = smallest_keys([*chosen, *page], n, seed)
+                done += len(page)
+                progress(f"sample keys of {read.view.name}", done, None)
         fields = [Field(key, field.dtype) for key, field in zip(keys, reads[0].view.key_fields, strict=True)]
         rows = [restored_key(fields, key_values(key)) for key in chosen]
         count = len(next(iter(columns.values()))) if columns else len(rows)
@@ -175,16 +183,23 @@ def _frame(selection: Selection, columns: dict[str, list[Any]]) -> pa.Table:
     return pa.table({field.name: pa.array(columns[field.name], field.dtype.arrow()) for field in selection.keys})
 
 
-def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int) -> pa.Table:
+def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int, progress: Progress) -> pa.Table:
     """Keys and event times of n of the rows that the selection's views read."""
     widest = max(selection.reads, key=lambda read: len(read.keys))
+    if TIME in widest.keys:
+        raise RequestError(
+            f"join key {TIME!r} is named like the times of sampled rows",
+            hint="rename the key, for example by the source's field_mapping",
+        )
     others = [read for read in selection.reads if read.keys == widest.keys]
     pieces, hashes = [], []
     for number, read in enumerate({read.view.source.name: read for read in others}.values()):
         view = read.view
         named = dict(zip(read.keys, view.join_keys, strict=True))
         named[TIME] = view.source.renamed(view.source.timestamp_field)
-        rows, marks = sampled_rows(stores, view.source, [view], named, n=n, seed=seed + number, required=list(named))
+        rows, marks = sampled_rows(
+            stores, view.source, [view], named, n=n, seed=seed + number, required=list(named), progress=progress
+        )
         for key, field in zip(read.keys, view.key_fields, strict=True):
             rows = rows.set_column(rows.schema.get_field_index(key), key, fit(rows[key], field.dtype)[0])
         pieces.append(_with_time(rows, TIME, view.source))
@@ -193,28 +208,26 @@ def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int) -
     spine = pa.concat_tables(pieces).take(pa.array(order))
     missing = [field for field in selection.keys if field.name not in spine.column_names]
     if missing:
-        found = _entities(selection, n, seed, lambda read: _keys_in_history(stores, read))
+        found = _entities(selection, n, seed, lambda read: _keys_in_history(stores, read), progress)
         for field in missing:
             values = list(islice(cycle(found[field.name]), spine.num_rows))
             spine = spine.slice(0, len(values)).append_column(field.name, pa.array(values, field.dtype.arrow()))
     return spine
 
 
-def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int) -> pa.Table:
+def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int, progress: Progress) -> pa.Table:
     """Rows of a view's source: keys, event time, features, in the declared types."""
     source = view.source
     names = [*view.join_keys, *view.feature_names]
-    named = {**{name: name for name in names}, TIME: source.renamed(source.timestamp_field)}
-    rows, _ = sampled_rows(stores, source, [view], named, n=n, seed=seed, required=[*view.join_keys, TIME])
+    time = free_name(TIME, names)
+    named = {**{name: name for name in names}, time: source.renamed(source.timestamp_field)}
+    rows, _ = sampled_rows(
+        stores, source, [view], named, n=n, seed=seed, required=[*view.join_keys, time], progress=progress
+    )
     for field in (*view.key_fields, *view.features):
         place = rows.schema.get_field_index(field.name)
         rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
-    return _with_time(rows, TIME, source).select([*view.join_keys, TIME, *view.feature_names])
-
-
-def _source_rows(stores: Stores, source: Source, users: Sequence[SourceUser], *, n: int, seed: int) -> pa.Table:
-    rows, _ = sampled_rows(stores, source, users, None, n=n, seed=seed, required=[])
-    return rows
+    return _with_time(rows, time, source).select([*view.join_keys, time, *view.feature_names])
 
 
 def sampled_rows(
@@ -226,6 +239,7 @@ def sampled_rows(
     n: int,
     seed: int,
     required: Sequence[str],
+    progress: Progress = silent,
 ) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
     """The n rows with the smallest hashes of their positions, and the hashes.
 
@@ -248,8 +262,9 @@ def sampled_rows(
     at = 0
     for batch in reader:
         rows = pa.Table.from_batches([batch])
-        hashes = _hashes(rows, at, seed) if rows.num_rows else np.zeros(0, dtype=np.uint64)
+        hashes = _hashes(rows, at, seed, in_log=source.is_log) if rows.num_rows else np.zeros(0, dtype=np.uint64)
         at += rows.num_rows
+        progress(f"sample source {source.name}", at, None)
         wanted = hashes <= kept_hashes[-1] if len(kept_hashes) == n else np.ones(len(hashes), dtype=bool)
         for column in required:
             wanted &= rows[column].is_valid().to_numpy()
@@ -260,13 +275,14 @@ def sampled_rows(
         kept, kept_hashes = rows.take(pa.array(order)), hashes[order]
     if kept is None:
         kept = reader.schema.empty_table()
-    return kept.drop_columns([name for name in kept.column_names if name.startswith("asof_")]), kept_hashes
+    places = [name for name in ("asof_partition", "asof_offset") if source.is_log]
+    return kept.drop_columns(places), kept_hashes
 
 
-def _hashes(rows: pa.Table, first: int, seed: int) -> npt.NDArray[np.uint64]:
+def _hashes(rows: pa.Table, first: int, seed: int, *, in_log: bool) -> npt.NDArray[np.uint64]:
     """A hash per row of its position: partition and offset in a log, else the row number."""
     mixed = _mixed(np.full(rows.num_rows, seed, dtype=np.int64).astype(np.uint64))
-    if "asof_offset" in rows.column_names:
+    if in_log:
         mixed = _mixed(mixed ^ rows["asof_partition"].cast(pa.int64()).to_numpy().astype(np.uint64))
         return _mixed(mixed ^ rows["asof_offset"].to_numpy().astype(np.uint64))
     return _mixed(mixed ^ np.arange(first, first + rows.num_rows, dtype=np.uint64))

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.display import counted
 from asof.errors import CheckFailed, RegistryConflict
+from asof.flows.batch.backfill import with_history
+from asof.flows.batch.load_history import HistoryLoad
 from asof.flows.batch.materialize import materialize
 from asof.flows.facts import commit_change
 from asof.flows.generations.names import next_generation
 from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.generations.switch import drop_generations
 from asof.flows.rows.archive import archive_schema
-from asof.flows.stores import Progress, Stores, silent, table_of
+from asof.flows.stores import Progress, Stores, online_views, silent, table_of
 from asof.flows.stream.rebuild import fill, wait_for_workers
 from asof.flows.stream.topics import make_topic
 from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
@@ -23,7 +25,8 @@ from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
 def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Snapshot:
     """Run exactly the steps of a plan.
 
-    Topics and archives are created first. Then new online rows are built next to the old ones, from staged
+    Topics and archives are created first, and batch sources of logs are loaded into them as far as they are not yet,
+    also where the plan is empty. Then new online rows are built next to the old ones, from staged
     definitions. One commit switches definitions and generations together, so that readers never see one without the
     other. Tables that are no longer read are dropped last.
 
@@ -33,15 +36,22 @@ def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Sn
     """
     if plan.errors:
         raise CheckFailed([str(finding) for finding in plan.errors])
-    if plan.is_empty:
-        return stores.registry.load(stores.project)
     for source in _log_sources(plan):
         make_topic(stores, source)
         lookups = _lookups(plan.project, source)
         stores.offline.create(stores.archive_of(source), archive_schema(source), lookups=lookups)
+    # Their rows are checked before anything is changed.
+    loads = [HistoryLoad(stores, source, progress=progress) for source in plan.project.sources_with_history()]
+    for load in loads:
+        load.check()
+    if plan.is_empty:
+        _load(stores, loads, progress)
+        return stores.registry.load(stores.project)
     token = uuid.uuid4().hex
     builds = [plan.project.views[step.view] for step in plan.changes if isinstance(step, NewGeneration)]
     names = _stage(stores, plan, builds, token)
+    for load in loads:
+        load.load()
     for view in builds:
         _build(stores, view, names[view.name], progress)
     for view in builds:
@@ -49,7 +59,21 @@ def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Sn
     before = stores.registry.load(stores.project)
     snapshot = _switch(stores, plan, names, token)
     drop_generations(stores, before, snapshot)
+    for load in loads:
+        _feed(stores, snapshot, load.source, progress)
     return snapshot
+
+
+def _load(stores: Stores, loads: list[HistoryLoad], progress: Progress) -> None:
+    """Load history where no definition changed."""
+    for load in loads:
+        load.load()
+        _feed(stores, stores.registry.load(stores.project), load.source, progress)
+
+
+def _feed(stores: Stores, snapshot: Snapshot, source: LogSource, progress: Progress) -> None:
+    for view in online_views(snapshot, source):
+        with_history(stores, view, progress=progress)
 
 
 def _log_sources(plan: Plan) -> list[LogSource]:

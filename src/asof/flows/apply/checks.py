@@ -9,33 +9,67 @@ from typing import Any
 import pyarrow as pa
 
 from asof.decoding import check_format
-from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project
+from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project, Snapshot
 from asof.definitions.identity import KnownFunction
 from asof.display import counted
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, DefinitionError, MissingExtra, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
+from asof.flows.offline.key_rows import whole_view
+from asof.flows.rows.history import not_loaded
 from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
-from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
+from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Delete, Finding, Plan, users_of, with_declared_types
 from asof.planning.fits import misfit
 from asof.sources.protocol import Batches, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.casts import cast_example
+from asof.sql.names import alike
+from asof.sql.query import PointInTime, columns_of
 
 
 def check_reserved_columns(project: Project) -> list[Finding]:
+    """Columns of logs that archives have themselves, or cannot tell apart: Delta tables and DuckDB go by lower case."""
+    findings = []
+    for source in project.sources.values():
+        if not isinstance(source, LogSource):
+            continue
+        title = f"source {source.name!r}"
+        findings += [
+            Finding(
+                "error", title, source.where, "column names that are not reserved for archives",
+                f"column {field.name!r}", "rename it in the messages or with a transform",
+            )
+            for field in source.schema
+            if field.name.lower() in ARRIVAL_COLUMNS or field.name.lower().startswith("asof_")
+        ]  # fmt: skip
+        if same := alike(field.name for field in source.schema):
+            findings.append(
+                Finding(
+                    "error", title, source.where, "column names that differ by more than case",
+                    f"columns {same[0]!r} and {same[1]!r}", "rename one in the messages or with a transform",
+                )
+            )  # fmt: skip
+    return findings
+
+
+def check_alike_columns(project: Project) -> list[Finding]:
+    """Views that read columns whose names differ by case alone: in SQL and expressions that is one name to DuckDB."""
     return [
         Finding(
-            "error", f"source {source.name!r}", source.where, "column names that are not reserved for archives",
-            f"column {field.name!r}", "rename it in the messages or with a transform",
+            "error", f"feature view {view.name!r}", view.where, "columns whose names differ by more than case",
+            f"columns {same[0]!r} and {same[1]!r}", "read one of them, or rename one in the source",
         )
-        for source in project.sources.values()
-        if isinstance(source, LogSource)
-        for field in source.schema
-        if field.name in (*ARRIVAL_COLUMNS, *LATER_COLUMNS)
+        for view in project.views.values()
+        if (same := _alike_columns(view)) is not None
     ]  # fmt: skip
+
+
+def _alike_columns(view: FeatureView) -> tuple[str, str] | None:
+    """Two columns that a view reads whose names in the source, or in Asof, differ by case alone."""
+    raw = sorted(columns_of(PointInTime((whole_view(view),)), view.source.name))
+    return alike(raw) or alike(sorted(map(view.source.renamed, raw)))
 
 
 def check_functions(project: Project, applied: Project) -> list[Finding]:
@@ -72,6 +106,36 @@ def check_removed(plan: Plan, applied: Project) -> list[Finding]:
         for each in applied
         if (each.kind, each.name) in removed and not _is_of_a_file(each.where)
     ]  # fmt: skip
+
+
+def check_history(stores: Stores, project: Project, applied: Snapshot) -> list[Finding]:
+    """Batch sources of logs whose rows are not loaded, and views that would count an event twice."""
+    findings = []
+    for source in project.sources_with_history():
+        before = applied.project.sources.get(source.name)
+        was_applied = isinstance(before, LogSource) and before.batch_source is not None
+        if text := not_loaded(stores, applied, source):
+            findings.append(
+                Finding(
+                    "warning" if was_applied else "note", f"source {source.name!r}", source.where, "", text,
+                    "`asof apply` loads them, and `asof materialize` what is written there later",
+                )
+            )  # fmt: skip
+    for view in project.views.values():
+        log = view.source
+        if not (view.is_aggregated and isinstance(log, LogSource)) or log.batch_source is None:
+            continue
+        if log.stream_from is None and not log.event_id:
+            findings.append(
+                Finding(
+                    "warning", f"feature view {view.name!r}", view.where, "",
+                    f"it aggregates source {log.name!r} and its batch source {log.batch_source.name!r}: an event "
+                    "that is in both counts twice",
+                    "give the source event_id=, the column that identifies an event, or stream_from=, the time from "
+                    "which only its own events count",
+                )
+            )  # fmt: skip
+    return findings
 
 
 def _is_of_a_file(where: str) -> bool:

@@ -8,8 +8,10 @@ from asof.definitions import LogSource, Project
 from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
+    check_alike_columns,
     check_formats,
     check_functions,
+    check_history,
     check_null_keys,
     check_online_store,
     check_reach,
@@ -48,6 +50,9 @@ def make_plan(stores: Stores, project: Project) -> Plan:
     applied = stores.registry.load(stores.project)
     plan = diff(applied, resolved).with_findings(findings)
     more = conflicts + check_reserved_columns(resolved) + check_functions(resolved, applied.project)
+    if not plan.errors:
+        # Of expressions that were parsed.
+        more += check_alike_columns(resolved)
     more += check_removed(plan, applied.project)
     more += check_formats(stores, resolved) + check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
@@ -55,7 +60,7 @@ def make_plan(stores: Stores, project: Project) -> Plan:
         more += check_values(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_null_keys(stores, resolved)
-    more += check_online_store(stores, resolved)
+    more += check_online_store(stores, resolved) + check_history(stores, resolved, applied)
     for view in resolved.on_demand_views.values():
         # Functions are checked only without errors so far: otherwise their inputs may have no types.
         if view.function is not None and not plan.errors:

@@ -1,33 +1,24 @@
-"""Backfill: load a batch source's rows from before the stream into the archive, once."""
+"""Backfill: load what the archive of a log source lacks of its batch source, and bring its views up to date."""
 
 from __future__ import annotations
 
-import numpy as np
-import pyarrow as pa
-
-from asof.definitions import LogSource
-from asof.dtypes import Timestamp
+from asof.definitions import FeatureView, LogSource
 from asof.errors import RequestError
-from asof.flows.generations.progress import progress_of
-from asof.flows.offline.inputs import rows_of
-from asof.flows.rows.archive import archive_schema, with_arrival
-from asof.flows.rows.pushed import fitted_rows
-from asof.flows.stores import Progress, Stores, current_generation, log_source_named, silent, table_of
+from asof.flows.batch.load_history import HistoryLoad
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Progress, Stores, log_source_named, online_views, silent
+from asof.flows.stream.feed_history import feed_history
 from asof.flows.stream.rebuild import rebuild
-from asof.sources.protocol import ScanRequest
-from asof.sql import archive as statements
-from asof.sql.partitions import HISTORY
-from asof.timing import LATEST
-from asof.values.fit import event_micros, fit
+from asof.timing import Micros
 
 
 def backfill(stores: Stores, source_name: str, *, progress: Progress = silent) -> int:
-    """Load the rows before `stream_from` into the archive as its `history`, then rebuild the views.
+    """Load the rows of a source's batch source that its archive lacks, then bring the online rows up to date.
 
-    Idempotent: a second run loads nothing.
+    A second run loads only what was written to the batch source since; a run that was killed is continued.
 
     Returns:
-        Number of rows loaded; 0 if they were loaded before.
+        Number of rows loaded.
 
     Raises:
         RequestError: the source has no batch source.
@@ -35,59 +26,40 @@ def backfill(stores: Stores, source_name: str, *, progress: Progress = silent) -
     """
     snapshot = stores.registry.load(stores.project)
     source = log_source_named(snapshot, source_name)
-    batch = source.batch_source
-    if batch is None:
+    if source.batch_source is None:
         raise RequestError(
             f"source {source.name!r} has no batch source, so there is no history to load",
-            hint="give it batch_source= and stream_from=",
+            hint="give it batch_source=",
         )
-    archive = stores.archive_of(source)
-    if stores.offline.offsets(archive, [HISTORY])[HISTORY] >= 0:
-        # Loaded before; but a run that was killed after that may not have rebuilt the views.
-        _rebuild_views(stores, source, progress)
-        return 0
-    given = rows_of(stores, batch, [source], need=ScanRequest(end=source.stream_from))
-    names = [field.name for field in source.schema]
-    text = statements.columns_of_rows({name: batch.raw(source.renamed(name)) for name in names})
-    loaded: list[pa.Table] = []
-    count = 0
-    now = stores.clock()
-    if given is not None:
-        for piece in stores.offline.sql(text, {"source": given}).reader():
-            rows = pa.Table.from_batches([piece])
-            times = event_micros(_as_time(rows, source.timestamp_field), batch.timestamp_unit or source.timestamp_unit)
-            # Without `stream_from`, which a push source may omit, all rows of its batch source are history.
-            until = source.stream_from if source.stream_from is not None else LATEST
-            before = np.flatnonzero(times.fill_null(LATEST).to_numpy(zero_copy_only=False) < until)
-            picked = fitted_rows(source, rows.take(pa.array(before)), required=[source.timestamp_field])
-            if picked.num_rows:
-                offsets = np.arange(count, count + picked.num_rows)
-                partition = np.full(picked.num_rows, HISTORY)
-                loaded.append(with_arrival(picked, partition=partition, offset=offsets, ingested_at=now, source=source))
-                count += picked.num_rows
-            progress(f"backfill {source.name}", count, None)
-    schema = archive_schema(source)
-    table = pa.concat_tables(loaded).select(schema.names).cast(schema) if loaded else schema.empty_table()
-    stores.offline.append(archive, table, {HISTORY: max(count - 1, 0)})
-    _rebuild_views(stores, source, progress)
-    return count
+    loaded = load_history(stores, source, progress=progress)
+    for view in online_views(snapshot, source):
+        with_history(stores, view, progress=progress)
+    return loaded
 
 
-def _rebuild_views(stores: Stores, source: LogSource, progress: Progress) -> None:
-    """Rebuild the views whose online rows do not include the history yet."""
-    snapshot = stores.registry.load(stores.project)
-    loaded = stores.offline.offsets(stores.archive_of(source), [HISTORY])[HISTORY]
-    for view in snapshot.project.views_of(source.name):
-        generation = current_generation(snapshot, view)
-        if not view.online or generation is None:
-            continue
-        known = progress_of(stores.online, table_of(stores.project, view, generation))
-        if known.offset_of(HISTORY) < loaded:
-            rebuild(stores, view, progress=progress)
+def load_history(
+    stores: Stores, source: LogSource, *, start: Micros | None = None, end: Micros | None = None,
+    progress: Progress = silent,
+) -> int:  # fmt: skip
+    """Load what the archive lacks, all of it or nothing; online rows are left as they are. Returns the number of rows.
+
+    Args:
+        start, end: only rows with `start <= event time < end`.
+
+    Raises:
+        RowsRefused: a row does not fit the source's schema; nothing was loaded.
+    """
+    # What an earlier version of the source or of Asof archived gets the columns of this one.
+    stores.offline.create(stores.archive_of(source), archive_schema(source))
+    load = HistoryLoad(stores, source, start=start, end=end, progress=progress)
+    load.check()
+    return load.load()
 
 
-def _as_time(rows: pa.Table, name: str) -> pa.Array:
-    column = rows[name].combine_chunks()
-    if pa.types.is_integer(column.type) or pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return column
-    return fit(column, Timestamp)[0]
+def with_history(stores: Stores, view: FeatureView, *, progress: Progress = silent) -> int:
+    """Bring a view's online rows up to date with loaded history; returns the number of rows written."""
+    written = feed_history(stores, view, progress=progress)
+    return rebuild(stores, view, progress=progress) if written is None else written
+
+
+__all__ = ["backfill", "load_history", "with_history"]

@@ -15,16 +15,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from asof.definitions import FeatureView, Snapshot
+from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.definitions.facts import Facts, LastRun
 from asof.display import counted
 from asof.errors import Argument, RequestError, StorageError
+from asof.flows.batch.backfill import load_history, with_history
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import WriteCounts, write_chosen
 from asof.flows.facts import change_facts
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
+from asof.flows.stream.rebuild import rebuild
 from asof.online.protocol import OnlineTable
 from asof.results import Record
 from asof.sql.query import RowFilter
@@ -40,6 +42,8 @@ class MaterializeResult(Record):
         until: the last event time that was read.
         seconds: duration.
         overflowed: number of rows above `max_row_bytes`, which return null.
+        loaded: of a view of a log or push source, number of rows of its batch source that were loaded for all of its
+            views.
     """
 
     view: str
@@ -47,6 +51,7 @@ class MaterializeResult(Record):
     until: datetime
     seconds: float
     overflowed: int = 0
+    loaded: int = 0
 
 
 def materialize(
@@ -60,6 +65,9 @@ def materialize(
     progress: Progress = silent,
 ) -> list[MaterializeResult]:
     """Update the online rows of views with a batch source.
+
+    For views of a log or push source with a batch source, the archive gets the rows that it lacks of it (within
+    `[start, end)`), and the online rows are brought up to date with these.
 
     Without a start, the run reads what is new. If the source has a created time: rows created since the last run, minus
     the source's `lag`. Else: rows by event time since the last run, minus the view's `lookback` or the source's `lag`.
@@ -90,8 +98,13 @@ def materialize(
     snapshot = stores.registry.load(stores.project)
     chosen = [(name, *into[name]) if name in into else (name, None, None) for name in _names(snapshot, views, into)]
     done = []
+    loaded: dict[str, int] = {}
     for name, view, generation in chosen:
         began = time.monotonic()
+        applied = view or view_named(snapshot, name)
+        if isinstance(applied.source, LogSource):
+            done.append(_with_history(stores, applied, start, end, full, loaded, progress))
+            continue
         if view is not None and generation is not None:
             written, until = _fill(stores, view, generation, progress)
         elif full:
@@ -110,13 +123,45 @@ def _names(snapshot: Snapshot, views: Sequence[str] | None, into: Mapping[str, A
         NotFound, RequestError: see `materialize`.
     """
     if views is None:
-        return [view.name for view in snapshot.project.views.values() if view.online and not view.source.is_log]
+        sources = {source.name for source in snapshot.project.sources_with_history()}
+        return [
+            view.name
+            for view in snapshot.project.views.values()
+            if (view.online and not view.source.is_log) or view.source.name in sources
+        ]
     if isinstance(views, str):
         views = [views]
     for name in views:
         if name not in into:
-            refuse_unless_batch_fed(view_named(snapshot, name))
+            view = view_named(snapshot, name)
+            if not (isinstance(view.source, LogSource) and view.source.batch_source is not None):
+                refuse_unless_batch_fed(view)
     return list(dict.fromkeys(views))
+
+
+def _with_history(
+    stores: Stores,
+    view: FeatureView,
+    start: Micros | None,
+    end: Micros | None,
+    full: bool,
+    loaded: dict[str, int],
+    progress: Progress,
+) -> MaterializeResult:
+    """Load what the archive lacks of the batch source, once for all of its views, and bring the view up to date.
+
+    Args:
+        loaded: source → number of rows, of those that are loaded.
+    """
+    began, source = time.monotonic(), view.source
+    assert isinstance(source, LogSource)
+    if source.name not in loaded:
+        loaded[source.name] = load_history(stores, source, start=start, end=end, progress=progress)
+    rows = 0
+    if view.online:
+        rows = (rebuild if full else with_history)(stores, view, progress=progress)
+    until, seconds = moment(_latest(view, stores.clock(), end)), round(time.monotonic() - began, 3)
+    return MaterializeResult(view.name, rows, until, seconds, loaded=loaded[source.name])
 
 
 def _update(

@@ -91,8 +91,8 @@ class _ViewRun:
         """The source as it is now: asked for again by each query that must not read an older state."""
         return {self.view.source.name: rows_of(self.stores, self.view.source, [self.view])}
 
-    def told(self, done: int) -> None:
-        self.progress(f"materialize {self.view.name}", done, None)
+    def report(self, done: int, total: int | None = None) -> None:
+        self.progress(f"materialize {self.view.name}", done, total)
 
     def newest(self) -> WriteCounts:
         """Write the newest row per key; the store ignores rows older than the stored one."""
@@ -107,7 +107,7 @@ class _ViewRun:
                 self.stores, view, self.table, keys, columns, event_time=times, created=created, offset=arrived,
                 gone=rows["gone"].to_pylist() if "gone" in rows.column_names else None,
             )  # fmt: skip
-            self.told(written)
+            self.report(written)
         return WriteCounts(written)
 
     def windows(self) -> WriteCounts:
@@ -116,22 +116,24 @@ class _ViewRun:
         Stored rows are replaced, not added to, so a run is idempotent, and late rows need no special case.
         """
         done = WriteCounts()
-        for touched in self._touched():
-            done += self._replace(touched, told=done.rows)
+        for touched, is_last in self._touched():
+            # How many keys there are is known once the query for them has ended.
+            total = done.rows + touched.num_rows if is_last else None
+            done += self._replace(touched, before=done.rows, total=total)
         return done
 
-    def _touched(self) -> Iterator[pa.Table]:
-        """The touched keys (columns k0…) in chunks that fit into memory."""
+    def _touched(self) -> Iterator[tuple[pa.Table, bool]]:
+        """The touched keys (columns k0…) in chunks that fit into memory, and whether no other follows."""
         held: list[pa.RecordBatch] = []
         for batch in self.stores.offline.run(TouchedKeys(self.view, self.chosen), self.inputs()).reader():
             held.append(batch)
             if sum(each.num_rows for each in held) >= KEYS_AT_ONCE:
-                yield pa.Table.from_batches(held)
+                yield pa.Table.from_batches(held), False
                 held = []
         if sum(each.num_rows for each in held):
-            yield pa.Table.from_batches(held)
+            yield pa.Table.from_batches(held), True
 
-    def _replace(self, touched: pa.Table, *, told: int) -> WriteCounts:
+    def _replace(self, touched: pa.Table, *, before: int, total: int | None) -> WriteCounts:
         touched, keys = keyed_rows(self.view, touched)
         done = WriteCounts()
 
@@ -148,7 +150,7 @@ class _ViewRun:
             for rows in self._rows_by_key(mine, up_to):
                 kept = self._fold(rows, stored, lost)
                 done += kept
-                self.told(told + done.rows)
+                self.report(before + done.rows, total)
             return [key for key in todo if key in lost] if lost else []
 
         write_until_kept(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet
 
 from asof.connections.csv_files import ENDINGS as CSV_ENDINGS
 from asof.connections.csv_files import csv_table
@@ -18,6 +19,7 @@ from asof.errors import EntityFrameError, nearest
 from asof.selection import Selection
 from asof.sources.protocol import Files
 from asof.sql.casts import cast_example
+from asof.sql.names import alike
 from asof.values.fit import fit
 from asof.values.frames import entity_table, repeated_columns
 from asof.values.local_paths import NotLocal, local_path
@@ -40,9 +42,7 @@ def spine_of(entity_df: Any, selection: Selection) -> pa.Table | Files | str:
     if isinstance(entity_df, str):
         return entity_df
     if repeated := repeated_columns(entity_df):
-        raise EntityFrameError(
-            f"the entity frame has several columns of one name: {repeated}", hint="rename all but one of them"
-        )
+        raise _repeated(repeated)
     table = entity_table(entity_df)
     if table is not None:
         return table
@@ -65,7 +65,25 @@ def _file_of(path: Path, selection: Selection) -> Files | pa.Table:
     if is_csv:
         declared = {field.name: field.dtype for field in (*selection.keys, *selection.request_fields)}
         return csv_table(path, {TIME: Timestamp, **declared}, "the entity frame", error=EntityFrameError)
-    return Files((str(path),))
+    return _parquet(path)
+
+
+def _parquet(path: Path) -> Files | pa.Table:
+    """A Parquet file as it is, for engines to read; read here where they may take one column for another."""
+    try:
+        names = pyarrow.parquet.read_schema(path).names
+        if len(set(names)) < len(names):
+            raise _repeated(sorted({name for name in names if names.count(name) > 1}))
+        return Files((str(path),)) if alike(names) is None else pyarrow.parquet.read_table(path)
+    except (pa.ArrowInvalid, OSError):
+        # The engine says what is wrong with the file.
+        return Files((str(path),))
+
+
+def _repeated(names: Sequence[str]) -> EntityFrameError:
+    return EntityFrameError(
+        f"the entity frame has several columns of one name: {names}", hint="rename all but one of them"
+    )
 
 
 def time_column(schema: pa.Schema) -> str:

@@ -19,8 +19,9 @@ from asof.flows.stores import Stores
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import ScanRequest, is_ordered
 from asof.sql import archive as statements
+from asof.sql.names import free_name
 from asof.sql.partitions import HISTORY
-from asof.sql.query import PointInTime, tie_columns
+from asof.sql.query import PointInTime, columns_of, tie_columns
 from asof.timing import Micros, moment
 from asof.values.fit import event_micros, fit
 from asof.values.from_arrow import python_values
@@ -49,8 +50,9 @@ def view_as_of(
     ]
     n = len(next(iter(keys.values()))) if keys else 1
     columns = {field.name: pa.array(keys[field.name], field.dtype.arrow()) for field in fields}
-    columns["asof_at"] = pa.array([moment(at)] * n, pa.timestamp("us", "UTC"))
-    query = PointInTime((read,), "asof_at", None, seen)
+    time = free_name("asof_at", columns)
+    columns[time] = pa.array([moment(at)] * n, pa.timestamp("us", "UTC"))
+    query = PointInTime((read,), time, None, seen)
     result = stores.offline.run(query, inputs_of(stores, snapshot, query, None), spine=pa.table(columns))
     table = result.reader().read_all()
     return {feature.output: python_values(table[feature.output]) for feature in read.features}
@@ -97,6 +99,8 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
         text = statements.rows_of_keys(
             [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=stores.offline.dialect,
             relation="source",
+            # Of a table only what the view reads: it may have more, of whatever names.
+            selected=() if source.is_log else sorted(columns_of(PointInTime((whole_view(view),)), source.name)),
         )  # fmt: skip
         table = stores.offline.sql(text, {"source": found}).reader().read_all()
     table = table.filter(table[source.timestamp_field].is_valid())
@@ -121,7 +125,7 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
             known = np.where(batch.pushed_at > 0, batch.pushed_at, known)
     stored = np.ones(len(batch), dtype=bool)
     if isinstance(source, LogSource) and source.stream_from is not None:
-        stored = (batch.partition == HISTORY) | (batch.event_time >= source.stream_from)
+        stored = (batch.partition == HISTORY) == (batch.event_time < source.stream_from)
     return KeyRows(batch.take(order), known[order], stored[order], gone[order], table.take(pa.array(order)))
 
 

@@ -66,6 +66,8 @@ def read_history(
             raise _frameless(f"the request values {names} need an entity frame")
         if not reads:
             raise _frameless("no entity frame is given, and the request has no view to read rows of")
+        if TIME in [key for read in reads for key in read.keys]:
+            raise _frameless(f"join key {TIME!r} is named like the times of a read without an entity frame")
         result = stores.offline.run(query, inputs_of(stores, snapshot, query, None), spine=None)
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
         shape = ResultColumns(frame, selection.outputs)
@@ -172,10 +174,12 @@ class ResultColumns:
         taken = {output.name for output in outputs} & set(frame.names)
         if taken:
             longer = Argument("full_feature_names", True)
+            are_full = all(each.name == each.reference.replace(":", "__") for each in outputs if each.name in taken)
             raise EntityFrameError(
                 f"the entity frame has columns named like requested features: {some(sorted(taken))}",
-                hint=f"pass {longer}, or rename the frame's columns", arguments=[longer],
-            )  # fmt: skip
+                hint="rename the frame's columns" if are_full else f"pass {longer}, or rename the frame's columns",
+                arguments=[] if are_full else [longer],
+            )
         self.frame = frame.names
         self.schema = pa.schema([*frame, *(pa.field(output.name, output.dtype.arrow()) for output in outputs)])
 

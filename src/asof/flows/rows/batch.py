@@ -105,10 +105,10 @@ def batch_of_archive(source: Source, rows: pa.Table) -> RowBatch:
 
 
 def counted(source: Source, batch: RowBatch) -> RowBatch:
-    """Drop log events before `stream_from`: the batch source has those times."""
+    """Drop log events before `stream_from`, and history from then on: the log has those times."""
     if not isinstance(source, LogSource) or source.stream_from is None:
         return batch
-    counts = (batch.event_time >= source.stream_from) | (batch.partition == HISTORY)
+    counts = (batch.event_time < source.stream_from) == (batch.partition == HISTORY)
     return batch if counts.all() else batch.take(np.flatnonzero(counts))
 
 

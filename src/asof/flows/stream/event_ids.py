@@ -19,6 +19,7 @@ from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Stores
 from asof.online.protocol import NO_ROW, Lookup, OnlineTable, Unchanged, state_rows
 from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
 from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, key_values, plain_values
 
@@ -106,6 +107,41 @@ class EventIdClaims:
         write_until_kept(
             list(wanted), claim, whose=f"source {self.source.name!r}", what="event ID",
             hint="see which other workers read this source; `asof stream status` lists them",
+        )  # fmt: skip
+        return firsts
+
+    def first_of_history(self, rows: pa.Table, *, offset: npt.NDArray[np.int64], now: int) -> npt.NDArray[np.bool_]:
+        """Claim the IDs of a batch source's rows that the archive lacks; returns which rows hold their ID.
+
+        A claim of another load holds nothing: only one of two loads can append its rows, and the other one then sees
+        them in the archive. The rows must have different IDs, or none.
+        """
+        partition = np.full(rows.num_rows, HISTORY, dtype=np.int32)
+        firsts = self.first(rows, partition=partition, offset=offset, now=now)
+        column = rows[self.source.event_id].combine_chunks()
+        keys = self._keys(column)
+        places = dict(zip(keys, zip(partition.tolist(), offset.tolist(), strict=True), strict=True))
+        numbers = dict(zip(keys, range(len(keys)), strict=True))
+        until = now + self.source.event_id_horizon
+
+        def take_over(todo: Sequence[bytes]) -> list[bytes]:
+            found = state_rows(*self.stores.online.read([Lookup(self.table, list(todo))]))
+            mine = [
+                (key, row[1])
+                for key, row in zip(todo, found, strict=True)
+                if row is not None and _unpacked(row[0])[0][0] == HISTORY
+            ]
+            kept = self.stores.online.write(
+                self.table, [key for key, _ in mine], [_packed(places[key], until) for key, _ in mine],
+                condition=Unchanged([token for _, token in mine]), expires_at=[until + GRACE] * len(mine),
+            ) if mine else []  # fmt: skip
+            firsts[[numbers[key] for (key, _), was in zip(mine, kept, strict=True) if was]] = True
+            return [key for (key, _), was in zip(mine, kept, strict=True) if not was]
+
+        others = [keys[i] for i in np.flatnonzero(~firsts).tolist()]
+        write_until_kept(
+            others, take_over, whose=f"source {self.source.name!r}", what="event ids",
+            hint="see which other programs load its batch source",
         )  # fmt: skip
         return firsts
 

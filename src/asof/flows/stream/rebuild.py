@@ -15,6 +15,7 @@ from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
+from asof.flows.stream.feed_history import feed_history
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import log_partitions, partitions_of
 from asof.flows.stream.take_in import take_in
@@ -43,6 +44,8 @@ def rebuild(stores: Stores, view: FeatureView, *, progress: Progress = silent, w
     wait_for_workers(stores, view, generation, seconds=wait_s)
     before = stores.registry.load(stores.project)
     drop_generations(stores, before, flip(stores, view, generation))
+    # What was loaded while it was built, by a run that saw the rows of before.
+    feed_history(stores, view, progress=progress)
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -13,12 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.definitions import Source
+from asof.definitions.logs import TOMBSTONE
 from asof.dtypes import from_arrow
+from asof.errors import SourceError
 from asof.offline.duckdb.tables import copy, schema_of, view_files
-from asof.offline.protocol import Spine
+from asof.offline.files import read_files
+from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS, Spine
 from asof.offline.results import arrival_of, empty_rows
 from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
 from asof.sql.duckdb.dialect import DUCKDB
+from asof.sql.names import alike, are_safe, safe_names
 from asof.sql.query import WANTED, PointInTime, RowsOfKeys, ViewRows, columns_of, lenient_columns_of, reach_of
 from asof.sql.quoting import quote
 from asof.sql.source_rows import ROW, SourceTable
@@ -38,11 +42,20 @@ def prepare(
 ) -> dict[str, SourceTable]:
     """Register every source of the read; returns source name → its table."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
-    named = columns_named(cursor, spine) if isinstance(spine, str) else None
+    is_sql = isinstance(spine, str)
+    named = None
+    if isinstance(spine, str):
+        named = columns_named(cursor, spine)
+        if same := alike(inputs):
+            raise SourceError(
+                f"sources {same[0]!r} and {same[1]!r}: to DuckDB, names that differ by case alone are one",
+                hint="rename one of them, or give the entity frame as a table",
+            )
     times = _times(spine, query.time) if isinstance(query, PointInTime) else None
-    with BatchFetcher(named, times, inputs.get(WANTED)) as fetching:
-        others = {name: given for name, given in inputs.items() if name not in sources or isinstance(given, Files)}
-        expose(cursor, others, None if describe_only else fetching)
+    with BatchFetcher(named, times, inputs.get(WANTED), describe_only=describe_only) as fetching:
+        # Only SQL sees sources by name, which may be one of a plan's tables.
+        others = {name: given for name, given in inputs.items() if name == WANTED or (is_sql and name not in sources)}
+        expose(cursor, others, fetching)
         return {
             name: _source_table(
                 cursor, index, source, inputs.get(name), query, spine, fetching, describe_only=describe_only
@@ -58,12 +71,18 @@ class BatchFetcher:
         named: the columns that the user's SQL names; None if any may be needed.
         times: the entity frame's first and last time, where known.
         wanted_keys: the keys that `RowsOfKeys` reads.
+        describe_only: fetch nothing: only types are wanted.
     """
 
     def __init__(
-        self, named: set[str] | None = None, times: tuple[Micros, Micros] | None = None, wanted_keys: Any = None
+        self,
+        named: NamedColumns | None = None,
+        times: tuple[Micros, Micros] | None = None,
+        wanted_keys: Any = None,
+        *,
+        describe_only: bool = False,
     ) -> None:
-        self.named, self.times, self.wanted_keys = named, times, wanted_keys
+        self.named, self.times, self.wanted_keys, self.describe_only = named, times, wanted_keys, describe_only
         self._held: dict[Any, Any] = {}
         self._stack = ExitStack()
 
@@ -81,15 +100,43 @@ class BatchFetcher:
             self._held[identity] = self._stack.enter_context(given.database.snapshot())
         return given.open(replace(need, within=self._held[identity]))
 
-    def wanted(self, names: Sequence[str]) -> list[str]:
-        """The columns that the user's SQL may read; at least one, so that there are rows."""
-        if self.named is None:
-            return list(names)
-        return [name for name in names if name.lower() in self.named] or list(names[:1])
+    def wanted(self, source: str, names: Sequence[str]) -> list[str]:
+        """The columns that the user's SQL may read; at least one, so that there are rows.
+
+        Raises:
+            SourceError: the SQL may name two columns that are one name to DuckDB.
+        """
+        found = list(names)
+        # A table's name used as a column is its whole row, unless there is a column of that name.
+        if self.named is not None and not self.named.tables - {name.lower() for name in names}:
+            lower = {name.lower() for name in self.named.columns}
+            found = [name for name in names if name.lower() in lower] or list(names[:1])
+            if alike(found) is not None:
+                found = [name for name in found if name in self.named.columns]
+        same = alike(found)
+        if same is not None:
+            raise SourceError(
+                f"source {source!r} has columns {same[0]!r} and {same[1]!r}, whose names differ by case alone: in SQL "
+                "that is one name to DuckDB", hint="rename one of them, or name just one of them in the SQL",
+            )  # fmt: skip
+        return found
 
 
-def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | None:
-    """Every name in the SQL, in lower case; None if it has a star, or cannot be parsed on its own."""
+@dataclass(frozen=True)
+class NamedColumns:
+    """The names that an SQL text may have for columns.
+
+    Args:
+        columns: as they are written.
+        tables: those in lower case that are also a table's.
+    """
+
+    columns: set[str]
+    tables: set[str]
+
+
+def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> NamedColumns | None:
+    """Every name in the SQL, as it is written; None if it has a star, or cannot be parsed on its own."""
     try:
         found = cursor.execute("SELECT json_serialize_sql(?)", [sql.strip().rstrip(";")]).fetchall()
         tree = json.loads(found[0][0])
@@ -115,29 +162,41 @@ def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | Non
         if node.get("type") == "BASE_TABLE":
             tables |= {str(node.get("table_name", "")).lower(), str(node.get("alias", "")).lower()}
         for key in ("column_names", "using_columns"):
-            names |= {each.lower() for each in node.get(key) or () if isinstance(each, str)}
+            names |= {each for each in node.get(key) or () if isinstance(each, str)}
         if len(node.get("column_names") or ()) == 1:
             alone.add(node["column_names"][0].lower())
         ahead += node.values()
-    # A table's name used as a column is its whole row.
-    return None if alone & tables else names
+    return NamedColumns(names, alone & tables)
 
 
 def expose(
-    cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None], fetching: BatchFetcher | None
+    cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None], fetching: BatchFetcher
 ) -> None:
-    """Register inputs under their names, for the user's SQL; without `fetching` nothing is fetched."""
+    """Register inputs under their names, for the user's SQL."""
     for name, given in inputs.items():
-        if isinstance(given, Files):
-            view_files(cursor, quote(name), given)
-        elif isinstance(given, Batches):
-            empty = pa.Table.from_batches([], given.schema)
-            wanted = ScanRequest(fetching.wanted(given.schema.names)) if fetching is not None else ScanRequest()
-            copy(cursor, quote(name), fetching.open(given, wanted) if fetching is not None else empty)
-        elif isinstance(given, Relation):
+        if isinstance(given, Relation):
             cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {given.name}")
+        elif isinstance(given, Files) and alike(_columns_of(given)) is None:
+            view_files(cursor, quote(name), given)
         elif given is not None:
-            copy(cursor, quote(name), given)
+            columns = _columns_of(given) if isinstance(given, Files) else given.schema.names
+            copy(cursor, quote(name), _rows_of(given, ScanRequest(fetching.wanted(name, columns)), fetching))
+
+
+def _rows_of(
+    given: Files | Batches | pa.Table, need: ScanRequest, fetching: BatchFetcher
+) -> pa.Table | pa.RecordBatchReader:
+    """The rows of an input, of the columns that are needed; none where only types are wanted."""
+    rows: pa.Table | pa.RecordBatchReader
+    if isinstance(given, Batches):
+        if fetching.describe_only:
+            return pa.schema([each for each in given.schema if each.name in need.columns]).empty_table()
+        return fetching.open(given, need)
+    if isinstance(given, Files):
+        rows = read_files(given, need.columns)
+    else:
+        rows = given.select([each for each in given.column_names if each in need.columns])
+    return rows.schema.empty_table() if fetching.describe_only else rows
 
 
 def _source_table(
@@ -151,31 +210,65 @@ def _source_table(
     *,
     describe_only: bool,
 ) -> SourceTable:
-    relation = f"asof_source_{index}"
-    if isinstance(given, Files):
+    relation = f"asof__source_{index}"
+    arrival_columns = (*ARRIVAL_COLUMNS, *LATER_COLUMNS, TOMBSTONE) if source.is_log else ()
+    names: dict[str, str] = {}
+    if isinstance(given, Files) and are_safe(safe_names(_columns_of(given), kept=arrival_columns)):
         # The files' own row numbers avoid a copy; the order of the paths is part of the row order.
         number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"
         view_files(cursor, relation, given, f", {number} AS {ROW}")
+        if isinstance(spine, str):
+            expose(cursor, {source.name: given}, fetching)
+    elif isinstance(given, Relation):
+        limit = " LIMIT 0" if describe_only else ""
+        cursor.execute(f"CREATE TEMP TABLE {relation}_rows AS SELECT * FROM {given.name}{limit}")
+        _number(cursor, relation, source, names, fetching, spine)
     else:
-        own = f"{relation}_rows"
-        if isinstance(given, Relation):
-            limit = " LIMIT 0" if describe_only else ""
-            cursor.execute(f"CREATE TEMP TABLE {own} AS SELECT * FROM {given.name}{limit}")
-        elif isinstance(given, Batches):
-            if describe_only:
-                copy(cursor, own, pa.Table.from_batches([], given.schema))
-            else:
-                need = _need(query, source, given.schema.names, spine, fetching)
-                copy(cursor, own, fetching.open(given, need))
-        else:
-            copy(cursor, own, given if given is not None else empty_rows(source))
-        cursor.execute(f"CREATE TEMP VIEW {relation} AS SELECT *, rowid AS {ROW} FROM {own}")
-        cursor.execute(f"CREATE TEMP VIEW {quote(source.name)} AS SELECT * FROM {own}")
-    sql_types = {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
-    dtypes = {field.name: from_arrow(field.type) for field in schema_of(cursor, f"SELECT * FROM {relation}")}
+        rows = given if isinstance(given, pa.Table) else empty_rows(source)
+        if isinstance(given, Batches | Files):
+            columns = _columns_of(given) if isinstance(given, Files) else given.schema.names
+            need = ScanRequest(columns) if describe_only else _need(query, source, columns, spine, fetching)
+            rows = _rows_of(given, need, fetching)
+        names = safe_names(rows.schema.names, kept=arrival_columns)
+        copy(cursor, f"{relation}_rows", rows, names=names)
+        _number(cursor, relation, source, names, fetching, spine)
+    described = cursor.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    fields = schema_of(cursor, f"SELECT * FROM {relation}")
+    # The number of a row is the last column where the others have names.
+    own = list(names) or [name for name, *_ in described]
+    sql_types = {name: kind for name, (_, kind, *_) in zip(own, described)}
+    dtypes = {name: from_arrow(field.type) for name, field in zip(own, fields)}
     arrival = arrival_of(source, given, sql_types)
-    del sql_types[ROW]
-    return SourceTable(relation, sql_types, dtypes, arrival, DUCKDB)
+    if not names:
+        del sql_types[ROW]
+    return SourceTable(relation, sql_types, dtypes, arrival, DUCKDB, names=names)
+
+
+def _columns_of(files: Files) -> list[str]:
+    own = files.schema.names if files.schema is not None else []
+    return [*own, *(files.partitions.column_names if files.partitions is not None else [])]
+
+
+def _number(
+    cursor: duckdb.DuckDBPyConnection,
+    relation: str,
+    source: Source,
+    names: Mapping[str, str],
+    fetching: BatchFetcher,
+    spine: Spine | None,
+) -> None:
+    """A relation over the table of a source's rows, which numbers them; and for the user's SQL one by its name.
+
+    Args:
+        names: column → its name in that table; as they are where empty.
+    """
+    cursor.execute(f"CREATE TEMP VIEW {relation} AS SELECT *, rowid AS {ROW} FROM {relation}_rows")
+    if isinstance(spine, str):
+        columns = ", ".join(
+            f"{quote(names[name])} AS {quote(name)}" for name in fetching.wanted(source.name, list(names))
+        )
+        columns = columns or "*"
+        cursor.execute(f"CREATE TEMP VIEW {quote(source.name)} AS SELECT {columns} FROM {relation}_rows")
 
 
 def _need(
@@ -185,7 +278,7 @@ def _need(
     touched = columns_of(query, source.name)
     if isinstance(spine, str):
         # An SQL entity frame may read any row of the source.
-        own = set(fetching.wanted(names))
+        own = set(fetching.wanted(source.name, names))
         return ScanRequest([name for name in names if name in touched or name in own or source.is_log])
     names = [name for name in names if name in touched or source.is_log]
     if isinstance(query, ViewRows):

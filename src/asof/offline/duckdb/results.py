@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -20,7 +20,9 @@ from asof.sources.protocol import Files, Input
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.duckdb.point_in_time import compile_program, range_spine
 from asof.sql.duckdb.view_rows import compile_rows
+from asof.sql.names import safe_names
 from asof.sql.query import ViewRows
+from asof.sql.quoting import quote
 from asof.sql.source_rows import SourceTable, SpineTable
 
 Open: TypeAlias = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
@@ -42,7 +44,8 @@ class DuckDBSqlResult(LazyResult):
     @property
     def schema(self) -> pa.Schema:
         with wrapping("SQL", user_sql=True), self.open() as cursor:
-            expose(cursor, self.inputs, None)
+            with BatchFetcher(columns_named(cursor, self.sql), describe_only=True) as fetching:
+                expose(cursor, self.inputs, fetching)
             return schema_of(cursor, self.sql)
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
@@ -99,17 +102,17 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         with _wrapping_read(), self.open() as cursor:
             tables: dict[str, SourceTable] = {}
             if not isinstance(self.spine, Files):
-                tables = prepare(cursor, self.query, self.inputs, describe_only=True)
-            return self.with_outputs(schema_of(cursor, self._spine_select(tables)))
+                tables = prepare(cursor, self.query, self.inputs, spine=self.spine, describe_only=True)
+            return self.with_outputs(self._named(schema_of(cursor, self._spine_select(tables))))
 
     @property
     def text(self) -> str:
         """The SQL that a read would run now (for its first pass)."""
         with _wrapping_read(), self.open() as cursor:
             tables = prepare(cursor, self.query, self.inputs, spine=self.spine)
-            self._load_spine(cursor, tables)
+            _, columns = self._load_spine(cursor, tables)
             cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {WHOLE} LIMIT {self.chunk}")
-            return compile_program(self.query, tables, _measured(cursor, self.query.time)).text
+            return compile_program(self.query, tables, _measured(cursor, self.query.time, columns)).text
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         schema = self.schema
@@ -136,11 +139,10 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         for start in range(0, max(spine.num_rows, 1), self.chunk):
             chunk = spine.slice(start, self.chunk)
             drop(cursor, SPINE)
-            cursor.register("asof_frame", chunk.select([*self.spine_keys, self.query.time]))
-            cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM asof_frame")
-            cursor.unregister("asof_frame")
+            columns = list(dict.fromkeys((*self.spine_keys, self.query.time)))
+            copy(cursor, SPINE, chunk.select(columns), names=safe_names(columns))
             at = 0
-            for batch in self._run(cursor, tables, with_spine=False, batch_rows=batch_rows):
+            for batch in self._run(cursor, tables, columns, with_spine=False, batch_rows=batch_rows):
                 own = chunk.slice(at, batch.num_rows).combine_chunks()
                 at += batch.num_rows
                 yield in_types([*own.columns, *batch.columns], schema)
@@ -148,7 +150,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
     def _over_loaded(
         self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable], schema: pa.Schema, batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
-        rows = self._load_spine(cursor, tables)
+        rows, columns = self._load_spine(cursor, tables)
         for start in range(0, max(rows, 1), self.chunk):
             if rows <= self.chunk:
                 cursor.execute(f"ALTER TABLE {WHOLE} RENAME TO {SPINE}")
@@ -156,13 +158,19 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
                 drop(cursor, SPINE)
                 part = f"rowid >= {start} AND rowid < {start + self.chunk}"
                 cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {WHOLE} WHERE {part}")
-            for batch in self._run(cursor, tables, with_spine=True, batch_rows=batch_rows):
+            for batch in self._run(cursor, tables, columns, with_spine=True, batch_rows=batch_rows):
                 yield in_types(batch.columns, schema)
 
     def _run(
-        self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable], *, with_spine: bool, batch_rows: int
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        tables: Mapping[str, SourceTable],
+        columns: Sequence[str],
+        *,
+        with_spine: bool,
+        batch_rows: int,
     ) -> Iterator[pa.RecordBatch]:
-        spine = _measured(cursor, self.query.time)
+        spine = _measured(cursor, self.query.time, columns)
         program = compile_program(self.query, tables, spine, with_spine=with_spine)
         for step in program.steps:
             drop(cursor, step.table)
@@ -179,22 +187,41 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         assert isinstance(self.spine, str)
         return self.spine.strip().rstrip(";")
 
-    def _load_spine(self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable]) -> int:
-        """Put the whole spine into a table in its order; returns its number of rows."""
+    def _named(self, schema: pa.Schema) -> pa.Schema:
+        """The spine's columns; without an entity frame, the keys and the time, whatever DuckDB calls them."""
+        if self.spine is not None:
+            return schema
+        names = [*self.spine_keys, self.query.time]
+        return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
+
+    def _load_spine(
+        self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable]
+    ) -> tuple[int, list[str]]:
+        """Put the whole spine into a table in its order; returns its number of rows, and its columns."""
         if isinstance(self.spine, pa.Table):
-            copy(cursor, WHOLE, self.spine)
-            return int(self.spine.num_rows)
-        cursor.execute(f"CREATE TEMP TABLE {WHOLE} AS {self._spine_select(tables)}")
+            columns = self.spine.column_names
+            copy(cursor, WHOLE, self.spine, names=safe_names(columns))
+            return int(self.spine.num_rows), columns
+        select = self._spine_select(tables)
+        columns = self._named(schema_of(cursor, select)).names
+        names = ", ".join(map(quote, safe_names(columns).values()))
+        cursor.execute(f"CREATE TEMP TABLE {WHOLE} AS SELECT * FROM (\n{select}\n) AS asof_frame({names})")
         rows = cursor.execute(f"SELECT count(*) FROM {WHOLE}").fetchone()
         assert rows is not None
-        return int(rows[0])
+        return int(rows[0]), columns
 
 
-def _measured(cursor: duckdb.DuckDBPyConnection, time: str) -> SpineTable:
-    sql_types = {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {SPINE}").fetchall()}
+def _measured(cursor: duckdb.DuckDBPyConnection, time: str, columns: Sequence[str]) -> SpineTable:
+    """The spine's table.
+
+    Args:
+        columns: the names of its columns in the entity frame.
+    """
+    described = cursor.execute(f"DESCRIBE {SPINE}").fetchall()
+    sql_types = {name: kind for name, (_, kind, *_) in zip(columns, described, strict=True)}
     if time not in sql_types:
         raise EntityFrameError(f"the entity frame has no column {time!r}", hint=f"it has {list(sql_types)}")
-    spine = SpineTable(SPINE, sql_types, time)
+    spine = SpineTable(SPINE, sql_types, time, names=safe_names(columns))
     moment = spine.moment(DUCKDB)
     found = cursor.execute(f"SELECT min({moment}), max({moment}), count(*) FROM {SPINE}").fetchone()
     assert found is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import duckdb
 import pyarrow as pa
@@ -62,11 +62,25 @@ def _literal_path(path: str) -> str:
     return path if "://" in path else _MAGIC.sub(r"[\g<0>]", path)
 
 
-def copy(cursor: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
-    """Copy rows into a temporary table of this name."""
+def copy(
+    cursor: duckdb.DuckDBPyConnection,
+    name: str,
+    rows: pa.Table | pa.RecordBatchReader,
+    *,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Copy rows into a temporary table of this name.
+
+    Args:
+        names: column → its name in that table; as it is where None.
+    """
     caught: list[BaseException] = []
+    columns = [names.get(each, each) if names else each for each in rows.schema.names]
     if isinstance(rows, pa.RecordBatchReader):
-        rows = pa.RecordBatchReader.from_batches(rows.schema, _watched(rows, caught))
+        schema = pa.schema([field.with_name(each) for field, each in zip(rows.schema, columns)])
+        rows = pa.RecordBatchReader.from_batches(schema, _watched(rows, schema, caught))
+    else:
+        rows = rows.rename_columns(columns)
     cursor.register("asof_copied", rows)
     try:
         cursor.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM asof_copied")
@@ -79,10 +93,11 @@ def copy(cursor: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.Recor
         cursor.unregister("asof_copied")
 
 
-def _watched(rows: pa.RecordBatchReader, caught: list[BaseException]) -> Iterator[pa.RecordBatch]:
-    """The batches; an exception of their source is kept here, since it does not pass through DuckDB."""
+def _watched(rows: pa.RecordBatchReader, schema: pa.Schema, caught: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """The batches in the schema's names; an exception of their source is kept: it does not pass DuckDB."""
     try:
-        yield from rows
+        for batch in rows:
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
     except Exception as error:
         caught.append(error)
         raise

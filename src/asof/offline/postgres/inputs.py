@@ -55,14 +55,19 @@ def _source_table(
     term = opened.expose(source.name, given if given is not None else empty_rows(source), columns=used,
                          describe_only=describe_only)  # fmt: skip
     schema = opened.described(f"SELECT * FROM {aliased(term)} LIMIT 0")
+    names = opened.names(term)
+    known = {own: name for name, own in names.items()}
+    schema = pa.schema([field.with_name(known.get(field.name, field.name)) for field in schema])
     sql_types = sql_types_of(schema)
     # What a table is read as from elsewhere is what it is here.
-    known = given.schema if isinstance(given, Batches) else pa.schema([])
+    read_as = given.schema if isinstance(given, Batches) else pa.schema([])
     dtypes = {
-        field.name: from_arrow(known.field(field.name).type) if field.name in known.names else dtype_of(field)
+        field.name: from_arrow(read_as.field(field.name).type) if field.name in read_as.names else dtype_of(field)
         for field in schema
     }
-    return SourceTable(term, sql_types, dtypes, arrival_of(source, given, sql_types), POSTGRES, opened.indexes(term))
+    return SourceTable(
+        term, sql_types, dtypes, arrival_of(source, given, sql_types), POSTGRES, opened.indexes(term), names
+    )  # fmt: skip
 
 
 def sql_types_of(schema: pa.Schema) -> dict[str, str]:

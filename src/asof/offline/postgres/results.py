@@ -20,6 +20,7 @@ from asof.offline.postgres.in_order import InOrder
 from asof.offline.postgres.inputs import prepare, sql_types_of
 from asof.offline.postgres.session import Given, PostgresSession, session
 from asof.offline.results import SPINE, WHOLE, LazyResult, cut, in_types
+from asof.sql.names import safe_names
 from asof.sql.postgres.dialect import micros_of, sortable
 from asof.sql.postgres.latest import AT, US, N
 from asof.sql.postgres.point_in_time import TIED, OutputSelect, Statements, compile_statements, near_keys, range_spine
@@ -156,7 +157,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
                 spine = _measured(self.spine.slice(0, self.chunk), self.query)
             else:
                 schema = opened.described(self._spine_select(opened, tables))
-                spine = SpineTable(SPINE, sql_types_of(schema), self.query.time)
+                spine = SpineTable(SPINE, sql_types_of(schema), self.query.time, names=safe_names(schema.names))
             return compile_statements(self.query, tables, spine).text
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
@@ -208,7 +209,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
             for start in range(0, rows, self.chunk):
                 made = self._chunk_of_loaded(opened, described, start)
                 assert made.rows is not None
-                own = f"SELECT {N}, {', '.join(map(quote, described.names))} FROM {SPINE}"
+                own = f"SELECT {N}, {', '.join(map(made.column, described.names))} FROM {SPINE}"
                 frame = InOrder(opened.table(own), start, made.rows)
                 outputs = self._run(opened, compile_statements(self.query, tables, made), start, made.rows)
                 for at in range(0, made.rows, batch_rows):
@@ -219,11 +220,13 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         time = self.query.time
         if time not in described.names:
             raise EntityFrameError(f"the entity frame has no column {time!r}", hint=f"it has {described.names}")
-        numbered = f"SELECT row_number() OVER () - 1 AS {N}, * FROM (\n{select}\n) AS asof_q"
+        names = safe_names(described.names)
+        columns = ", ".join(map(quote, names.values()))
+        numbered = f"SELECT row_number() OVER () - 1 AS {N}, * FROM (\n{select}\n) AS asof_q ({columns})"
         opened.execute(f"CREATE TEMP TABLE {WHOLE} ON COMMIT DROP AS\n{numbered}\nWITH NO DATA")
         with opened.read_only():
             opened.execute(f"INSERT INTO {WHOLE}\n{numbered}")
-        sql_type = time_of(quote(time), sql_types_of(described)[time])
+        sql_type = time_of(quote(names[time]), sql_types_of(described)[time])
         rows, odd = opened.values(
             f"SELECT count(*), count(*) FILTER (WHERE NOT isfinite({sql_type})) FROM {WHOLE}"
         )  # fmt: skip
@@ -236,10 +239,11 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
     def _chunk_of_loaded(self, opened: PostgresSession, described: pa.Schema, start: int) -> SpineTable:
         time = self.query.time
         types = sql_types_of(described)
-        at = time_of(quote(time), types[time])
-        own = ", ".join(quote(name) for name in described.names)
+        names = safe_names(described.names)
+        at = time_of(quote(names[time]), types[time])
+        own = ", ".join(map(quote, names.values()))
         near = near_keys(self.query)
-        order = ", ".join([*(sortable(quote(key), types[key]) for key in near), AT])
+        order = ", ".join([*(sortable(quote(names[key]), types[key]) for key in near), AT])
         opened.execute(f"DROP TABLE IF EXISTS {SPINE}")
         opened.execute(
             f"CREATE TEMP TABLE {SPINE} ON COMMIT DROP AS\nSELECT {N}, {at} AS {AT}, {micros_of(at)} AS {US}, "
@@ -247,7 +251,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         )
         opened.execute(f"ANALYZE {SPINE}")
         first, last, rows = opened.values(f"SELECT min({US}), max({US}), count(*) FROM {SPINE}")
-        return SpineTable(SPINE, types, time, first, last, rows, near)
+        return SpineTable(SPINE, types, time, first, last, rows, near, names)
 
     def _run(
         self, opened: PostgresSession, statements: Statements, first: int, rows: int
@@ -297,7 +301,9 @@ def _measured(chunk: pa.Table, query: PointInTime) -> SpineTable:
         found = stored_as(chunk.schema.field(name).type)
         types[name] = found[1] if found else "text"
     first, last = span["min"].as_py(), span["max"].as_py()
-    return SpineTable(SPINE, types, query.time, first, last, chunk.num_rows, near_keys(query))
+    return SpineTable(
+        SPINE, types, query.time, first, last, chunk.num_rows, near_keys(query), safe_names(_spine_keys(query))
+    )  # fmt: skip
 
 
 def _ship_spine(opened: PostgresSession, chunk: pa.Table, query: PointInTime) -> None:
@@ -305,16 +311,16 @@ def _ship_spine(opened: PostgresSession, chunk: pa.Table, query: PointInTime) ->
     times = _micros(chunk, query.time)
     columns = {N: pa.chunked_array([pa.array(np.arange(chunk.num_rows))]), AT: times.cast(_TIMES), US: times}
     types = [(N, "bigint"), (AT, TYPES["Timestamp"]), (US, "bigint")]
-    for name in _spine_keys(query):
-        column, sql_type = travelling(chunk[name], name)
-        columns[name] = column
-        types.append((name, sql_type))
+    names = safe_names(_spine_keys(query))
+    for name, own in names.items():
+        columns[own], sql_type = travelling(chunk[name], name)
+        types.append((own, sql_type))
     made = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in types)
     opened.execute(f"DROP TABLE IF EXISTS {SPINE}")
     opened.execute(f"CREATE TEMP TABLE {SPINE} ({made}) ON COMMIT DROP")
     rows = pa.table(columns)
     # Arrow cannot sort lists; the order is only for speed.
-    near = [name for name in (*near_keys(query), US) if not pa.types.is_nested(rows[name].type)]
+    near = [name for name in (*map(names.__getitem__, near_keys(query)), US) if not pa.types.is_nested(rows[name].type)]
     opened.copy(SPINE, rows.take(pc.sort_indices(rows, [(name, "ascending") for name in near])))
     opened.execute(f"ANALYZE {SPINE}")
 

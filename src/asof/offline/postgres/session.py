@@ -15,7 +15,9 @@ from asof.connections.postgres.errors import is_driver_error, own_words, sqlstat
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
 from asof.offline.files import read_files
 from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
+from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
 from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest, is_ordered
+from asof.sql.names import safe_names
 from asof.sql.quoting import quote, text
 from asof.sql.source_rows import ROW
 
@@ -30,6 +32,8 @@ WHERE i.indrelid = to_regclass({}) AND i.indisvalid AND i.indpred IS NULL AND i.
   AND m.amname = 'btree' AND k.place <= i.indnkeyatts
 GROUP BY i.indexrelid
 """
+
+ARRIVAL = (*ARRIVAL_COLUMNS, *LATER_COLUMNS)
 
 Given: TypeAlias = Input | pa.Table | None
 
@@ -46,6 +50,7 @@ class PostgresSession:
         self._cursor = cursor
         self._exposed: dict[str, str] = {}
         self._columns: dict[str, str] = {}
+        self._names: dict[str, dict[str, str]] = {}
         self._shipped = 0
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         # An index scan per row is planned once and runs a million times: JIT compilation and parallel workers cost more
@@ -120,30 +125,47 @@ class PostgresSession:
     def ship(self, rows: pa.RecordBatchReader, *, describe_only: bool = False, numbered: bool = False) -> str:
         """Copy rows into a temporary table; returns its name."""
         self._shipped += 1
-        name = f"asof_input_{self._shipped}"
+        name = f"asof__input_{self._shipped}"
         empty = rows.schema.empty_table()
-        columns = [(each, travelling(empty[each], each)[1]) for each in empty.column_names]
+        names = safe_names(empty.column_names, kept=ARRIVAL)
+        columns = [(names[each], travelling(empty[each], each)[1]) for each in empty.column_names]
         number = [(ROW, "bigint")] if numbered else []
-        if numbered:
-            # Users' SQL sees only the file's own columns.
-            self._columns[name] = ", ".join(quote(each) for each, _ in columns)
+        # Users' SQL sees only the rows' own columns, under their own names.
+        self._columns[name] = ", ".join(f"{quote(own)} AS {quote(each)}" for each, own in names.items())
+        self._names[name] = names
         self.execute(f"CREATE TEMP TABLE {name} ({columns_sql([*columns, *number])}) ON COMMIT DROP")
         if not describe_only:
-            self.copy(name, rows, numbered=numbered)
+            self.copy(name, rows, numbered=numbered, names=names)
             self.execute(f"ANALYZE {name}")
         return name
 
-    def copy(self, name: str, rows: pa.RecordBatchReader | pa.Table, *, numbered: bool = False) -> None:
-        """Append rows to a temporary table, binary and columnar."""
+    def names(self, term: str) -> dict[str, str]:
+        """Column → its name in the table that was made of an input; empty for other FROM terms."""
+        return self._names.get(term, {})
+
+    def copy(
+        self,
+        name: str,
+        rows: pa.RecordBatchReader | pa.Table,
+        *,
+        numbered: bool = False,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        """Append rows to a temporary table, binary and columnar.
+
+        Args:
+            names: column → its name in the table; as it is where None.
+        """
+        names = names or {}
         reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
 
         def pieces() -> Iterator[pa.RecordBatch]:
             at = 0
             for batch in reader:
-                yield from _travelling(pa.Table.from_batches([batch]), at if numbered else None).to_batches()
+                yield from _travelling(pa.Table.from_batches([batch]), names, at if numbered else None).to_batches()
                 at += batch.num_rows
 
-        empty = _travelling(reader.schema.empty_table(), 0 if numbered else None)
+        empty = _travelling(reader.schema.empty_table(), names, 0 if numbered else None)
         stream = pa.RecordBatchReader.from_batches(empty.schema, pieces())
         self._cursor.adbc_ingest(name, stream, mode="append", temporary=True)
 
@@ -198,13 +220,14 @@ def rows_of(given: Given, columns: Sequence[str] = ()) -> pa.RecordBatchReader:
     return read_files(given, columns)
 
 
-def _travelling(table: pa.Table, first: int | None) -> pa.Table:
+def _travelling(table: pa.Table, names: Mapping[str, str], first: int | None) -> pa.Table:
     """Rows in their transfer form.
 
     Args:
+        names: column → its name in the table that they go to.
         first: the number of the first row, if rows are numbered.
     """
-    made = {name: travelling(table[name], name)[0] for name in table.column_names}
+    made = {names.get(name, name): travelling(table[name], name)[0] for name in table.column_names}
     if first is not None:
         made[ROW] = pa.chunked_array([pa.array(range(first, first + table.num_rows), pa.int64())])
     return pa.table(made)

@@ -226,12 +226,14 @@ class Service:
             words |= {"message": error.message, "hint": error.hint}
         if self._registry_error is not None:
             words["registry"] = self._registry_error.message
-        repository = open_store_of(self.store).repository
-        if warnings := [
+        opened, project = open_store_of(self.store), self.reading.snapshot.project
+        warnings = [
             f"{each.title}: {text}"
-            for each in repository.differences(self.reading.snapshot.project)
+            for each in opened.repository.differences(project)
             for text in (*(f"{part} differs from the applied one" for part in each.meaning), *each.packages)
-        ]:
+        ]
+        warnings += opened.histories.missing(project.sources_with_history())
+        if warnings:
             words["warnings"] = warnings
         return words
 

@@ -122,9 +122,11 @@ class PostgresReader(SourceReaderDefaults):
     def _no_table(self, source: PostgresSource, connection: psycopg.Connection[Any]) -> SourceError:
         names = [name for (name,) in connection.execute(_RELATIONS)]
         path = connection.execute("SELECT array_to_string(current_schemas(false), ', ')").fetchone()
+        # A name with a schema is looked for in that schema alone.
+        searched = "" if "." in source.table else f" (schemas searched: {path[0] if path else ''})"
         return SourceError(
-            f"source {source.name!r}: there is no table {source.table!r} in database {connection.info.dbname!r} "
-            f"(schemas searched: {path[0] if path else ''})",
+            f"source {source.name!r}: there is no table {source.table!r} in database {connection.info.dbname!r}"
+            f"{searched}",
             hint=nearest(source.table, names)
             or (f"there are {some(sorted(names))}" if names else "check the database and the user's rights"),
             where=source.where,

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from asof.selection import ViewRead
 from asof.sql.duckdb.dialect import DUCKDB, LAST_OF_ALL
-from asof.sql.quoting import quote
 from asof.sql.source_rows import SourceRows, SpineTable
 
 
@@ -81,15 +80,15 @@ FROM (
 WHERE n IS NOT NULL"""
 
 
-def gather(rows: SourceRows, found: str, features: Sequence[tuple[str, str]]) -> str:
-    """SELECT of the features' columns, one row per spine row, in the spine's order.
+def gather(rows: SourceRows, found: str, features: Sequence[str]) -> str:
+    """SELECT of the features as o0, o1, …, one row per spine row, in the spine's order.
 
     Args:
         found: the table that `find_rows` made.
-        features: the SQL over the source, and the output's name.
+        features: the SQL of each over the source.
     """
-    inner = ", ".join(f"{sql} AS f{index}" for index, (sql, _) in enumerate(features))
-    outer = ", ".join(f"f{index} AS {quote(output)}" for index, (_, output) in enumerate(features))
+    inner = ", ".join(f"{sql} AS o{index}" for index, sql in enumerate(features))
+    outer = ", ".join(f"o{index}" for index in range(len(features)))
     return f"""\
 SELECT {outer}
 FROM {found} found

@@ -29,14 +29,14 @@ def compile_program(
     parts: list[str] = []
     for index, read in enumerate(each for each in request.reads if not each.view.is_aggregated):
         steps += _latest_steps(request, tables, spine, read, index)
-        parts.append(f"asof_latest_{index}")
-        columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
+        parts.append(f"asof__latest_{index}")
+        columns |= {feature.output: f"{parts[-1]}.o{place}" for place, feature in enumerate(read.features)}
     for index, group in enumerate(grouped(request.reads, tables)):
-        parts.append(f"asof_windows_{index}")
+        parts.append(f"asof__windows_{index}")
         steps += _windows_steps(request, tables, spine, group, index)
-        for read in group:
-            columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
-    selected = [f"{spine.relation}.{quote(column)}" for column in spine.sql_types] if with_spine else []
+        features = [feature for read in group for feature in read.features]
+        columns |= {feature.output: f"{parts[-1]}.o{place}" for place, feature in enumerate(features)}
+    selected = [f"{spine.relation}.{spine.column(column)}" for column in spine.sql_types] if with_spine else []
     selected += [
         f"{_with_default(feature, columns[feature.output])} AS {quote(feature.output)}" for feature in request.outputs
     ]
@@ -62,7 +62,8 @@ def range_spine(request: PointInTime, tables: Mapping[str, SourceTable]) -> str:
         where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
         columns.append(f"make_timestamptz(ts) AS {quote(request.time)}")
         selects.append(f"SELECT DISTINCT {', '.join(columns)} FROM (\n{rows.select()}\n){where}")
-    order = ", ".join([quote(request.time), *(f"{quote(key)} NULLS FIRST" for key in keys)])
+    # By place: names may differ by case alone.
+    order = ", ".join([str(len(keys) + 1), *(f"{place} NULLS FIRST" for place in range(1, len(keys) + 1))])
     return "\nUNION\n".join(selects) + f"\nORDER BY {order}"
 
 
@@ -70,10 +71,10 @@ def _latest_steps(
     request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, read: ViewRead, index: int
 ) -> list[QueryStep]:
     rows = latest_rows(request, tables, read, spine)
-    found, made = f"asof_found_{index}", f"asof_latest_{index}"
-    features = [(rows.feature(feature.name, feature.dtype), feature.output) for feature in read.features]
+    found, made = f"asof__found_{index}", f"asof__latest_{index}"
+    features = [rows.feature(feature.name, feature.dtype) for feature in read.features]
     if rows.table.arrival == "columns" and request.known_at is not True:
-        outdone = f"asof_outdone_{index}"
+        outdone = f"asof__outdone_{index}"
         return [
             QueryStep(outdone, find_outdone(rows)),
             QueryStep(found, find_rows(rows, read, spine, as_known=False, outdone=outdone), drop=(outdone,)),
@@ -89,10 +90,10 @@ def _windows_steps(
     request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, group: Sequence[ViewRead], index: int
 ) -> list[QueryStep]:
     windows = windows_of(request, tables, spine, group)
-    made = f"asof_windows_{index}"
+    made = f"asof__windows_{index}"
     if request.known_at is True:
         return [QueryStep(made, over_pairs(windows, spine))]
-    ordered, positions, sessions = f"asof_ordered_{index}", f"asof_positions_{index}", f"asof_sessions_{index}"
+    ordered, positions, sessions = f"asof__ordered_{index}", f"asof__positions_{index}", f"asof__sessions_{index}"
     steps = [QueryStep(ordered, sort_rows(windows, spine)), QueryStep(positions, find_positions(windows, ordered))]
     if windows.gaps:
         steps.append(QueryStep(sessions, find_sessions(windows, ordered, positions)))

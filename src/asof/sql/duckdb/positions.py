@@ -12,7 +12,6 @@ from asof.definitions import Session, Sliding
 from asof.sql.duckdb.dialect import floor_to
 from asof.sql.duckdb.sessions import begins
 from asof.sql.duckdb.windows import declared, framed_value, spine_rows
-from asof.sql.quoting import quote
 from asof.sql.source_rows import SpineTable
 from asof.sql.windows import WindowAggregate, WindowGroup
 
@@ -109,9 +108,9 @@ WHERE mark = {EVENT}
 
 
 def answer(windows: WindowGroup, ordered: str, positions: str, sessions: str) -> str:
-    """SELECT of the outputs, one row per spine row, in the spine's order."""
+    """SELECT of the outputs as o0, o1, …, one row per spine row, in the spine's order."""
     calls: dict[str, str] = {}
-    outputs = [f"{_output(windows, each, calls)} AS {quote(each.output)}" for each in windows.wanted]
+    outputs = [f"{_output(windows, each, calls)} AS o{index}" for index, each in enumerate(windows.wanted)]
     with_sessions = f" LEFT JOIN {sessions} sessions ON sessions.n = positions.n" if windows.gaps else ""
     found = f"{positions} positions{with_sessions}"
     framed = ""

@@ -8,7 +8,6 @@ from functools import partial
 from asof.definitions import Session, Sliding
 from asof.sql.duckdb.dialect import DUCKDB, aggregate, cast, floor_to, type_name
 from asof.sql.duckdb.sessions import begin, is_open, mark_begin, start
-from asof.sql.quoting import quote
 from asof.sql.source_rows import SpineTable
 from asof.sql.windows import WindowAggregate, WindowGroup
 
@@ -60,9 +59,9 @@ WINDOW inorder AS (PARTITION BY n ORDER BY {rows.order("ts")})"""
     for index, each in enumerate(windows.wanted):
         value = f"answers.o{index}"
         if each.aggregation.function in ("count", "count_distinct"):
-            known = [f"spine.{quote(key)} IS NOT NULL" for key in (*windows.read.keys, spine.time)]
+            known = [f"spine.{spine.column(key)} IS NOT NULL" for key in (*windows.read.keys, spine.time)]
             value = f"CASE WHEN {' AND '.join(known)} THEN coalesce({value}, 0) END"
-        picked.append(f"{value} AS {quote(each.output)}")
+        picked.append(f"{value} AS o{index}")
     return f"""\
 SELECT {", ".join(picked)}
 FROM {spine.relation} spine

@@ -27,7 +27,7 @@ _UNDERFLOW_32 = "7.006492321624085e-46"
 
 
 @dataclass(frozen=True)
-class _Cast:
+class _Conversion:
     """A value in another type.
 
     Args:
@@ -65,7 +65,7 @@ def cast_or_null(value: str, sql_type: str, dtype: DType) -> str:
     return f"CASE WHEN {found.fits} THEN {found.made} END" if found.fits else found.made
 
 
-def _cast(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]) -> _Cast:
+def _cast(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]) -> _Conversion:
     wanted, kind = type_name(dtype), base_type(sql_type)
     if dtype.name in ("Array", "Embedding") and kind.endswith("[]"):
         return _cast_array(value, sql_type, dtype, of_element)
@@ -73,7 +73,7 @@ def _cast(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, st
         # Arrow has no infinity of time.
         is_time = kind.startswith("timestamp") or kind == "date"
         made = time_of(value, sql_type) if dtype.name == "Timestamp" else value
-        return _Cast(made, f"isfinite({value})" if is_time else "")
+        return _Conversion(made, f"isfinite({value})" if is_time else "")
     if kind == "numeric":
         return _cast_numeric(value, sql_type, dtype)
     if kind in _EXACT_UP_TO:
@@ -81,36 +81,36 @@ def _cast(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, st
     if kind in _INTEGERS:
         return _cast_integer(value, kind, dtype)
     if sql_type == wanted or (wanted == "text" and kind in TEXTS):
-        return _Cast(value)
-    return _Cast(f"CAST({value} AS {wanted})")
+        return _Conversion(value)
+    return _Conversion(f"CAST({value} AS {wanted})")
 
 
-def _cast_array(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]) -> _Cast:
+def _cast_array(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]) -> _Conversion:
     """An array of one dimension, each of its elements cast; Arrow's lists have no other, and drivers flatten them."""
     inner = dtype.inner or Float32
     element = of_element("asof_e", sql_type.removesuffix("[]"), inner)
     fits = f"coalesce(array_ndims({value}), 1) = 1"
     if element == "asof_e":
-        return _Cast(value, fits)
+        return _Conversion(value, fits)
     elements = f"unnest({value}) WITH ORDINALITY AS asof_elements(asof_e, asof_n)"
-    return _Cast(
+    return _Conversion(
         f"ARRAY(SELECT {element} FROM {elements} ORDER BY asof_n)", f"{value} IS NOT NULL AND {fits}"
     )  # fmt: skip
 
 
-def _cast_numeric(value: str, sql_type: str, dtype: DType) -> _Cast:
+def _cast_numeric(value: str, sql_type: str, dtype: DType) -> _Conversion:
     wanted, digits = type_name(dtype), digits_of(sql_type)
     if dtype.name == "Decimal":
         if sql_type == wanted:
-            return _Cast(value, f"{value} <> 'NaN'")
+            return _Conversion(value, f"{value} <> 'NaN'")
         whole = (dtype.precision or 38) - dtype.scale
         # NaN is greater than all numbers.
         fits = f"abs({value}) < numeric '1e{whole}' AND trunc({value}, {dtype.scale}) = {value}"
-        return _Cast(f"CAST({value} AS {wanted})", fits)
+        return _Conversion(f"CAST({value} AS {wanted})", fits)
     if dtype.is_integer:
-        return _Cast(f"CAST({value} AS {wanted})", f"{_within(value, dtype)} AND trunc({value}) = {value}")
+        return _Conversion(f"CAST({value} AS {wanted})", f"{_within(value, dtype)} AND trunc({value}) = {value}")
     if not dtype.is_float:
-        return _Cast(f"CAST({value} AS {wanted})")
+        return _Conversion(f"CAST({value} AS {wanted})")
     double = f"CAST({value} AS double precision)"
     is_near = f"abs({value}) < numeric '{_OVERFLOW_64}' AND ({value} = 0 OR abs({value}) > numeric '{_UNDERFLOW_64}')"
     fits = f"({value} IN ({_ENDS}) OR ({is_near}))"
@@ -118,46 +118,46 @@ def _cast_numeric(value: str, sql_type: str, dtype: DType) -> _Cast:
         # It is a Decimal as it comes, and that has no NaN.
         fits = f"{value} <> 'NaN'"
     if dtype == Float64:
-        return _Cast(double, fits)
+        return _Conversion(double, fits)
     single = f"({value} IN ({_ENDS}) OR abs({value}) < numeric '{_OVERFLOW_32}')"
-    return _Cast(_single(double), f"{fits} AND {single}")
+    return _Conversion(_single(double), f"{fits} AND {single}")
 
 
-def _cast_float(value: str, kind: str, dtype: DType) -> _Cast:
+def _cast_float(value: str, kind: str, dtype: DType) -> _Conversion:
     wanted = type_name(dtype)
     if kind == wanted:
-        return _Cast(value)
+        return _Conversion(value)
     if dtype.is_integer:
         # Whole values are integers, and NaN, by which pandas says that there is none, is null. So great a float that it
         # stands for several integers is none of them.
         bounds = f" AND {_within(value, dtype)}" if dtype.name == "Int32" else ""
         fits = f"{value} = trunc({value}) AND abs({value}) <= {_EXACT_UP_TO[kind]}{bounds}"
-        return _Cast(f"CAST({value} AS {wanted})", fits, null="'NaN'")
+        return _Conversion(f"CAST({value} AS {wanted})", fits, null="'NaN'")
     if dtype == Float32:
-        return _Cast(_single(value), f"({value} IN ({_ENDS}) OR abs({value}) < {_OVERFLOW_32})")
+        return _Conversion(_single(value), f"({value} IN ({_ENDS}) OR abs({value}) < {_OVERFLOW_32})")
     if dtype.name == "Decimal":
         return _cast_numeric(f"CAST(CAST({value} AS text) AS numeric)", "numeric", dtype)
-    return _Cast(f"CAST({value} AS {wanted})")
+    return _Conversion(f"CAST({value} AS {wanted})")
 
 
-def _cast_integer(value: str, kind: str, dtype: DType) -> _Cast:
+def _cast_integer(value: str, kind: str, dtype: DType) -> _Conversion:
     wanted = type_name(dtype)
     if kind == wanted:
-        return _Cast(value)
+        return _Conversion(value)
     made = f"CAST({value} AS {wanted})"
     if dtype.is_integer:
-        return _Cast(made, _within(value, dtype) if kind == "bigint" else "")
+        return _Conversion(made, _within(value, dtype) if kind == "bigint" else "")
     if dtype.is_float:
         exact, bits = _EXACT_BITS[dtype.name], _INTEGERS[kind]
         if bits <= exact:
-            return _Cast(made)
+            return _Conversion(made)
         # As floats any two that are near are equal, so the float is compared as an integer; where it has that form.
         back = f"CAST({made} AS bigint) = {value}"
-        return _Cast(made, f"CASE WHEN {value} <= {_GREATEST_BELOW_2_63[dtype.name]} THEN {back} END")
+        return _Conversion(made, f"CASE WHEN {value} <= {_GREATEST_BELOW_2_63[dtype.name]} THEN {back} END")
     if dtype.name == "Decimal":
         whole = (dtype.precision or 38) - dtype.scale
-        return _Cast(made, "" if whole >= 19 else f"abs(CAST({value} AS numeric)) < numeric '1e{whole}'")
-    return _Cast(made)
+        return _Conversion(made, "" if whole >= 19 else f"abs(CAST({value} AS numeric)) < numeric '1e{whole}'")
+    return _Conversion(made)
 
 
 def _within(value: str, dtype: DType) -> str:

@@ -162,6 +162,9 @@ def ordering(column: str, sql_type: str, dtype: DType | None) -> str:
     """A column to be sorted by: in its declared type, or as text, since not every type of Postgres has an order."""
     if dtype is None:
         return f'(CAST({column} AS text) COLLATE "C")'
+    kind = base_type(sql_type)
+    if dtype.is_integer and (kind in ("smallint", "integer") or (kind == "bigint" and dtype.name == "Int64")):
+        return column
     return collated(cast_or_null(column, sql_type, dtype), dtype)
 
 

@@ -51,7 +51,7 @@ def spine_keys(read: ViewRead, spine: SpineTable, alias: str = S) -> list[str]:
     dtypes = {field.name: field.dtype for field in read.view.key_fields}
     keys = []
     for own, key in zip(read.view.join_keys, read.keys, strict=True):
-        value, sql_type = f"{alias}.{quote(key)}" if alias else quote(key), spine.sql_types[key]
+        value, sql_type = f"{alias}.{spine.column(key)}" if alias else spine.column(key), spine.sql_types[key]
         as_it_is = postgres.compares_as_it_is(sql_type, dtypes[own])
         what = f"column {key!r} of the entity frame"
         keys.append(value if as_it_is else cast(value, sql_type, dtypes[own], what))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from asof.selection import FeatureOut, ViewRead
+from asof.sql.names import safe_names
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres import windows as postgres_windows
 from asof.sql.postgres.latest import AT, FeatureQuery, N, S, by_events, by_index, index_of
@@ -100,7 +101,7 @@ def _in_order(spine: SpineTable, keys: Sequence[str]) -> str:
     keys = tuple(dict.fromkeys(keys))
     if keys == spine.order[: len(keys)]:
         return f"{spine.relation} AS {S}"
-    order = ", ".join([*(postgres.sortable(quote(key), spine.sql_types[key]) for key in keys), AT])
+    order = ", ".join([*(postgres.sortable(spine.column(key), spine.sql_types[key]) for key in keys), AT])
     return f"(SELECT * FROM {spine.relation} ORDER BY {order}) AS {S}"
 
 
@@ -115,22 +116,25 @@ def range_spine(request: PointInTime, tables: Mapping[str, SourceTable]) -> str:
         key: field.dtype for read in request.reads for key, field in zip(read.keys, read.view.key_fields, strict=True)
     }
     selects = []
+    names = safe_names((*keys, request.time))
     for read in request.reads:
         rows = range_rows(request, tables, read)
         own = {key: f"k{index}" for index, key in enumerate(read.keys)}
         columns = [
-            f"{own.get(key) or postgres.literal(None, dtypes[key])} AS {quote(key)}" for key in keys
+            f"{own.get(key) or postgres.literal(None, dtypes[key])} AS {quote(names[key])}" for key in keys
         ]  # fmt: skip
         bounds = [
             *([f"ts >= {postgres.instant(request.start)}"] if request.start is not None else []),
             *([f"ts < {postgres.instant(request.end)}"] if request.end is not None else []),
         ]
         where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
-        columns.append(f"ts AS {quote(request.time)}")
+        columns.append(f"ts AS {quote(names[request.time])}")
         selects.append(f"SELECT DISTINCT {', '.join(columns)} FROM (\n{rows.select()}\n) AS asof_q{where}")
-    order = [quote(request.time), *(f"{postgres.collated(quote(key), dtypes[key])} NULLS FIRST" for key in keys)]
+    order = [quote(names[request.time])]
+    order += [f"{postgres.collated(quote(names[key]), dtypes[key])} NULLS FIRST" for key in keys]
     union = "\nUNION\n".join(selects)
-    return f"SELECT * FROM (\n{union}\n) AS asof_q\nORDER BY {', '.join(order)}"
+    named = ", ".join(f"{quote(own)} AS {quote(name)}" for name, own in names.items())
+    return f"SELECT {named} FROM (\n{union}\n) AS asof_q\nORDER BY {', '.join(order)}"
 
 
 def _latest(

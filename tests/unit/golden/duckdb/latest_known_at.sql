@@ -1,4 +1,4 @@
-CREATE TEMP TABLE asof_found_0 AS
+CREATE TEMP TABLE asof__found_0 AS
 SELECT n, CASE WHEN found_ts >= t - 86400000000 THEN source_row END AS source_row
 FROM (
   SELECT n, t, arg_max(source_row, place) OVER w AS source_row, arg_max(ts, place) OVER w AS found_ts
@@ -18,13 +18,13 @@ WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL
 )
 WHERE n IS NOT NULL;
 
-CREATE TEMP TABLE asof_latest_0 AS
-SELECT f0 AS "latest__amount", f1 AS "latest__price", f2 AS "latest__page"
-FROM asof_found_0 found
-LEFT JOIN (SELECT asof_row, "amount" AS f0, "price" AS f1, "page" AS f2 FROM asof_source_0) features ON features.asof_row = found.source_row
+CREATE TEMP TABLE asof__latest_0 AS
+SELECT o0, o1, o2
+FROM asof__found_0 found
+LEFT JOIN (SELECT asof_row, "amount" AS o0, "price" AS o1, "page" AS o2 FROM asof_source_0) features ON features.asof_row = found.source_row
 ORDER BY found.n;
-DROP TABLE asof_found_0;
+DROP TABLE asof__found_0;
 
-SELECT asof_spine."user_id", asof_spine."event_timestamp", asof_latest_0."latest__amount" AS "latest__amount", coalesce(asof_latest_0."latest__price", CAST('0.5' AS DOUBLE)) AS "latest__price", asof_latest_0."latest__page" AS "latest__page"
+SELECT asof_spine."user_id", asof_spine."event_timestamp", asof__latest_0.o0 AS "latest__amount", coalesce(asof__latest_0.o1, CAST('0.5' AS DOUBLE)) AS "latest__price", asof__latest_0.o2 AS "latest__page"
 FROM asof_spine
-POSITIONAL JOIN asof_latest_0
+POSITIONAL JOIN asof__latest_0

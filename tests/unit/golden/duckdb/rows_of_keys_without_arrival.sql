@@ -4,5 +4,5 @@ SELECT "user_id" AS k0, "shop" AS k1, epoch_us("happened") AS ts, coalesce(epoch
 FROM asof_source_0
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND "shop" IS NOT NULL AND "happened" <= make_timestamptz(2000)
 )
-WHERE ts <= 2000 AND (k0, k1) IN (SELECT (k0, k1) FROM asof_wanted)
+WHERE ts <= 2000 AND (k0, k1) IN (SELECT (k0, k1) FROM asof__wanted)
 ORDER BY k0, k1, ts, arrived

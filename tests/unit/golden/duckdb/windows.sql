@@ -1,4 +1,4 @@
-CREATE TEMP TABLE asof_ordered_0 AS
+CREATE TEMP TABLE asof__ordered_0 AS
 WITH moments AS (
 SELECT "user_id" AS k0, epoch_us("event_timestamp") AS t, epoch_us("event_timestamp") AS ts, rowid AS n
 FROM asof_spine
@@ -6,7 +6,7 @@ FROM asof_spine
 SELECT k0, ts, 0::SMALLINT AS mark, NULL AS n, era, arrived, part, v1, v2, v3, v4 FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN coalesce("asof_origin_partition", "partition") < 0 THEN 4503599628000000 ELSE CAST(coalesce("asof_origin_partition", "partition") - coalesce("asof_origin_partition", "partition") % 1000000 + 2000000 AS BIGINT) * 4503599628 END + coalesce("asof_pushed_at", 0) AS era, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_offset", "offset") ELSE coalesce("asof_origin_partition", "partition") END AS arrived, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_partition", "partition") ELSE coalesce("asof_origin_offset", "offset") END AS part, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, ("price" * CAST('2' AS DOUBLE)) AS v4
 FROM asof_source_1
-WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1 OR ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 >= 1704067200000000)
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1) = (((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 < 1704067200000000)
 )
 UNION ALL
 SELECT k0, ts, 1 AS mark, n, NULL AS era, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
@@ -18,48 +18,48 @@ UNION ALL
 SELECT k0, -9223372036854775808 AS ts, -3 AS mark, n, NULL AS era, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
 ORDER BY k0, ts, mark, era NULLS FIRST, arrived NULLS FIRST, part NULLS FIRST;
 
-CREATE TEMP TABLE asof_positions_0 AS
+CREATE TEMP TABLE asof__positions_0 AS
 SELECT n, any_value(k0) AS k0, max(ts) FILTER (WHERE mark = 1) AS ts, max(place) FILTER (WHERE mark = 1) AS place, max(events) FILTER (WHERE mark = 1) AS events, max(count_v1) FILTER (WHERE mark = 1) AS count_v1, max(sum_v1) FILTER (WHERE mark = 1) AS sum_v1, max(count_v3) FILTER (WHERE mark = 1) AS count_v3, max(rows) FILTER (WHERE mark = 1) AS rows, max(events) FILTER (WHERE mark = -1) AS events_sliding_3600000000_300000000, max(count_v1) FILTER (WHERE mark = -2) AS count_v1_sliding_86400000000_3600000000, max(sum_v1) FILTER (WHERE mark = -2) AS sum_v1_sliding_86400000000_3600000000, max(rows) FILTER (WHERE mark = -3) AS rows_ever
 FROM (
 SELECT k0, ts, mark, n, rowid AS place, count(*) FILTER (WHERE mark = 0) OVER (ROWS UNBOUNDED PRECEDING) AS events, count(*) FILTER (WHERE v1 IS NOT NULL) OVER (ROWS UNBOUNDED PRECEDING) AS count_v1, sum(v1) FILTER (WHERE v1 IS NOT NULL) OVER (ROWS UNBOUNDED PRECEDING) AS sum_v1, count(*) FILTER (WHERE v3 IS NOT NULL) OVER (ROWS UNBOUNDED PRECEDING) AS count_v3, count(*) FILTER (WHERE mark >= 0) OVER (ROWS UNBOUNDED PRECEDING) AS rows
-FROM asof_ordered_0
+FROM asof__ordered_0
 )
 WHERE mark <> 0
 GROUP BY n;
 
-CREATE TEMP TABLE asof_sessions_0 AS
+CREATE TEMP TABLE asof__sessions_0 AS
 SELECT n, happened, count_v3_session_3600000000, rows_session_3600000000
-FROM asof_positions_0 positions
+FROM asof__positions_0 positions
 JOIN (
 SELECT k0, ts AS happened, events, max(CASE WHEN begins_3600000000 THEN count_v3 - (v3 IS NOT NULL)::INT END) OVER (ROWS UNBOUNDED PRECEDING) AS count_v3_session_3600000000, max(CASE WHEN begins_3600000000 THEN rows - 1 END) OVER (ROWS UNBOUNDED PRECEDING) AS rows_session_3600000000
 FROM (
 SELECT *, (lag(k0) OVER () IS DISTINCT FROM k0 OR ts - lag(ts) OVER () > 3600000000) AS begins_3600000000
 FROM (
 SELECT k0, ts, mark, v1, v2, v3, v4, count(*) FILTER (WHERE mark = 0) OVER (ROWS UNBOUNDED PRECEDING) AS events, count(*) FILTER (WHERE v3 IS NOT NULL) OVER (ROWS UNBOUNDED PRECEDING) AS count_v3, count(*) FILTER (WHERE mark >= 0) OVER (ROWS UNBOUNDED PRECEDING) AS rows
-FROM asof_ordered_0
+FROM asof__ordered_0
 )
 WHERE mark = 0
 )
 ) latest ON latest.events = positions.events AND latest.k0 = positions.k0;
 
-CREATE TEMP TABLE asof_windows_0 AS
-SELECT CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN (events - events_sliding_3600000000_300000000) END AS "windows__n_1h", CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN CASE WHEN (count_v1 - count_v1_sliding_86400000000_3600000000) > 0 THEN TRY_CAST(coalesce(sum_v1, 0) - coalesce(sum_v1_sliding_86400000000_3600000000, 0) AS BIGINT) END END AS "windows__sum_1d", CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN w0 END AS "windows__last_ever", CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN CASE WHEN positions.ts - happened <= 3600000000 THEN (count_v3 - count_v3_session_3600000000) ELSE 0 END END AS "windows__session_views", CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN CASE WHEN positions.ts - happened <= 3600000000 THEN w1 END END AS "windows__session_max"
-FROM asof_positions_0 positions LEFT JOIN asof_sessions_0 sessions ON sessions.n = positions.n
+CREATE TEMP TABLE asof__windows_0 AS
+SELECT CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN (events - events_sliding_3600000000_300000000) END AS o0, CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN CASE WHEN (count_v1 - count_v1_sliding_86400000000_3600000000) > 0 THEN TRY_CAST(coalesce(sum_v1, 0) - coalesce(sum_v1_sliding_86400000000_3600000000, 0) AS BIGINT) END END AS o1, CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN w0 END AS o2, CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN CASE WHEN positions.ts - happened <= 3600000000 THEN (count_v3 - count_v3_session_3600000000) ELSE 0 END END AS o3, CASE WHEN positions.k0 IS NOT NULL AND positions.ts IS NOT NULL THEN CASE WHEN positions.ts - happened <= 3600000000 THEN w1 END END AS o4
+FROM asof__positions_0 positions LEFT JOIN asof__sessions_0 sessions ON sessions.n = positions.n
 JOIN (
 SELECT n, arg_max(v2, place) OVER ever AS w0, max(v4) OVER session_3600000000 AS w1
 FROM (
-SELECT k0, rowid AS place, NULL AS n, v2, v4, 0::UINTEGER AS reach_ever, 0::UINTEGER AS reach_session_3600000000 FROM asof_ordered_0 WHERE mark = 0
+SELECT k0, rowid AS place, NULL AS n, v2, v4, 0::UINTEGER AS reach_ever, 0::UINTEGER AS reach_session_3600000000 FROM asof__ordered_0 WHERE mark = 0
 UNION ALL
-SELECT positions.k0, positions.place, positions.n, NULL AS v2, NULL AS v4, coalesce(rows - rows_ever - 1, 0)::UINTEGER AS reach_ever, coalesce(rows - rows_session_3600000000 - 1, 0)::UINTEGER AS reach_session_3600000000 FROM asof_positions_0 positions LEFT JOIN asof_sessions_0 sessions ON sessions.n = positions.n
+SELECT positions.k0, positions.place, positions.n, NULL AS v2, NULL AS v4, coalesce(rows - rows_ever - 1, 0)::UINTEGER AS reach_ever, coalesce(rows - rows_session_3600000000 - 1, 0)::UINTEGER AS reach_session_3600000000 FROM asof__positions_0 positions LEFT JOIN asof__sessions_0 sessions ON sessions.n = positions.n
 )
 WINDOW ever AS (PARTITION BY k0 ORDER BY place ROWS BETWEEN reach_ever PRECEDING AND CURRENT ROW), session_3600000000 AS (PARTITION BY k0 ORDER BY place ROWS BETWEEN reach_session_3600000000 PRECEDING AND CURRENT ROW)
 QUALIFY n IS NOT NULL
 ) framed ON framed.n = positions.n
 ORDER BY positions.n;
-DROP TABLE asof_ordered_0;
-DROP TABLE asof_positions_0;
-DROP TABLE asof_sessions_0;
+DROP TABLE asof__ordered_0;
+DROP TABLE asof__positions_0;
+DROP TABLE asof__sessions_0;
 
-SELECT asof_spine."user_id", asof_spine."event_timestamp", asof_windows_0."windows__n_1h" AS "windows__n_1h", asof_windows_0."windows__sum_1d" AS "windows__sum_1d", asof_windows_0."windows__last_ever" AS "windows__last_ever", asof_windows_0."windows__session_views" AS "windows__session_views", asof_windows_0."windows__session_max" AS "windows__session_max"
+SELECT asof_spine."user_id", asof_spine."event_timestamp", asof__windows_0.o0 AS "windows__n_1h", asof__windows_0.o1 AS "windows__sum_1d", asof__windows_0.o2 AS "windows__last_ever", asof__windows_0.o3 AS "windows__session_views", asof__windows_0.o4 AS "windows__session_max"
 FROM asof_spine
-POSITIONAL JOIN asof_windows_0
+POSITIONAL JOIN asof__windows_0

@@ -2,7 +2,7 @@ SELECT k0 AS k0, CAST(EXTRACT(EPOCH FROM ts) * 1000000 AS bigint) AS ts, CAST(EX
 FROM (
 SELECT *, row_number() OVER (PARTITION BY k0 ORDER BY ts DESC, created DESC NULLS LAST, tie0 DESC NULLS LAST, tie1 DESC NULLS LAST, tie2 DESC NULLS LAST) AS asof_place
 FROM (
-SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, CAST("amount" AS bigint) AS tie0, "price" AS tie1, ("page" COLLATE "C") AS tie2, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS known, CAST("amount" AS bigint) AS f0, "price" AS f1, "page" AS f2
+SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, "amount" AS tie0, "price" AS tie1, ("page" COLLATE "C") AS tie2, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS known, CAST("amount" AS bigint) AS f0, "price" AS f1, "page" AS f2
 FROM "public"."orders"
 WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND "happened" <= (timestamptz '2024-02-01 00:00:00+00:00' AT TIME ZONE 'UTC')
 ) AS asof_q

@@ -2,7 +2,7 @@ SELECT k0 AS k0
 FROM (
 SELECT DISTINCT k0
 FROM (
-SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, CAST("amount" AS bigint) AS tie0, "price" AS tie1, ("page" COLLATE "C") AS tie2, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS known
+SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, "amount" AS tie0, "price" AS tie1, ("page" COLLATE "C") AS tie2, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS known
 FROM "public"."orders"
 WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND "happened" <= (timestamptz '2024-02-01 00:00:00+00:00' AT TIME ZONE 'UTC')
 ) AS asof_q

@@ -24,6 +24,6 @@ WHERE "user_id" = asof_s."user_id" AND "happened" <= (asof_s.asof_at AT TIME ZON
 ORDER BY "happened" DESC
 FETCH FIRST 1 ROW WITH TIES
 ) AS asof_r
-ORDER BY coalesce("written", ("happened" AT TIME ZONE 'UTC')) DESC NULLS LAST, CAST("amount" AS bigint) DESC NULLS LAST, "price" DESC NULLS LAST, ("page" COLLATE "C") DESC NULLS LAST
+ORDER BY coalesce("written", ("happened" AT TIME ZONE 'UTC')) DESC NULLS LAST, "amount" DESC NULLS LAST, "price" DESC NULLS LAST, ("page" COLLATE "C") DESC NULLS LAST
 LIMIT 1
 ) AS asof_l0 ON TRUE

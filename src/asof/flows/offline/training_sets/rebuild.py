@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from asof.definitions import Projection, Snapshot
 from asof.definitions.facts import TrainingSet
 from asof.errors import AsofError, NotFound
 from asof.flows.offline.compare import differing_rows
-from asof.flows.offline.read import read_history
+from asof.flows.offline.read import HistoricalRead, read_history
 from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same
 from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, open_training_set, saved_training_set
-from asof.flows.stores import Stores
+from asof.flows.stores import Progress, Stores, silent
 from asof.results import Record
 from asof.selection import Selection, select
 from asof.timing import micros
@@ -49,7 +51,11 @@ class RebuildResult(Record):
 
 
 def rebuild_training_set(
-    stores: Stores, name: str, *, functions: Functions = lambda selection: selection
+    stores: Stores,
+    name: str,
+    *,
+    functions: Functions = lambda selection: selection,
+    progress: Progress = silent,
 ) -> RebuildResult:
     """Recompute a training set's features for its own rows, on the archives as of then, and compare.
 
@@ -70,7 +76,7 @@ def rebuild_training_set(
         seen=seen, start=start, end=end, by_offsets=not manifest.by_arrival,
     )  # fmt: skip
     features = [each["name"] for each in manifest.columns if each["name"] not in manifest.frame_columns]
-    now = read.table()
+    now = _counted(read, name, saved.num_rows, progress)
     # A table's own columns are unchanged by the read; those of a time range are recomputed.
     again = (saved if manifest.entity_frame else now).select(manifest.frame_columns)
     for feature in features:
@@ -96,6 +102,17 @@ def rebuild_training_set(
         rows_then=manifest.rows, rows_now=again.num_rows, changed_columns=changed, differing=rows,
         differing_rows=differences[:_SAMPLE], why=why + _source_changes(stores, manifest),
     )  # fmt: skip
+
+
+def _counted(read: HistoricalRead, name: str, total: int, progress: Progress) -> pa.Table:
+    """All rows of the read, each batch of them reported; there will be about as many as were saved."""
+    batches: list[pa.RecordBatch] = []
+    done = 0
+    for batch in read.batches():
+        batches.append(batch)
+        done += batch.num_rows
+        progress(f"rebuild training set {name}", done, max(total, done))
+    return pa.Table.from_batches(batches) if batches else read.schema.empty_table()
 
 
 def _selection_again(

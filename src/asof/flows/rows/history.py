@@ -1,0 +1,72 @@
+"""Whether the rows of a log source's batch source are in its archive."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+from asof.definitions import LogSource, Snapshot
+from asof.errors import HistoryNotLoaded
+from asof.flows.stores import Stores
+from asof.sql.partitions import HISTORY
+from asof.timing import iso
+
+_KEPT_S = 1.0
+"""How long a look at the registry and the archive counts."""
+
+
+def is_loaded(stores: Stores, snapshot: Snapshot, source: LogSource) -> bool:
+    """Whether a load has ended that left rows in the archive; rows written later may still be missing."""
+    known = snapshot.facts.histories.get(source.name)
+    if known is not None:
+        return known.ended is not None
+    # Earlier versions of Asof recorded no loads.
+    return stores.offline.offsets(stores.archive_of(source), [HISTORY])[HISTORY] >= 0
+
+
+def not_loaded(stores: Stores, snapshot: Snapshot, source: LogSource) -> str:
+    """What is missing of a source's history, as a sentence; empty if nothing is, as far as the registry tells."""
+    batch = source.batch_source
+    if batch is None or is_loaded(stores, snapshot, source):
+        return ""
+    before = f" before {iso(source.stream_from)}" if source.stream_from is not None else ""
+    return f"no rows of its batch source {batch.name!r}{before} are loaded, so training and serving lack them"
+
+
+class LoadedHistories:
+    """Tells readers of history that is not loaded; thread-safe.
+
+    Args:
+        stores, snapshot: return those in use.
+    """
+
+    def __init__(self, stores: Callable[[], Stores], snapshot: Callable[[], Snapshot]) -> None:
+        self._stores, self._snapshot = stores, snapshot
+        self._loaded: set[str] = set()
+        self._missing: dict[str, tuple[float, str]] = {}
+
+    def missing(self, sources: Sequence[LogSource]) -> list[str]:
+        """What is missing of the sources' history, a text each; looked at again after a while."""
+        texts = []
+        for source in sources:
+            if source.name in self._loaded:
+                continue
+            now = time.monotonic()
+            until, text = self._missing.get(source.name, (now, ""))
+            if now >= until:
+                text = not_loaded(self._stores(), self._snapshot(), source)
+                self._missing[source.name] = now + _KEPT_S, text
+                if not text:
+                    self._loaded.add(source.name)
+            if text:
+                texts.append(f"source {source.name!r}: {text} (next: run `asof backfill {source.name}`)")
+        return texts
+
+    def warn(self, sources: Sequence[LogSource]) -> None:
+        """Warn the caller of the store's method about what is missing."""
+        for text in self.missing(sources) if sources else ():
+            warnings.warn(text, HistoryNotLoaded, stacklevel=4)
+
+
+__all__ = ["LoadedHistories", "is_loaded", "not_loaded"]

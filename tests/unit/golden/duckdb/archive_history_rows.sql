@@ -1,0 +1,1 @@
+SELECT "text", "b""ig", "offset" FROM archive WHERE "partition" = -1

@@ -1,0 +1,1 @@
+SELECT "i""d" FROM archive WHERE "i""d" IS NOT NULL
