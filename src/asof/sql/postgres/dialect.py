@@ -254,15 +254,19 @@ def _float_sum(value: str, wrap: Callable[[str], str]) -> str:
     whole = f"{great} * {_DOWN} + coalesce({small}, 0)"
     sign = f"sign({great}) * double precision 'Infinity'"
     return (
-        f"CASE WHEN {great} IS NULL THEN {small} WHEN {great} IN ({_ENDS}) THEN {great} "
-        f"WHEN abs({great}) >= {_OVERFLOW} THEN {sign} ELSE {whole} END"
+        f"(CASE WHEN {great} IS NULL THEN {small} WHEN {great} IN ({_ENDS}) THEN {great} "
+        f"WHEN abs({great}) >= {_OVERFLOW} THEN {sign} ELSE {whole} END)"
     )
 
 
 def _float_mean(value: str, wrap: Callable[[str], str]) -> str:
-    small, great = _halves(value)
-    own, count = wrap(f"avg({small})"), wrap(f"count({value})")
-    return f"CASE WHEN {wrap(f'count({great})')} = 0 THEN {own} ELSE {_float_sum(value, wrap)} / {count} END"
+    """The mean of floats: `avg` keeps squares too, which overflow, and a division that comes to 0 is an error."""
+    total, count = _float_sum(value, wrap), wrap(f"count({value})")
+    is_zero = f"2 * abs({total}) <= {count} * double precision '5e-324'"
+    return (
+        f"CASE WHEN abs({total}) > 1e-300 THEN {total} / {count} WHEN {is_zero} THEN 0 * {total} "
+        f"ELSE {total} / {count} END"
+    )
 
 
 def _halves(value: str) -> tuple[str, str]:
