@@ -688,6 +688,21 @@ def test_versions_packed_in_bulk_are_those_packed_one_by_one() -> None:
 # write_to_online_store
 
 
+def test_a_row_written_without_a_created_time_is_newer_than_what_it_corrects(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source(created_timestamp_column="written")))
+    write(tmp_path, [row(1, -HOUR, 1, created=NOW - MINUTE), row(2, -HOUR, 1, created=NOW - MINUTE)])
+    materialize(stores)
+    given = table_of([row(1, -HOUR, 7), row(2, -HOUR, 8, created=None)])
+
+    assert write_rows(stores, "profile", given.slice(0, 1).drop_columns(["written"])) == 1
+    assert write_rows(stores, "profile", given.slice(1)) == 1
+    assert read_online(stores, "profile", {"user_id": [1, 2]})["amount"] == [7, 8]
+    write(tmp_path, [row(1, -HOUR, 9, created=NOW + SECOND)], "rows/1.parquet")
+    stores.clock.move(MINUTE)  # type: ignore[attr-defined]
+    materialize(stores)
+    assert read_online(stores, "profile", {"user_id": [1, 2]})["amount"] == [9, 8]
+
+
 def test_rows_written_by_hand_land_unless_a_newer_row_is_stored(stores: Stores, tmp_path: Path) -> None:
     apply_by_hand(stores, latest(source(created_timestamp_column="written")))
     write(tmp_path, [row(1, -HOUR, 1), row(2, -HOUR, 1)])

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from asof.definitions import Entity, FeatureService, FeatureView, Field, LogSource, Project
+from asof.definitions import Aggregation, Entity, FeatureService, FeatureView, Field, LogSource, Project, Sliding
 from asof.definitions.facts import TrainingSet
 from asof.display import SHOWN_ROWS, html_table, text_table
 from asof.errors import MissingExtra
@@ -179,6 +179,22 @@ def test_definitions_show_what_they_say() -> None:
     assert repr(view) == "<FeatureView 'pages': entities [user]; source visits; schema [user_id]; ttl 7d>"
     assert "allowed_lateness 2h" in repr(visits) and "<td>allowed_lateness</td><td>2h</td>" in visits._repr_html_()
     assert repr(FeatureService("model", [view])) == "<FeatureService 'model': features [pages]>"
+
+
+def test_a_view_shows_how_each_feature_is_made_in_a_notebook() -> None:
+    visits = LogSource(
+        "visits", schema=[Field("user_id", Int64), Field("at", Timestamp)], timestamp_field="at", timestamp_unit="ms"
+    )
+    made = [
+        Aggregation(name="n", function="count", where="user_id > 1", window=Sliding("7d", "6h")),
+        Aggregation(name="last", function="last", column="user_id"),
+    ]
+    html = FeatureView("pages", source=visits, entities=[], aggregations=made)._repr_html_()
+    plain = FeatureView("plain", source=visits, entities=[], schema=[Field("user_id", Int64)])._repr_html_()
+
+    assert "<td>n</td><td></td><td>count(*)</td><td>user_id &gt; 1</td><td>sliding 7d hop 6h</td>" in html
+    assert "<td>last</td><td></td><td>last(user_id)</td><td></td><td>all events</td>" in html
+    assert "<td>user_id</td><td>Int64</td>" in plain and "aggregate" not in plain.partition("Features")[2]
 
 
 def test_a_plan_shows_its_errors_then_its_changes() -> None:

@@ -10,6 +10,7 @@ from asof.definitions.base import Definition, as_list
 from asof.definitions.entities import Entity, Field
 from asof.definitions.sources import RequestSource, Source
 from asof.definitions.windows import MAX_HOPS, Aggregation, Sliding
+from asof.display import html_table
 from asof.errors import nearest
 from asof.timing import Micros, span_text
 
@@ -141,6 +142,19 @@ class FeatureView(View):
                 "its windows limit how old events may be"
             )
             self._set(notes=(*self.notes, note))
+
+    def _repr_html_(self) -> str:
+        """The view, and below it how each of its features is made."""
+        types = {field.name: str(field.dtype) for field in self.features}
+        columns, rows = ["feature", "type"], [[name, types.get(name, "")] for name in self.feature_names]
+        if self.aggregations:
+            columns += ["aggregate", "where", "window"]
+            rows = [
+                [each.name, types.get(each.name, ""), f"{each.function}({each.column or '*'})", each.where or "",
+                 "all events" if each.window is None else str(each.window)]
+                for each in self.aggregations
+            ]  # fmt: skip
+        return super()._repr_html_() + html_table("Features", columns, rows, most=len(rows))
 
     @property
     def is_aggregated(self) -> bool:

@@ -29,7 +29,7 @@ def write_rows(stores: Stores, view_name: str, rows: Any) -> int:
 
     Args:
         rows: dicts, a dict of columns, or a pandas, Polars or Arrow table, with the source's columns that the view
-            reads: join keys, features, the event time, and the created time if there is one.
+            reads: join keys, features, the event time, and the created time; without one, a row is written down now.
 
     Returns:
         Number of rows written: all but those for which a newer row is stored.
@@ -56,9 +56,11 @@ def write_rows(stores: Stores, view_name: str, rows: Any) -> int:
     _refuse_future(times, source.timestamp_field, now=stores.clock(), what=what)
     created = pa.array(np.zeros(len(times), dtype=np.int64))
     if source.created_timestamp_column not in ("", source.timestamp_field):
-        created = times
+        # Without a created time, a row is written down now: else it would be older than what it corrects.
+        now = pa.scalar(stores.clock(), pa.int64())
+        created = pa.repeat(now, len(times))
         if source.created_timestamp_column in table.column_names:
-            created = pc.coalesce(_micros(table, source.created_timestamp_column, source.timestamp_unit), times)
+            created = pc.coalesce(_micros(table, source.created_timestamp_column, source.timestamp_unit), now)
     plain = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.key_fields]
     packed = [key_bytes(key) for key in zip(*plain, strict=True)] if plain else [key_bytes(())] * len(times)
     columns = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.features]
