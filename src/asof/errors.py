@@ -89,6 +89,15 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else ""
 
 
+def rename(wanted: str, known: Collection[str]) -> str:
+    """ "rename its column 'X' to 'x'", or an empty string where no known name is near."""
+    folded = {each.lower().replace("_", ""): each for each in known if len(each) <= LONGEST_COMPARED}
+    near = folded.get(wanted.lower().replace("_", "")) or next(
+        iter(get_close_matches(wanted, sorted(folded.values()), n=1)), ""
+    )
+    return f"rename its column {near!r} to {wanted!r}" if near else ""
+
+
 def some(names: Collection[str], limit: int = 8) -> str:
     """A short list of names for a message: the first `limit`, then the number of the others."""
     shown = list(names)[:limit]
@@ -139,9 +148,12 @@ class UnknownFeature(NotFound):
     """A request names a feature that no applied view has."""
 
     def __init__(self, reference: str, known: Collection[str]) -> None:
+        view, _, feature = reference.partition(":")
+        every = feature == "*" and any(each.startswith(f"{view}:") for each in known)
         super().__init__(
             f"no feature {reference!r} in the registry",
-            hint=nearest(reference, known)
+            hint=(f"write {view!r} for all features of the view" if every else "")
+            or nearest(reference, known)
             or ("run `asof list features` to see what there is" if known else "run `asof apply` first"),
         )
 

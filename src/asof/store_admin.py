@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from asof.definitions import FeatureService, FeatureView, Project
+from asof.errors import RequestError
 from asof.flows.stores import Progress
 from asof.open_store import OpenStore
 from asof.repository import FunctionMismatch
@@ -52,6 +53,11 @@ class StoreAdmin:
     def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
         from asof.flows.admin.explain import explain
 
+        if not isinstance(key, Mapping):
+            raise RequestError(
+                f"the key to explain {reference!r} for is {key!r}; expected the value of each join key by its name",
+                hint="write for example {'user_id': 7}",
+            )
         when = moment_given(at, "at")
         return explain(
             self._store.stores,

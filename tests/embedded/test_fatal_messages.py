@@ -122,6 +122,21 @@ def test_a_message_that_kills_two_workers_and_two_children_is_a_dead_letter(shop
     shop.send("")
     assert shop.run() == 0 and shop.seen() == 4
 
+    # Neither to show nor to replay it ends this process.
+    (letter,) = shop.store.dead_letters().to_dicts()
+    refused = shop.store.dead_letter(letter["id"])["refused_now"]
+    assert isinstance(refused, str) and refused.startswith(FATAL) and "tried again" in refused and "SIGSEGV" in refused
+    replayed = shop.store.replay_dead_letters("visits")
+    assert (replayed.sent, replayed.still_unfit) == (0, {letter["id"]: refused})
+
+    features = shop.folder / "features.py"
+    features.write_text(features.read_text("utf-8").replace("ctypes.string_at(0)", "pass"), encoding="utf-8")
+    with FeatureStore(shop.folder) as mended:
+        mended.apply()
+        replayed = mended.replay_dead_letters("visits")
+        assert (replayed.sent, replayed.still_unfit) == (1, {})
+    assert shop.run() == 0 and shop.seen() == 5
+
 
 def test_a_message_whose_worker_is_killed_from_outside_again_and_again_is_none(shop: Shop) -> None:
     shop.send("", "wait", "")

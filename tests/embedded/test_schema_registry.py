@@ -221,7 +221,9 @@ def test_a_worker_reads_framed_messages(running, tmp_path, monkeypatch, registry
         assert str(server.server_port) not in str(store.get_source("clicks").content())
 
 
-def test_a_worker_stops_while_the_registry_is_down_and_blames_no_message(running, tmp_path, monkeypatch):
+def test_a_worker_that_runs_until_it_has_caught_up_stops_while_the_registry_is_down_and_blames_no_message(
+    running, tmp_path, monkeypatch
+):
     server = running()
     server.paths["/api/schemas/ids/7"] = {"schema": json.dumps(CLICK)}
     server.failures = 1_000_000
@@ -230,7 +232,7 @@ def test_a_worker_stops_while_the_registry_is_down_and_blames_no_message(running
         open_store_of(store).stores.log.send("clicks", framed(7, written(CLICK, GOOD)), durable=True)
 
         with pytest.raises(SourceError, match="responds 503"):
-            store.stream_run(until_caught_up=True)
+            store.stream_run(until_caught_up=True, patience_s=0.1)
         assert len(store.dead_letters()) == 0
         server.failures = 0
         store.stream_run(until_caught_up=True)

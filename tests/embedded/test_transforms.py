@@ -126,6 +126,44 @@ def test_a_transform_that_is_mended_lets_the_dead_letters_in(store, tmp_path):
         assert pages(mended_store, [7]) == ["home"]
 
 
+ROWS = """
+import itertools
+numbers = [0]
+
+def rows(messages, page="x"):
+    return pa.table({"user_id": [1] * len(messages), "page": [page] * len(messages), "ts": messages["ts"]})
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("return messages", "does not return column 'user_id'"),
+        ("return 5", "returns int"),
+        ("return rows(messages).slice(1)", "returns 0 rows for 1 message"),
+        ("return rows(messages, str(len(messages)))", "in column 'page' among 24 messages, and '1' for the message alone"),
+        ("numbers.append(1); return rows(messages, str(len(numbers)))", "in a second run"),
+        ("return rows(messages).append_column('keep', pa.array([True] + [False] * (len(messages) - 1)))",
+         "returns False in column 'keep' among 24 messages, and True for the message alone"),
+        ("return rows(messages) if len(messages) < 2 else 1 / 0", "fails on 24 messages of which each succeeds alone"),
+        ("return rows(messages) if len(messages) < 2 else 5", "returns int"),
+    ],
+)  # fmt: skip
+def test_plan_refuses_a_function_that_does_not_depend_on_single_messages(tmp_path, body, reason):
+    function = f"{ROWS}\n\ndef wrong(messages):\n    {body}\n"
+
+    with pytest.raises(CheckFailed, match="source 'clicks'.*transform 'wrong'") as refused:
+        store_with(tmp_path, "wrong", function=function, more="transform_version='1',")
+    assert reason in str(refused.value)
+
+
+def test_plan_warns_of_a_function_that_it_could_not_check(tmp_path):
+    function = "\ndef fails(messages):\n    raise SystemExit(3)\n"
+    with store_with(tmp_path, "fails", function=function) as store:
+        (finding,) = [each for each in store.plan().findings if each.severity == "warning"]
+        assert "transform 'fails' failed on all 24 generated messages (SystemExit: 3)" in finding.found
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -139,11 +177,12 @@ def test_a_transform_that_is_mended_lets_the_dead_letters_in(store, tmp_path):
     ],
 )
 def test_a_function_that_is_not_of_single_messages_stops_the_worker(tmp_path, body, reason):
-    function = f"""
-def rows(messages, page="x"):
-    return pa.table({{"user_id": [1] * len(messages), "page": [page] * len(messages), "ts": messages["ts"]}})
+    # The plan's generated messages are of other kinds.
+    function = f"""{ROWS}
 
 def wrong(messages):
+    if set(messages["kind"].to_pylist()) != {{"view"}}:
+        raise ValueError("none of ours")
     {body}
 """
     with store_with(tmp_path, "wrong", function=function) as store:

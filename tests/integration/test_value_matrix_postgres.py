@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
+import pyarrow as pa
 import pytest
 
-from asof import Entity, FeatureStore, FeatureView, Field, PostgresSource
+from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, PostgresSource, Sliding
 from asof.errors import SourceError
 from asof.types import Array, Decimal, Float64, Int32, Int64
+from tests.matrix.cases import NOON
 from tests.matrix.outcomes import check
 from tests.matrix.postgres import TABLE_CASES, TableCase, table_source
 from tests.matrix.runs import AT, BatchRun
 
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 OFFLINE = {"inside": "offline_store: {type: postgres, connection: warehouse}\n", "outside": ""}
 
 
@@ -83,3 +88,38 @@ def test_a_numeric_of_any_digits_is_of_one_type_in_all_views(store: FeatureStore
     plan = store.plan([USER, NUMBERS, view_of("a", Field("odd", Float64)), view_of("b", Field("odd", Decimal(38, 0)))])
 
     assert "column 'odd' of source 'numbers' with one type in all of its views" in "\n".join(map(str, plan.errors))
+
+
+EXTREMES = {
+    "float": [1.7e308, 1.7e308], "lowest": [-1.7e308, -1.7e308], "huge": [1e155, 3e155], "cancels": [1.7e308, -1.7e308, 1.0],
+    "subnormal": [5e-324, 5e-324], "infinite": [math.inf, 1.0], "nan": [math.nan, 1e300], "plain": [0.1, 0.2, 0.3],
+}  # fmt: skip
+
+
+def test_sums_and_spreads_of_extreme_floats_are_those_of_serving(store: FeatureStore, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute('CREATE TABLE events ("user" int8, at timestamptz, value float8)')
+        for user, values in enumerate(EXTREMES.values()):
+            for place, value in enumerate(values):
+                connection.execute("INSERT INTO events VALUES (%s, %s, %s)", [user, NOON + place * MINUTE, value])
+    source = PostgresSource(name="events", table="events", timestamp_field="at", connection_ref="warehouse")
+    functions = ("sum", "mean", "std", "var")
+    made = [
+        Aggregation(column="value", function=function, name=f"{function}_{name}", **window)
+        for function in functions
+        for name, window in (("day", {"window": Sliding(DAY)}), ("ever", {}))
+    ]
+    store.apply([USER, source, FeatureView("v", entities=[USER], source=source, aggregations=made)])
+    store.materialize()
+    users = list(range(len(EXTREMES)))
+    features = [f"v:{each.name}" for each in made]
+    frame = pa.table({"user": users, "event_timestamp": pa.array([AT] * len(users), pa.timestamp("us", "UTC"))})
+
+    trained = store.get_historical_features(frame, features).to_arrow().select([each.name for each in made]).to_pydict()
+    served = store.get_online_features(features, {"user": users}).to_dict()
+
+    for name, found in trained.items():
+        for (which, values), one, other in zip(EXTREMES.items(), found, served[name], strict=True):
+            near = sum(map(abs, values)) * 1e-9 if which not in ("infinite", "nan") else 0.0
+            assert one == other or (one != one and other != other) or abs(one - other) <= near, (name, which)
+    assert trained["sum_day"][:2] == [math.inf, -math.inf]

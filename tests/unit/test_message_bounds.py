@@ -155,6 +155,28 @@ def test_values_that_take_no_bytes_are_bounded_by_a_setting(kind: Any, bad: byte
     assert reasons(decoded) == {0: "not an Avro record of its schema: it has more than 1000 values that take no bytes"}
 
 
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (b"", "is shorter than the schema says"),
+        (b"\x80", "is shorter than the schema says"),
+        (zigzag(1) + zigzag(-1), "names branch -1 of a union that has 2"),
+        (zigzag(1) + zigzag(2), "names branch 2 of a union that has 2"),
+        (b"\xff" * 11 + b"\1", "has a number of more than 64 bits"),
+        (b"\0\0", "is longer than the schema says"),
+    ],
+)
+def test_a_broken_message_is_not_followed_to_where_a_count_without_end_may_be(broken: bytes, reason: str) -> None:
+    """Behind a message's end fastavro would read the guard as a count of nulls, and with index -1 the last branch."""
+    _, source = avro_source({"type": "array", "items": ["null", {"type": "array", "items": "null"}]})
+
+    for _ in range(20):  # the guard is random
+        fresh = LogSource("x", schema=source.schema, timestamp_field="ts", timestamp_unit="us",
+                          message_format=source.message_format)  # fmt: skip
+        decoded = decode(fresh, [zigzag(2) + zigzag(NOW) + broken], MessageBounds())
+        assert reasons(decoded) == {0: f"not an Avro record of its schema: it {reason}"}
+
+
 def test_a_record_with_many_nulls_within_the_bound_is_read() -> None:
     schema, source = avro_source(record(0, *["null"] * 30))
     (message,) = written(schema, {"user_id": 1, "ts": NOW, "x": dict.fromkeys([f"f{i}" for i in range(30)])})

@@ -133,6 +133,10 @@ class FloatSum(StateComponent):
             out[self.at] = np.add.reduceat(states[self.at].view(np.float64), heads).view(np.int64)
 
 
+GREATEST_SQUARED = 1e150
+"""Beyond this the square of a float may overflow; `std` and `var` of it are NaN, in every engine."""
+
+
 class Moments(StateComponent):
     """Mean and sum of squared distances from it, merged by Chan's rule over any number of states at once.
 
@@ -149,7 +153,8 @@ class Moments(StateComponent):
         self.count = parts["count", self.source]
 
     def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
-        out[self.at] = column.words().astype(np.float64).view(np.int64)
+        values = column.words().astype(np.float64)
+        out[self.at] = np.where(np.abs(values) > GREATEST_SQUARED, np.nan, values).view(np.int64)
         out[self.at + 1] = 0
 
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:

@@ -1,4 +1,8 @@
-"""A schema registry with Confluent's REST API: schemas by ID, each fetched once."""
+"""A schema registry with Confluent's REST API: schemas by ID, each fetched once.
+
+Nothing that it responds is trusted: its size, time and shape are bounded. What is wrong with one schema is the reason
+of its messages' dead letters; what is wrong with the registry is an error that lets a worker wait.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,32 @@ import json
 import re
 import ssl
 import time
-from http.client import HTTPException
-from threading import Lock
+from collections.abc import Callable
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from socket import SHUT_RDWR, socket
+from threading import Lock, Timer
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
-from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from asof.connections.redirects import NoRedirects
-from asof.decoding import WriterSchema
-from asof.errors import ConfigError, SourceError
+from asof.decoding import BrokenSchema, SchemaRegistryUnavailable, WriterSchema
+from asof.defaults import SCHEMA_BYTES
+from asof.errors import ConfigError
 from asof.forks import ForkListener, listen_to_forks
+from asof.values.nesting import is_too_deep
 
 UNKNOWN_FOR_S = 30.0
-"""How long an unknown ID is cached: it may be registered after the message came."""
+"""How long an unknown or unusable ID is cached: it may be registered or corrected after the message came."""
 
-REDIRECTS = range(300, 400)
+MOST_UNKNOWN = 10_000
+"""How many such IDs are cached: a producer may make up any number of them."""
 
+MOST_REFERENCES = 100
+"""How many other schemas one may refer to."""
+
+_REDIRECTS = range(300, 400)
 _WAIT_S = 0.2
+_LEAST_TIMEOUT_S = 0.1
 
 
 class SchemaRegistry(ForkListener):
@@ -36,6 +48,7 @@ class SchemaRegistry(ForkListener):
         token: a bearer token instead.
         ca_file: the CA certificates to trust; the machine's if empty.
         timeout_s: how long to retry before the registry counts as unreachable.
+        max_schema_bytes: of a schema with all that it refers to.
         label: the setting that names it, for messages.
     """
 
@@ -48,6 +61,7 @@ class SchemaRegistry(ForkListener):
         token: str = "",
         ca_file: str = "",
         timeout_s: float = 10.0,
+        max_schema_bytes: int = SCHEMA_BYTES,
         label: str = "schema registry",
         where: str = "",
     ) -> None:
@@ -61,15 +75,16 @@ class SchemaRegistry(ForkListener):
             )  # fmt: skip
         self.address = parts._replace(netloc=parts.netloc.rpartition("@")[2])
         self.label, self.where, self.timeout_s = label, where, timeout_s
+        self.max_schema_bytes = max_schema_bytes
         self._headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
         user, password = user or unquote(parts.username or ""), password or unquote(parts.password or "")
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         elif user:
             self._headers["Authorization"] = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
-        self._opener = self._opened(ca_file)
+        self._connect = self._connector(ca_file)
         self._known: dict[int, WriterSchema] = {}
-        self._unknown: dict[int, float] = {}
+        self._unknown: dict[int, tuple[float, BrokenSchema | None]] = {}
         self._lock = Lock()
         listen_to_forks(self)
 
@@ -77,124 +92,210 @@ class SchemaRegistry(ForkListener):
         """See `ForkListener`."""
         self._lock = Lock()
 
-    def _opened(self, ca_file: str) -> OpenerDirector:
+    def _connector(self, ca_file: str) -> Callable[[float], HTTPConnection]:
+        """Opens a connection with this time limit for each step. Neither redirects nor proxies are followed."""
+        host, port = self.address.hostname or "", self.address.port
+        if self.address.scheme == "http":
+            return lambda timeout_s: HTTPConnection(host, port, timeout=timeout_s)
         try:
             context = ssl.create_default_context(cafile=ca_file or None)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
                 f"{self.label}: ca_file {ca_file!r} cannot be read: {error}", hint="name a PEM file", where=self.where
             ) from error
-        return build_opener(HTTPSHandler(context=context), ProxyHandler({}), NoRedirects)
+        return lambda timeout_s: HTTPSConnection(host, port, timeout=timeout_s, context=context)
 
     def __call__(self, schema_id: int) -> WriterSchema | None:
         """The schema of this ID, else None.
 
         Raises:
-            SourceError: the registry is unreachable, refuses this user, or the URL is not a schema registry.
+            BrokenSchema: what the registry has of this ID is no schema that can be used.
+            SchemaRegistryUnavailable: the registry is unreachable, refuses this user, or is not a schema registry.
         """
         known = self._known.get(schema_id)
         if known is not None:
             return known
         with self._lock:
-            if time.monotonic() < self._unknown.get(schema_id, 0):
-                return None
-            found = self._get(f"schemas/ids/{schema_id}")
-            if found is None:
-                self._unknown[schema_id] = time.monotonic() + UNKNOWN_FOR_S
-                return None
-            references: dict[tuple[str, int], str] = {}
-            self._gather(found, references)
-            schema = WriterSchema(found.get("schemaType", "AVRO"), found["schema"], tuple(references.values()))
-            self._known[schema_id] = schema
-            return schema
+            until, unusable = self._unknown.get(schema_id, (0.0, None))
+            if time.monotonic() >= until:
+                try:
+                    found = self._fetched(schema_id)
+                except BrokenSchema as error:
+                    found, unusable = None, error
+                if found is not None:
+                    self._known[schema_id] = found
+                    return found
+                if len(self._unknown) >= MOST_UNKNOWN:
+                    self._unknown.clear()
+                self._unknown[schema_id] = time.monotonic() + UNKNOWN_FOR_S, unusable
+        if unusable is not None:
+            raise BrokenSchema(str(unusable))
+        return None
 
-    def _gather(self, schema: dict[str, Any], references: dict[tuple[str, int], str]) -> None:
-        """The schemas that this one refers to, dependencies first."""
-        for each in schema.get("references") or ():
-            place = (each["subject"], each["version"])
-            if place in references:
-                continue
-            found = self._get(f"subjects/{quote(place[0], safe='')}/versions/{place[1]}")
-            if found is None:
-                raise self._error(
-                    f"has no version {place[1]} of subject {place[0]!r}, which a schema refers to", hint="register it"
-                )
-            self._gather(found, references)
-            references[place] = found["schema"]
-
-    def _get(self, path: str) -> dict[str, Any] | None:
-        url = urlunsplit(self.address._replace(path=f"{self.address.path.rstrip('/')}/{path}"))
+    def _fetched(self, schema_id: int) -> WriterSchema | None:
         until = time.monotonic() + self.timeout_s
+        found = self._get(f"schemas/ids/{schema_id}", until)
+        if found is None:
+            return None
+        kind = found.get("schemaType") or "AVRO"
+        if not isinstance(kind, str):
+            raise BrokenSchema(f"its schemaType is {type(kind).__name__}, not text")
+        return WriterSchema(kind, found["schema"], self._references(found, until))
+
+    def _references(self, schema: dict[str, Any], until: float) -> tuple[str, ...]:
+        """The schemas that this one refers to, dependencies first."""
+        complete: dict[tuple[str, int], str] = {}
+        seen: set[tuple[str, int]] = set()
+        size = len(schema["schema"])
+        # What is still to be fetched, and what is complete once all above it is.
+        todo: list[tuple[tuple[str, int], dict[str, Any] | None]] = [(each, None) for each in _named_by(schema)[::-1]]
+        while todo:
+            place, found = todo.pop()
+            if found is not None:
+                complete[place] = found["schema"]
+                continue
+            subject, version = place
+            if place in complete:
+                continue
+            if place in seen:
+                raise BrokenSchema(f"version {version} of subject {subject!r}, which it refers to, refers to itself")
+            if len(seen) >= MOST_REFERENCES:
+                raise BrokenSchema(f"it refers to more than {MOST_REFERENCES} others")
+            found = self._get(f"subjects/{quote(subject, safe='')}/versions/{version}", until)
+            if found is None:
+                raise BrokenSchema(
+                    f"it refers to version {version} of subject {subject!r}, which the schema registry does not have"
+                )
+            size += len(found["schema"])
+            if size > self.max_schema_bytes:
+                raise self._too_large()
+            seen.add(place)
+            todo.append((place, found))
+            todo += [(each, None) for each in _named_by(found)[::-1]]
+        return tuple(complete.values())
+
+    def _too_large(self) -> BrokenSchema:
+        return BrokenSchema(f"it has more than {self.max_schema_bytes} bytes")
+
+    def _get(self, path: str, until: float) -> dict[str, Any] | None:
+        """A response of the registry, with text as `schema`; None for what it does not have."""
         while True:
-            left = until - time.monotonic()
+            left = max(until - time.monotonic(), _LEAST_TIMEOUT_S)
             try:
-                with self._opener.open(Request(url, headers=self._headers), timeout=max(left, 0.1)) as answer:
-                    return self._read(answer.read())
-            except HTTPError as error:
-                problem = self._status(error)
-                if problem is None:
-                    return None
-            except (URLError, HTTPException, OSError) as error:
+                status, location, body = self._response(path, left)
+            except (HTTPException, OSError, ValueError) as error:
                 problem = self._unreached(error)
+            else:
+                if status == 200:
+                    if len(body) > self.max_schema_bytes:
+                        raise self._too_large()
+                    return self._read(body)
+                if status == 404 and _is_unknown(body):
+                    return None
+                problem = self._refused(status, location)
+                if status < 500 and status != 429:
+                    raise problem
             if time.monotonic() + _WAIT_S >= until:
                 raise problem
             time.sleep(_WAIT_S)
 
+    def _response(self, path: str, left: float) -> tuple[int, str | None, bytes]:
+        """Status, location and body, of which at most one byte too many is read; all within so many seconds."""
+        until = time.monotonic() + left
+        connection = self._connect(left)
+        with closing(connection):
+            connection.connect()
+            # The timeout is that of each step: who sends a byte now and then would hold a worker forever.
+            end = Timer(left, _shut, (connection.sock,))
+            end.daemon = True
+            end.start()
+            try:
+                connection.request("GET", f"{self.address.path.rstrip('/')}/{path}", headers=self._headers)
+                response: HTTPResponse = connection.getresponse()
+                body = response.read(self.max_schema_bytes + 1)
+                if time.monotonic() >= until:
+                    raise TimeoutError("timed out")
+                return response.status, response.getheader("Location"), body
+            finally:
+                end.cancel()
+
     def _read(self, body: bytes) -> dict[str, Any]:
         try:
-            found = json.loads(body)
-            assert isinstance(found["schema"], str)
-        except (ValueError, KeyError, TypeError, AssertionError) as error:
-            raise self._error("does not respond like a schema registry", hint="check the URL and its path") from error
+            found = None if is_too_deep(body) else json.loads(body)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not isinstance(found.get("schema"), str):
+            raise self._error("does not respond like a schema registry", hint="check the URL and its path")
         return found
 
-    def _status(self, error: HTTPError) -> SourceError | None:
-        """Interpret an HTTP error: None for an unknown ID, an error to retry after, or raise."""
-        body = error.read()
-        if error.code in REDIRECTS:
-            there = _shown(error.headers.get("Location"))
-            raise self._error(
-                f"responds {error.code} with a redirect to {there}, which is not followed: the credentials are for "
-                "this URL only", hint="give the final URL as its url",
-            ) from error  # fmt: skip
-        if error.code in (401, 403):
-            raise self._error(
-                f"responds {error.code}: it refuses this user", hint="check user and password (or token)"
-            ) from error
-        if error.code == 404:
-            try:
-                if str(json.loads(body)["error_code"]).startswith("404"):
-                    return None
-            except (ValueError, KeyError, TypeError):
-                pass
-            raise self._error("does not respond like a schema registry (404)", hint="check the URL's path") from error
-        return self._error(f"responds {error.code}", hint="see the registry's own log")
+    def _refused(self, status: int, location: str | None) -> SchemaRegistryUnavailable:
+        if status in _REDIRECTS:
+            return self._error(
+                f"responds {status} with a redirect to {_shown(location)}, which is not followed: the credentials are "
+                "for this URL only", hint="give the final URL as its url",
+            )  # fmt: skip
+        if status in (401, 403):
+            return self._error(f"responds {status}: it refuses this user", hint="check user and password (or token)")
+        if status == 404:
+            return self._error("does not respond like a schema registry (404)", hint="check the URL's path")
+        return self._error(f"responds {status}", hint="see the registry's own log")
 
-    def _unreached(self, error: Exception) -> SourceError:
-        cause = getattr(error, "reason", error)
-        if isinstance(cause, ssl.SSLError):
+    def _unreached(self, error: Exception) -> SchemaRegistryUnavailable:
+        if isinstance(error, ssl.SSLError):
             raise self._error(
-                f"cannot be reached by TLS: {getattr(cause, 'verify_message', '') or cause.reason or cause}",
+                f"cannot be reached by TLS: {getattr(error, 'verify_message', '') or error.reason or error}",
                 hint="give ca_file= for a private certificate authority, or check whether it is http or https",
             ) from error
-        what = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
         made = self._error(
-            f"cannot be reached within {self.timeout_s:g} s: {what}", hint="check its url, and that it runs"
+            f"cannot be reached within {self.timeout_s:g} s: {_printable(what)}", hint="check its url, and that it runs"
         )
         made.__cause__ = error
         return made
 
-    def _error(self, problem: str, *, hint: str) -> SourceError:
+    def _error(self, problem: str, *, hint: str) -> SchemaRegistryUnavailable:
         address = f"{self.address.scheme}://{self.address.netloc}{self.address.path}"
-        return SourceError(f"schema registry {address} ({self.label}) {problem}", hint=hint, where=self.where)
+        return SchemaRegistryUnavailable(
+            f"schema registry {address} ({self.label}) {problem}", hint=hint, where=self.where
+        )
+
+
+def _named_by(schema: dict[str, Any]) -> list[tuple[str, int]]:
+    """Subject and version of each schema that this one refers to."""
+    references = schema.get("references") or []
+    if not isinstance(references, list):
+        raise BrokenSchema(f"its references are {type(references).__name__}, not a list")
+    found: list[tuple[str, int]] = []
+    for each in references:
+        subject, version = (each.get("subject"), each.get("version")) if isinstance(each, dict) else (None, None)
+        if not isinstance(subject, str) or not (subject and subject.isprintable()) or type(version) is not int:
+            raise BrokenSchema("a reference of it has no subject and version")
+        found.append((subject, version))
+    return found
+
+
+def _is_unknown(body: bytes) -> bool:
+    """Whether a 404 is a registry's way to say that it does not have something."""
+    try:
+        return str(json.loads(body)["error_code"]).startswith("404")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _shut(connection: socket) -> None:
+    with suppress(OSError):  # it is closed already
+        connection.shutdown(SHUT_RDWR)
 
 
 def _shown(location: str | None) -> str:
     """A redirect's target for messages: the server wrote it, and it may contain a password."""
     if not location:
         return "no address"
-    printable = "".join(each if each.isprintable() else "?" for each in location)
-    return repr(re.sub(r"//[^/]*@", "//***@", printable.partition("?")[0])[:200])
+    return repr(re.sub(r"//[^/]*@", "//***@", _printable(location).partition("?")[0])[:200])
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text[:1000])
 
 
 def _parsed(url: str) -> SplitResult | None:

@@ -15,14 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.decoding.avro_bounds import SchemaBounds
+from asof.decoding.avro_bounds import LONGER, SHORTER, SchemaBounds
 from asof.decoding.bounds import MessageBounds
 from asof.decoding.columns import arrow_column, date_column, empty_column, joined, object_column, time_column
-from asof.decoding.schemas import Schemas, WriterSchema, by_schema, unknown_id
+from asof.decoding.schemas import Schemas, WriterSchema, by_schema, schema_of, unusable
 from asof.definitions import Field
 from asof.definitions.formats import AvroFormat
 from asof.dtypes import DType
-from asof.errors import DefinitionError, MissingExtra, SourceError
+from asof.errors import DefinitionError, MissingExtra
 from asof.values.fit import Misfit, salvaged
 from asof.values.legible import why
 from asof.values.nesting import is_too_deep
@@ -126,15 +126,10 @@ class AvroCodec:
         known = self._readers.get(schema_id)
         if known is not None:
             return known
-        if schemas is None:
-            raise SourceError(
-                "messages name schemas of a schema registry, but none is configured",
-                hint="configure it in feature_store.yaml: schema_registry: {url: …}", where=self.where,
-            )  # fmt: skip
-        schema = schemas(schema_id)
-        if schema is None:
+        schema = schema_of(schemas, schema_id, where=self.where)
+        if isinstance(schema, str):
             # Not cached: the registry may have it later.
-            return unknown_id(schema_id)
+            return schema
         made = self._made(schema_id, schema)
         if len(self._readers) >= MOST_READERS:
             self._readers.clear()
@@ -152,7 +147,7 @@ class AvroCodec:
             references = [_schema(text, self.bounds) for text in schema.references]
             return _Reader(writer, self.own, references, self.fields, self.bounds)
         except Exception as error:  # fastavro raises many types of errors; each is caused by this schema
-            return f"names schema {schema_id}, which cannot be used: {why(error)}"
+            return unusable(schema_id, error)
 
 
 class _Reader:
@@ -221,11 +216,14 @@ class _Reader:
                 continue
             try:
                 record: Any = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
+            except EOFError:
+                letters[place] = f"not an Avro record of its schema: it {SHORTER}"
+                continue
             except Exception as error:  # fastavro may raise anything on damaged bytes
                 letters[place] = f"not an Avro record of its schema: {why(error)}"
                 continue
             if record[GUARD] != self.guard:
-                letters[place] = "not an Avro record of its schema: it is longer than the schema says"
+                letters[place] = f"not an Avro record of its schema: it {LONGER}"
                 continue
             good.append(place)
             records.append(record)

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from asof.decoding.bounds import EMPTY_PER_BYTE, MessageBounds
 
+SHORTER, LONGER = "is shorter than the schema says", "is longer than the schema says"
+
+_BITS_64 = (1 << 64) - 1
 _SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _COUNTED = frozenset(("bytes", "string"))
 _NUMBERS = frozenset(("int", "long", "enum"))
@@ -126,7 +129,11 @@ class SchemaBounds:
         return _Extent(size, 0, int(size == 0))
 
     def refusal(self, message: bytes) -> str:
-        """Why a message exceeds the bounds, else the empty string (truncated messages are left to the reader)."""
+        """Why a message exceeds the bounds, or does not have its schema's form; else the empty string.
+
+        fastavro goes on where a message is broken: behind its end are the bytes that guard it, and a negative index is
+        one to Python. What it finds there may be a count without end.
+        """
         limits = self._limits
         most_empty = limits.max_empty_values + EMPTY_PER_BYTE * len(message)
         at = empty = 0
@@ -146,7 +153,7 @@ class SchemaBounds:
                 elif kind == "union":
                     index, at = _number(message, at)
                     if not 0 <= index < len(definition):
-                        return ""
+                        return f"names branch {index} of a union that has {len(definition)}"
                     todo.append((definition[index], depth, 1))
                 elif kind in ("array", "map"):
                     length, at = _number(message, at)
@@ -163,7 +170,7 @@ class SchemaBounds:
                 elif kind in _COUNTED:
                     length, at = _number(message, at)
                     if length < 0:
-                        return ""
+                        return "has a text or bytes of negative length"
                     at += length
                 else:
                     at += definition["size"] if kind == "fixed" else _SIZES[kind]
@@ -171,10 +178,12 @@ class SchemaBounds:
                 if empty > most_empty:
                     return limits.too_many_empty
                 if at > len(message):
-                    return ""
+                    return SHORTER
         except IndexError:
-            return ""
-        return ""
+            return SHORTER
+        except OverflowError:
+            return "has a number of more than 64 bits"
+        return "" if at == len(message) else LONGER
 
 
 def _entry(values: Any) -> Any:
@@ -189,10 +198,11 @@ def _number(message: bytes, at: int) -> tuple[int, int]:
         at += 1
         number |= (byte & 127) << shift
         if byte < 128:
+            number &= _BITS_64
             return (number >> 1) ^ -(number & 1), at
         shift += 7
         if shift > 63:
-            raise IndexError
+            raise OverflowError
 
 
-__all__ = ["SchemaBounds"]
+__all__ = ["LONGER", "SHORTER", "SchemaBounds"]

@@ -15,11 +15,11 @@ import pyarrow as pa
 from asof.decoding.bounds import MessageBounds
 from asof.decoding.columns import arrow_column, empty_column, joined, object_column, time_column
 from asof.decoding.protobuf_bounds import TypeBounds
-from asof.decoding.schemas import Schemas, by_schema, unknown_id
+from asof.decoding.schemas import Schemas, by_schema, schema_of
 from asof.definitions import Field
 from asof.definitions.formats import ProtoFormat
 from asof.dtypes import DType
-from asof.errors import DefinitionError, MissingExtra, SourceError
+from asof.errors import DefinitionError, MissingExtra
 from asof.timing import EARLIEST, LATEST, moment
 from asof.values.fit import Misfit, salvaged
 from asof.values.legible import why
@@ -122,14 +122,10 @@ class ProtobufCodec:
         """The message types of a schema by their indexes, or the reason why its messages cannot be used."""
         if schema_id in self._types:
             return self._types[schema_id]
-        if schemas is None:
-            raise SourceError(
-                "messages name schemas of a schema registry, but none is configured",
-                hint="configure it in feature_store.yaml: schema_registry: {url: …}", where=self.where,
-            )  # fmt: skip
-        schema = schemas(schema_id)
-        if schema is None:
-            return unknown_id(schema_id)
+        schema = schema_of(schemas, schema_id, where=self.where)
+        if isinstance(schema, str):
+            # Not cached: the registry may have it later.
+            return schema
         types: dict[tuple[int, ...], str] | str = f"names schema {schema_id}, which is {schema.kind} and not PROTOBUF"
         if schema.kind == "PROTOBUF":
             types = message_types(schema.text)

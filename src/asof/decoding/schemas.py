@@ -6,6 +6,9 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from asof.errors import SourceError
+from asof.values.legible import why
+
 FRAME = 5
 """Length of the frame in bytes: a zero, then the schema's ID as four bytes, big-endian."""
 
@@ -28,7 +31,20 @@ class WriterSchema:
 
 
 Schemas = Callable[[int], WriterSchema | None]
-"""Returns the schema of an ID, or None if the registry does not have it. Raises if the registry cannot be reached."""
+"""Returns the schema of an ID, or None if the registry does not have it.
+
+Raises `SchemaRegistryUnavailable`, which is no message's fault, or `BrokenSchema`, which is that of this schema's.
+"""
+
+
+class SchemaRegistryUnavailable(SourceError):
+    """A schema registry cannot be reached, refuses this user, or does not respond like one."""
+
+    may_pass = True
+
+
+class BrokenSchema(ValueError):
+    """The registry has a schema of this ID, but none that can be used; the text says why."""
 
 
 def by_schema(
@@ -46,9 +62,31 @@ def by_schema(
     return found
 
 
-def unknown_id(schema_id: int) -> str:
-    """The dead letter's reason for a message with an unknown schema."""
-    return f"names schema {schema_id}, which the schema registry does not have"
+def schema_of(schemas: Schemas | None, schema_id: int, *, where: str) -> WriterSchema | str:
+    """The schema of an ID, or the reason why messages that name it are dead letters.
+
+    Raises:
+        SourceError: no schema registry is configured.
+        SchemaRegistryUnavailable: it cannot be asked now.
+    """
+    if schemas is None:
+        raise SourceError(
+            "messages name schemas of a schema registry, but none is configured",
+            hint="configure it in feature_store.yaml: schema_registry: {url: …}", where=where,
+        )  # fmt: skip
+    try:
+        schema = schemas(schema_id)
+    except BrokenSchema as error:
+        return unusable(schema_id, error)
+    return schema or f"names schema {schema_id}, which the schema registry does not have"
 
 
-__all__ = ["FRAME", "Schemas", "WriterSchema", "by_schema", "unknown_id"]
+def unusable(schema_id: int, error: Exception) -> str:
+    """The dead letter's reason for a message whose schema cannot be used."""
+    return f"names schema {schema_id}, which cannot be used: {why(error)}"
+
+
+__all__ = [
+    "FRAME", "SchemaRegistryUnavailable", "Schemas", "BrokenSchema", "WriterSchema", "by_schema", "schema_of",
+    "unusable",
+]  # fmt: skip

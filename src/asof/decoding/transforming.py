@@ -81,7 +81,7 @@ class _TransformedBatch:
         ]
 
     def _fitted(self, answer: Any, places: Sequence[int], letters: dict[int, str]) -> tuple[list[int], pa.Table]:
-        answer = self._checked(answer, len(places))
+        answer = checked_rows(self.source, answer, len(places))
         keep = np.ones(len(places), dtype=bool)
         names = [field.name for field in self.source.schema]
         if KEEP in answer.column_names and KEEP not in names:
@@ -98,49 +98,58 @@ class _TransformedBatch:
             return list(places), rows
         return [place for place, kept in zip(places, keep.tolist(), strict=True) if kept], rows.filter(pa.array(keep))
 
-    def _checked(self, answer: Any, count: int) -> pa.Table:
-        if isinstance(answer, pa.RecordBatch):
-            answer = pa.Table.from_batches([answer])
-        if not isinstance(answer, pa.Table):
-            raise self._error(f"returns {type(answer).__name__}", hint="return a pyarrow Table")
-        missing = [field.name for field in self.source.schema if field.name not in answer.column_names]
-        if missing:
-            raise self._error(f"does not return column {missing[0]!r}", hint=f"it returns {some(answer.column_names)}")
-        if answer.num_rows != count:
-            raise self._error(
-                f"returns {counted(answer.num_rows, 'row')} for {counted(count, 'message')}",
-                hint=f"return one row per message, in order; drop messages by a boolean column {KEEP!r}",
-            )
-        return answer
-
     def _compare_once(self, table: pa.Table, answer: Any) -> None:
         """Check that rows depend only on their own message, on the first messages that a process reads."""
         if "_transform_compared" in self.source.__dict__ or table.num_rows < 2:
             return
         object.__setattr__(self.source, "_transform_compared", True)
-        answer = self._checked(answer, table.num_rows)
+        answer = checked_rows(self.source, answer, table.num_rows)
         for row in range(min(table.num_rows, COMPARED)):
             try:
-                alone = self._checked(self.transform(table.slice(row, 1)), 1)
+                alone = checked_rows(self.source, self.transform(table.slice(row, 1)), 1)
             except DerivationError:
                 raise
             except Exception as error:
-                raise self._error(f"fails on a message alone: {why(error)}", hint="make it row-wise") from error
+                raise _wrong(self.source, f"fails on a message alone: {why(error)}", hint="make it row-wise") from error
             for name in answer.column_names:
                 one, other = alone[name][0].as_py(), answer[name][row].as_py()
                 if one != other and not (one != one and other != other):
-                    raise self._error(
+                    raise _wrong(
+                        self.source,
                         f"returns {other!r} in column {name!r} among other messages, and {one!r} alone",
                         hint="let each row depend on its own message only",
                     )
 
-    def _error(self, problem: str, *, hint: str) -> DerivationError:
-        source = self.source
-        return DerivationError(f"source {source.name!r}: {self.name} {problem}", hint=hint, where=source.where)
+
+def checked_rows(source: LogSource, answer: Any, count: int) -> pa.Table:
+    """What a source's transform returned for so many messages.
+
+    Raises:
+        DerivationError: it is no table, lacks a column, or has more or fewer rows.
+    """
+    if isinstance(answer, pa.RecordBatch):
+        answer = pa.Table.from_batches([answer])
+    if not isinstance(answer, pa.Table):
+        raise _wrong(source, f"returns {type(answer).__name__}", hint="return a pyarrow Table")
+    missing = [field.name for field in source.schema if field.name not in answer.column_names]
+    if missing:
+        raise _wrong(source, f"does not return column {missing[0]!r}", hint=f"it returns {some(answer.column_names)}")
+    if answer.num_rows != count:
+        raise _wrong(
+            source,
+            f"returns {counted(answer.num_rows, 'row')} for {counted(count, 'message')}",
+            hint=f"return one row per message, in order; drop messages by a boolean column {KEEP!r}",
+        )
+    return answer
+
+
+def _wrong(source: LogSource, problem: str, *, hint: str) -> DerivationError:
+    assert source.transform is not None
+    return DerivationError(f"source {source.name!r}: {source.transform.name} {problem}", hint=hint, where=source.where)
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-__all__ = ["Transform", "transformed"]
+__all__ = ["Transform", "checked_rows", "transformed"]

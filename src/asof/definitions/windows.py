@@ -19,6 +19,8 @@ ORDERED = ("first", "last", "last_n")
 """Functions whose value depends on the order of rows."""
 _SAME = {"avg": "mean", "stddev": "std", "stddev_samp": "std", "variance": "var", "var_samp": "var", "latest": "last"}
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SPACED = re.compile(r"\w+(?:[ .-]\w+)+")
+"""A name with spaces, points or dashes."""
 MAX_HOPS = 1000
 
 
@@ -136,7 +138,10 @@ class Aggregation:
 
     def _default_name(self, refuse: Any) -> str:
         if self.column and not _COLUMN.fullmatch(self.column):
-            raise refuse(f"column {self.column!r} is an expression, so there is no default name", hint="give name=")
+            hint = "give name="
+            if _SPACED.fullmatch(self.column):
+                hint += f"; if it is the name of a column, write column='\"{self.column}\"'"
+            raise refuse(f"column {self.column!r} is an expression, so there is no default name", hint=hint)
         parts = [self.function] + ([self.column] if self.column else [])
         if isinstance(self.window, Sliding):
             parts.append(f"{self.window.length // 1_000_000}s")

@@ -112,7 +112,10 @@ def _parse(text: str) -> Expression:
     parser = _Parser(text)
     tree = parser.expression(0)
     if parser.token.kind != "end":
-        parser.fail(f"found {parser.found()} after a complete expression", "an operator, or the end")
+        hint = ""
+        if parser.token.kind == "name":
+            hint = 'expected an operator, or the end; a name with spaces is written in double quotes: "unit price"'
+        parser.fail(f"found {parser.found()} after a complete expression", "an operator, or the end", hint=hint)
     if _depth(tree) > MAX_DEPTH:
         raise ExpressionError(
             f"the expression is nested deeper than {MAX_DEPTH} levels", hint="compute it in the source"

@@ -162,7 +162,8 @@ def _settle_time(source: Source, columns: Mapping[str, ActualColumn], findings: 
         return copy_of(source, timestamp_field=times[0])
     name = source.timestamp_field
     if name not in columns:
-        findings.error(source, f"timestamp_field {name!r} is not among its columns", hint=_near(name, columns))
+        hint = nearest(name, columns) or _other_time(name, columns, otherwise=_near(name, columns))
+        findings.error(source, f"timestamp_field {name!r} is not among its columns", hint=hint)
         return source
     dtype = columns[name].dtype
     if dtype is not None and dtype.is_integer:
@@ -192,7 +193,8 @@ def _check_created(source: Source, columns: Mapping[str, ActualColumn], findings
     if not name or name == source.timestamp_field:
         return
     if name not in columns:
-        findings.error(source, f"created_timestamp_column {name!r} is not among its columns", hint=_near(name, columns))
+        hint = nearest(name, columns) or _other_time(name, columns, otherwise=_near(name, columns))
+        findings.error(source, f"created_timestamp_column {name!r} is not among its columns", hint=hint)
         return
     dtype = columns[name].dtype
     if dtype is None or not (dtype.name in ("Timestamp", "Date") or (dtype.is_integer and source.timestamp_unit)):
@@ -242,12 +244,12 @@ def _near(name: str, known: Mapping[str, Any]) -> str:
     return nearest(name, known) or f"it has {some(known)}"
 
 
-def _other_time(name: str, columns: Mapping[str, ActualColumn]) -> str:
+def _other_time(name: str, columns: Mapping[str, ActualColumn], *, otherwise: str = "convert it in the source") -> str:
     times = [
         each.name for each in columns.values()
         if each.dtype is not None and each.dtype.name == "Timestamp" and each.name != name
     ]  # fmt: skip
-    return f"columns that are times: {some(times)}" if times else "convert it in the source"
+    return f"columns that are times: {some(times)}" if times else otherwise
 
 
 __all__ = [

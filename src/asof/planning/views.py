@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from asof.definitions import Aggregation, FeatureView, Field, Session
 from asof.dtypes import Bool, DType
@@ -30,6 +31,7 @@ def check_view(view: FeatureView, source: CheckedSource, *, findings: Findings) 
     """Resolve the view's types, as far as errors allow."""
     keys = _keys(view, source, findings)
     if view.is_aggregated:
+        source = _with_declared_inputs(view, source, findings)
         aggregations = tuple(_aggregation(view, each, source, findings) for each in view.aggregations)
         _check_aggregated_schema(view, aggregations, findings)
         schema: tuple[Field, ...] = (*keys, *_inputs(view, source))
@@ -71,13 +73,41 @@ def _keys(view: FeatureView, source: CheckedSource, findings: Findings) -> tuple
     return tuple(keys)
 
 
-def _inputs(view: FeatureView, source: CheckedSource) -> list[Field]:
-    """Columns that the aggregations read without a declared type: online rows depend on these types."""
-    declared = {source.source.renamed(field.name) for field in source.source.schema} | set(view.join_keys)
+def _with_declared_inputs(view: FeatureView, source: CheckedSource, findings: Findings) -> CheckedSource:
+    """The source, its columns in the types in which the view declares what its aggregations read.
+
+    What a log delivers was fitted to the types of the log's own schema.
+    """
+    if source.source.is_log:
+        return source
+    columns = dict(source.columns)
+    # With aggregations a schema may name their results as well.
+    others = {*view.join_keys, *(each.name for each in view.aggregations), *_declared_by(source)}
+    for field in view.schema:
+        if field.name in _input_names(view).keys() & columns.keys() - others:
+            found, arrow = columns[field.name], source.found.get(field.name, "")
+            check_fit(view, field, found, findings=findings, arrow=arrow)
+            columns[field.name] = field.dtype
+    return replace(source, columns=columns)
+
+
+def _input_names(view: FeatureView) -> dict[str, None]:
+    """The names of the columns that the aggregations read."""
     names: dict[str, None] = {}
     for text in (text for each in view.aggregations for text in (each.column, each.where) if text):
         names |= dict.fromkeys(_names(text))
-    found = {name: source.columns.get(name) for name in names if name not in declared}
+    return names
+
+
+def _declared_by(source: CheckedSource) -> set[str]:
+    """The columns that the source itself declares."""
+    return {source.source.renamed(field.name) for field in source.source.schema}
+
+
+def _inputs(view: FeatureView, source: CheckedSource) -> list[Field]:
+    """Columns that the aggregations read without a type that the source declares: online rows depend on these types."""
+    declared = _declared_by(source) | set(view.join_keys)
+    found = {name: source.columns.get(name) for name in _input_names(view) if name not in declared}
     return [Field(name, dtype) for name, dtype in found.items() if dtype is not None]
 
 

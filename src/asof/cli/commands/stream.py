@@ -13,6 +13,7 @@ from asof.cli.context import CliContext, pass_context
 from asof.cli.options import Group
 from asof.cli.tables import Column
 from asof.cli.values import cell
+from asof.errors import AsofError, SourceError
 from asof.timing import PATIENCE_S
 
 
@@ -53,11 +54,17 @@ def run(
             from asof.server.telemetry.stream_metrics import serve_stream_metrics
 
             until_done.callback(serve_stream_metrics(store.stream_status, metrics_port, host=metrics_host))
+
+        def waits(error: AsofError) -> None:
+            # For a schema registry a worker waits without end: only its topics pause.
+            has_limit = until_caught_up or not isinstance(error, SourceError)
+            context.note(f"waiting{f' up to {patience:g} s' if has_limit else ''}: {error}")
+
         if not until_caught_up:
             context.note(f"Working on {', '.join(sources) or 'all logs'}; Ctrl-C stops.")
         done = store.stream_run(
             list(sources) or None, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop,
-            patience_s=patience, waiting=lambda error: context.note(f"waiting up to {patience:g} s: {error}"),
+            patience_s=patience, waiting=waits,
         )  # fmt: skip
     if interrupted.is_set():
         raise click.Abort

@@ -19,6 +19,7 @@ from asof.config.sections.kinds import (
     ValueKind,
     Whole,
 )
+from asof.defaults import SCHEMA_BYTES
 
 PostgresUrl = Annotated[
     str,
@@ -117,7 +118,11 @@ class SchemaRegistryConnectionSection(ConnectionSection, frozen=True, kw_only=Tr
     password: Annotated[Text | None, OptionDoc("The password; better as `${VAR}`.")] = None
     token: Annotated[Text | None, OptionDoc("A bearer token instead of a user; better as `${VAR}`.")] = None
     ca_file: Annotated[Path | None, OptionDoc("The CA certificates to trust; default: the machine's.")] = None
-    timeout_s: Annotated[Number, OptionDoc("How long a worker tries to reach the registry before it stops.")] = 10
+    timeout_s: Annotated[Number, OptionDoc("How long to try to get a schema before its source pauses.")] = 10
+    max_schema_bytes: Annotated[
+        Whole,
+        OptionDoc("Maximum size of a schema with those that it refers to. Messages of larger ones are dead letters."),
+    ] = SCHEMA_BYTES
 
 
 class KafkaConnectionSection(ConnectionSection, frozen=True, kw_only=True):

@@ -178,7 +178,8 @@ class SelectReader:
             if answer["error_type"] == "not implemented":
                 raise ValueError("it is not a SELECT")
             place = int(answer["position"]) if answer.get("position") else None
-            raise ValueError(f"the engine cannot parse it: {problem}{place_of(sql, place)}")
+            quotes = "; names that are keywords of SQL (order, at, …) are written in double quotes"
+            raise ValueError(f"the engine cannot parse it: {problem}{place_of(sql, place)}{quotes}")
         if len(answer["statements"]) != 1:
             raise ValueError(f"it is not one SELECT: it has {len(answer['statements'])} statements")
         statement = answer["statements"][0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.display import counted
@@ -16,7 +16,7 @@ from asof.flows.generations.names import next_generation
 from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.generations.switch import drop_generations
 from asof.flows.rows.archive import archive_schema
-from asof.flows.stores import Progress, Stores, online_views, silent, table_of
+from asof.flows.stores import Progress, Stores, current_generation, online_views, silent, table_of
 from asof.flows.stream.rebuild import fill, wait_for_workers
 from asof.flows.stream.topics import make_topic
 from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
@@ -49,13 +49,13 @@ def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Sn
         return stores.registry.load(stores.project)
     token = uuid.uuid4().hex
     builds = [plan.project.views[step.view] for step in plan.changes if isinstance(step, NewGeneration)]
-    names = _stage(stores, plan, builds, token)
+    staged, names = _stage(stores, plan, builds, token)
     for load in loads:
         load.load()
+    _build(stores, staged, builds, names, progress)
     for view in builds:
-        _build(stores, view, names[view.name], progress)
-    for view in builds:
-        wait_for_workers(stores, view, names[view.name])
+        if view.source.is_log and current_generation(staged, view) is not None:
+            wait_for_workers(stores, view, names[view.name])
     before = stores.registry.load(stores.project)
     snapshot = _switch(stores, plan, names, token)
     drop_generations(stores, before, snapshot)
@@ -101,21 +101,26 @@ def _lookups(project: Project, source: LogSource) -> list[list[str]]:
     return [[*(source.raw(key) for key in view.join_keys), source.timestamp_field] for view in views]
 
 
-def _build(stores: Stores, view: FeatureView, generation: str, progress: Progress) -> None:
-    if view.source.is_log:
-        fill(stores, view, generation, progress=progress)
-        return
-    table = table_of(stores.project, view, generation)
-    stores.online.prepare(table)
-    snapshot = stores.registry.load(stores.project)
-    if view.name in snapshot.facts.materialized:
-        # It was online before: its new rows are complete before readers switch to them.
-        materialize(stores, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
-    write_progress(stores.online, table, TableProgress(built=stores.clock()))
-    stores.online.mark(table)
+def _build(
+    stores: Stores, staged: Snapshot, views: Sequence[FeatureView], generations: Mapping[str, str], progress: Progress
+) -> None:
+    batch_fed = {view.name: (view, generations[view.name]) for view in views if not view.source.is_log}
+    for view in views:
+        if view.name not in batch_fed:
+            fill(stores, view, generations[view.name], progress=progress)
+    for view, generation in batch_fed.values():
+        stores.online.prepare(table_of(stores.project, view, generation))
+    # Those that were online before: their new rows are complete before readers switch to them.
+    into = {name: each for name, each in batch_fed.items() if name in staged.facts.materialized}
+    if into:
+        materialize(stores, views=list(into), full=True, into=into, progress=progress)
+    for view, generation in batch_fed.values():
+        table = table_of(stores.project, view, generation)
+        write_progress(stores.online, table, TableProgress(built=stores.clock()))
+        stores.online.mark(table)
 
 
-def _stage(stores: Stores, plan: Plan, builds: list[FeatureView], token: str) -> dict[str, str]:
+def _stage(stores: Stores, plan: Plan, builds: list[FeatureView], token: str) -> tuple[Snapshot, dict[str, str]]:
     """Commit the new definitions next to the applied ones, with the generations to build."""
     base = stores.registry.load_version(stores.project, plan.version) if plan.version else None
     names: dict[str, str] = {}
@@ -131,8 +136,7 @@ def _stage(stores: Stores, plan: Plan, builds: list[FeatureView], token: str) ->
             facts = facts.with_building(view.name, names[view.name])
         return current.with_facts(facts)
 
-    commit_change(stores, staged, note="staged an apply")
-    return names
+    return commit_change(stores, staged, note="staged an apply"), names
 
 
 def _switch(stores: Stores, plan: Plan, names: Mapping[str, str], token: str) -> Snapshot:

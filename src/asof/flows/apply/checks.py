@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from asof.decoding import check_format
+from asof.decoding.transform_check import check_transform
 from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project, Snapshot
 from asof.definitions.identity import KnownFunction
 from asof.display import counted
@@ -156,10 +157,13 @@ def _codes(project: Project, applied: Project) -> Iterator[tuple[Definition, Kno
 
 
 def check_transforms(stores: Stores, project: Project) -> list[Finding]:
-    """Errors of the engine for transforms in SQL, and for the types of their columns."""
+    """Transforms in SQL that the engine refuses, the types of their columns, and functions that are not row-wise."""
     findings = []
     for source in project.sources.values():
-        if not isinstance(source, LogSource) or source.transform is None or not source.transform.sql:
+        if not isinstance(source, LogSource) or source.transform is None:
+            continue
+        if not source.transform.sql:
+            findings += _check_function(stores, source)
             continue
         empty = pa.schema([(field.name, field.dtype.arrow()) for field in source.message_fields]).empty_table()
         try:
@@ -182,6 +186,19 @@ def check_transforms(stores: Stores, project: Project) -> list[Finding]:
                             f"write {cast_example('…', field.dtype)} AS {field.name}")
                 )  # fmt: skip
     return findings
+
+
+def _check_function(stores: Stores, source: LogSource) -> list[Finding]:
+    """Whether a source's function depends on one message at a time."""
+    assert source.transform is not None
+    if source.transform.function is None:
+        return []  # only its name is known here
+    run = transform_of(stores, source)
+    assert run is not None
+    return [
+        Finding(each.severity, f"source {source.name!r}", source.where, "", each.text, each.hint)
+        for each in check_transform(source, run)
+    ]
 
 
 def check_formats(stores: Stores, project: Project) -> list[Finding]:

@@ -8,7 +8,8 @@ fact: if it is older there, the store has lost rows, and all rows are written ag
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,14 +18,13 @@ from msgspec.structs import replace
 
 from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.definitions.facts import Facts, LastRun
-from asof.display import counted
-from asof.errors import Argument, RequestError, StorageError
+from asof.errors import Argument, AsofError, RequestError, StorageError
 from asof.flows.batch.backfill import load_history, with_history
+from asof.flows.batch.run_progress import RunProgress, ViewProgress
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import WriteCounts, write_chosen
-from asof.flows.facts import change_facts
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
-from asof.flows.generations.switch import announce, drop_generations, flip
+from asof.flows.generations.switch import announce_all, switched
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.flows.stream.rebuild import rebuild
 from asof.online.protocol import OnlineTable
@@ -96,24 +96,30 @@ def materialize(
         raise RequestError(f"materialize: end {iso(end)} is not after start {iso(start)}", hint="swap start and end")
     into = into or {}
     snapshot = stores.registry.load(stores.project)
-    chosen = [(name, *into[name]) if name in into else (name, None, None) for name in _names(snapshot, views, into)]
-    done = []
-    loaded: dict[str, int] = {}
-    for name, view, generation in chosen:
-        began = time.monotonic()
-        applied = view or view_named(snapshot, name)
-        if isinstance(applied.source, LogSource):
-            done.append(_with_history(stores, applied, start, end, full, loaded, progress))
-            continue
-        if view is not None and generation is not None:
-            written, until = _fill(stores, view, generation, progress)
-        elif full:
-            written, until = _replace(stores, view_named(snapshot, name), progress)
-        else:
-            written, until = _update(stores, name, start, end, progress)
-        seconds = round(time.monotonic() - began, 3)
-        done.append(MaterializeResult(name, written.rows, moment(until), seconds, written.overflowed))
-    return done
+    names = _names(snapshot, views, into)
+    run = _Run(stores, RunProgress(stores, snapshot, views=len(names)), progress)
+    done: dict[str, MaterializeResult] = {}
+    try:
+        for name, (view, generation) in into.items():
+            done[name] = run.fill(view, generation)
+        left = [view_named(snapshot, name) for name in names if name not in into]
+        loaded: dict[str, int] = {}
+        for view in left:
+            if view.source.is_log:
+                done[view.name] = _with_history(stores, view, start, end, full, loaded, progress)
+        left = [view for view in left if view.name not in done]
+        for each in run.replace(left if full else run.missing(left)):
+            done[each.view] = each
+        for view in left:
+            if view.name not in done:
+                done[view.name] = run.update(view.name, start, end)
+    except BaseException:
+        # Also on Ctrl-C: the views that are done need not be done again.
+        with suppress(AsofError):
+            run.progress.commit()
+        raise
+    run.progress.commit()
+    return [done[name] for name in names]
 
 
 def _names(snapshot: Snapshot, views: Sequence[str] | None, into: Mapping[str, Any]) -> list[str]:
@@ -137,6 +143,91 @@ def _names(snapshot: Snapshot, views: Sequence[str] | None, into: Mapping[str, A
             if not (isinstance(view.source, LogSource) and view.source.batch_source is not None):
                 refuse_unless_batch_fed(view)
     return list(dict.fromkeys(views))
+
+
+class _Run:
+    """One run over views.
+
+    Args:
+        report: called with the progress of each view.
+    """
+
+    def __init__(self, stores: Stores, progress: RunProgress, report: Progress) -> None:
+        self._stores, self.progress, self._report = stores, progress, report
+
+    def missing(self, views: Sequence[FeatureView]) -> list[FeatureView]:
+        """The views whose table is not in the online store: it was lost."""
+        snapshot, tables = self.progress.snapshot(), set(self._stores.online.tables(self._stores.project))
+        current = {view.name: current_generation(snapshot, view) for view in views}
+        return [
+            view for view in views
+            if (name := current[view.name]) and table_of(self._stores.project, view, name) not in tables
+        ]  # fmt: skip
+
+    def update(self, name: str, start: Micros | None, end: Micros | None) -> MaterializeResult:
+        """Write new rows, or those in [start, end), to the current generation."""
+        since, stores = time.monotonic(), self._stores
+        snapshot = self.progress.snapshot()
+        view = view_named(snapshot, name)
+        generation = current_generation(snapshot, view) or first_generation(stores, view)
+        if lost_rows(stores, snapshot, view, generation):
+            # The online store lost its last seconds: rows of earlier runs are missing, too.
+            return next(self.replace([view]))
+        began = stores.clock()
+        latest = _latest(view, began, end)
+        before = _progress(snapshot, view, generation)
+        chosen = RowFilter(latest, earliest=start) if start is not None else _news(view, latest, before)
+        as_of = max(latest, min(_newest(snapshot, view, generation, latest), _latest(view, began, None)))
+        written = _write(stores, view, generation, chosen, as_of=as_of, began=began, progress=self._report)
+        after = _moved(before, start=start, latest=latest, began=began)
+        run = LastRun(
+            generation=generation, started=began, start=start, end=end, rows=written.rows, overflowed=written.overflowed
+        )
+        change = _recorded(view, after, run, as_of=as_of, is_current=True)
+        self.progress.record(ViewProgress(view.name, written.rows, change))
+        return _result(view, written, latest, since)
+
+    def replace(self, views: Sequence[FeatureView]) -> Iterator[MaterializeResult]:
+        """Build a new generation of each view from all rows, then switch readers to it."""
+        for first in range(0, len(views), self.progress.group):
+            some = views[first : first + self.progress.group]
+            generations = announce_all(self._stores, some)
+            for view in some:
+                yield self._replaced(view, generations[view.name])
+
+    def _replaced(self, view: FeatureView, generation: str) -> MaterializeResult:
+        since, stores = time.monotonic(), self._stores
+        table = table_of(stores.project, view, generation)
+        try:
+            stores.online.prepare(table)
+            written, latest, recorded = self._filled(view, generation)
+        except BaseException:
+            # Also on Ctrl-C: these rows are not in use yet. After a kill, the next full run drops them.
+            stores.online.drop(table)
+            raise
+        rows = written.rows
+        done = ViewProgress(view.name, rows, lambda facts: switched(recorded(facts), view, generation), built=table)
+        self.progress.record(done)
+        return _result(view, written, latest, since)
+
+    def fill(self, view: FeatureView, generation: str) -> MaterializeResult:
+        """Write all rows up to the clock to a generation that the caller switches readers to."""
+        since = time.monotonic()
+        written, latest, change = self._filled(view, generation)
+        self.progress.record(ViewProgress(view.name, written.rows, change))
+        return _result(view, written, latest, since)
+
+    def _filled(self, view: FeatureView, generation: str) -> tuple[WriteCounts, Micros, Callable[[Facts], Facts]]:
+        """Write all rows up to the clock to a generation that is not in use yet."""
+        stores = self._stores
+        began = stores.clock()
+        latest = _latest(view, began, None)
+        incarnation = stores.online.incarnation()
+        written = _write(stores, view, generation, RowFilter(latest), as_of=latest, began=began, progress=self._report)
+        _mark(stores, table_of(stores.project, view, generation), within=incarnation)
+        reached = _Watermark(latest + 1, began)
+        run = LastRun(generation=generation, started=began, rows=written.rows, overflowed=written.overflowed)
+        return written, latest, _recorded(view, reached, run, as_of=latest, is_current=False)
 
 
 def _with_history(
@@ -164,60 +255,9 @@ def _with_history(
     return MaterializeResult(view.name, rows, until, seconds, loaded=loaded[source.name])
 
 
-def _update(
-    stores: Stores, name: str, start: Micros | None, end: Micros | None, progress: Progress
-) -> tuple[WriteCounts, Micros]:
-    """Write new rows, or those in [start, end), to the current generation."""
-    snapshot = stores.registry.load(stores.project)
-    view = view_named(snapshot, name)
-    generation = current_generation(snapshot, view) or first_generation(stores, view)
-    if table_of(stores.project, view, generation) not in stores.online.tables(stores.project) or lost_rows(
-        stores, snapshot, view, generation
-    ):
-        # The online store, or its last seconds, were lost: rows of earlier runs are missing, too.
-        return _replace(stores, view, progress)
-    began = stores.clock()
-    latest = _latest(view, began, end)
-    before = _progress(snapshot, view, generation)
-    chosen = RowFilter(latest, earliest=start) if start is not None else _news(view, latest, before)
-    as_of = max(latest, min(_newest(snapshot, view, generation, latest), _latest(view, began, None)))
-    written = _write(stores, view, generation, chosen, as_of=as_of, began=began, progress=progress)
-    after = _moved(before, start=start, latest=latest, began=began)
-    run = LastRun(
-        generation=generation, started=began, start=start, end=end, rows=written.rows, overflowed=written.overflowed
-    )
-    _record(stores, view, after, run, as_of=as_of, is_current=True)
-    return written, latest
-
-
-def _replace(stores: Stores, view: FeatureView, progress: Progress) -> tuple[WriteCounts, Micros]:
-    """Build a new generation from all rows, then switch readers to it."""
-    before = stores.registry.load(stores.project)
-    generation = announce(stores, view)
-    table = table_of(stores.project, view, generation)
-    try:
-        stores.online.prepare(table)
-        written, latest = _fill(stores, view, generation, progress)
-        after = flip(stores, view, generation)
-    except BaseException:
-        # Also on Ctrl-C: these rows are not in use yet. After a kill, the next full run drops them.
-        stores.online.drop(table)
-        raise
-    drop_generations(stores, before, after)
-    return written, latest
-
-
-def _fill(stores: Stores, view: FeatureView, generation: str, progress: Progress) -> tuple[WriteCounts, Micros]:
-    """Write all rows up to the clock to a generation that is not in use yet."""
-    began = stores.clock()
-    latest = _latest(view, began, None)
-    incarnation = stores.online.incarnation()
-    written = _write(stores, view, generation, RowFilter(latest), as_of=latest, began=began, progress=progress)
-    _mark(stores, table_of(stores.project, view, generation), within=incarnation)
-    reached = _Watermark(latest + 1, began)
-    run = LastRun(generation=generation, started=began, rows=written.rows, overflowed=written.overflowed)
-    _record(stores, view, reached, run, as_of=latest, is_current=False)
-    return written, latest
+def _result(view: FeatureView, written: WriteCounts, until: Micros, since: float) -> MaterializeResult:
+    seconds = round(time.monotonic() - since, 3)
+    return MaterializeResult(view.name, written.rows, moment(until), seconds, written.overflowed)
 
 
 def _write(
@@ -336,16 +376,10 @@ def _newest(snapshot: Snapshot, view: FeatureView, generation: str, default: Mic
     return max(moments)
 
 
-def _record(
-    stores: Stores,
-    view: FeatureView,
-    reached: _Watermark | None,
-    run: LastRun,
-    *,
-    as_of: Micros,
-    is_current: bool,
-) -> None:
-    """Commit the progress of a generation, after its rows are written."""
+def _recorded(
+    view: FeatureView, reached: _Watermark | None, run: LastRun, *, as_of: Micros, is_current: bool
+) -> Callable[[Facts], Facts]:
+    """The change that records the progress of a generation, once its rows are written."""
 
     def recorded(facts: Facts) -> Facts:
         if is_current and facts.generations_of(view.name).current != run.generation:
@@ -357,10 +391,9 @@ def _record(
             mine = max(mine, theirs, key=lambda each: (each.created, each.events))
         newest = as_of if other is None or other.as_of is None else max(as_of, other.as_of)
         until, created_until = (None, None) if mine is None else (mine.events, mine.created)
-        recorded = replace(run, until=until, created_until=created_until, as_of=newest)
-        return facts.with_last_run(view.name, recorded)
+        return facts.with_last_run(view.name, replace(run, until=until, created_until=created_until, as_of=newest))
 
-    change_facts(stores, recorded, note=f"materialized {view.name}: {counted(run.rows, 'row')}")
+    return recorded
 
 
 __all__ = ["MaterializeResult", "materialize"]

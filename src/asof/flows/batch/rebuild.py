@@ -18,13 +18,11 @@ def rebuild_views(
     Raises:
         NotFound: a view is not applied; nothing was built.
     """
-    rows = {}
-    for view in [view_named(snapshot, name) for name in names or snapshot.project.views]:
-        if not view.online:
-            continue
+    views = [view for view in (view_named(snapshot, name) for name in names or snapshot.project.views) if view.online]
+    batch_fed = [view.name for view in views if not view.source.is_log]
+    done = materialize(stores, views=batch_fed, full=True, progress=progress) if batch_fed else []
+    rows = {each.view: each.rows for each in done}
+    for view in views:
         if view.source.is_log:
             rows[view.name] = rebuild(stores, view, progress=progress)
-        else:
-            done = materialize(stores, views=[view.name], full=True, progress=progress)
-            rows[view.name] = sum(each.rows for each in done)
-    return rows
+    return {view.name: rows[view.name] for view in views}

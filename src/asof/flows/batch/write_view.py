@@ -16,6 +16,7 @@ from asof.definitions import FeatureView
 from asof.errors import SourceError, StorageError
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.offline.inputs import rows_of
+from asof.flows.rows.batch import input_schema
 from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Progress, Stores, table_of
@@ -203,7 +204,10 @@ class _ViewRun:
                 return WriteCounts()
             keys, places = self._keys(rows)
         own = [name for name in rows.column_names if name.startswith(OWN)]
-        columns = inputs_of(stores, view, layout, rows.select(own).rename_columns([name[len(OWN) :] for name in own]))
+        inputs = rows.select(own).rename_columns([name.removeprefix(OWN) for name in own])
+        types = input_schema(view)
+        refuse_misfits(view, {name: (inputs[name], types[name]) for name in inputs.column_names if name in types})
+        columns = inputs_of(stores, view, layout, inputs)
         times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
         events = Events(places, times, created, np.zeros(len(places), dtype=np.int32), arrived, columns)
         due = int(limits.max(initial=self.as_of))

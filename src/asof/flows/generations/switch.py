@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from asof.definitions import FeatureView, Snapshot
 from asof.definitions.facts import Facts
+from asof.display import counted
 from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
 from asof.flows.generations.names import next_generation
@@ -13,14 +16,20 @@ from asof.online.protocol import KINDS, OnlineTable
 
 def announce(stores: Stores, view: FeatureView) -> str:
     """Record that a generation is being built, so that workers write to it; returns its name."""
+    return announce_all(stores, [view])[view.name]
+
+
+def announce_all(stores: Stores, views: Sequence[FeatureView]) -> dict[str, str]:
+    """Record that a generation of each view is being built, in one commit; returns view → its name."""
 
     def building(facts: Facts) -> Facts:
-        return facts.with_building(view.name, next_generation(facts, view))
+        for view in views:
+            facts = facts.with_building(view.name, next_generation(facts, view))
+        return facts
 
-    after = change_facts(stores, building, note=f"building {view.name}")
-    generation = building_generation(after, view)
-    assert generation is not None
-    return generation
+    what = views[0].name if len(views) == 1 else counted(len(views), "feature view")
+    after = change_facts(stores, building, note=f"building {what}")
+    return {view.name: str(building_generation(after, view)) for view in views}
 
 
 def flip(stores: Stores, view: FeatureView, generation: str) -> Snapshot:
@@ -29,17 +38,23 @@ def flip(stores: Stores, view: FeatureView, generation: str) -> Snapshot:
     Raises:
         RegistryConflict: the view changed, or another build of it started, since then.
     """
+    note = f"{view.name} is read from generation {generation}"
+    return change_facts(stores, lambda facts: switched(facts, view, generation), note=note)
 
-    def switched(facts: Facts) -> Facts:
-        if facts.generations_of(view.name).building != generation:
-            raise RegistryConflict(
-                f"feature view {view.name!r} changed, or another build of it started, while generation {generation} "
-                "was built; readers keep the current generation",
-                hint="run it again once the other build has ended",
-            )
-        return facts.with_current(view.name, generation)
 
-    return change_facts(stores, switched, note=f"{view.name} is read from generation {generation}")
+def switched(facts: Facts, view: FeatureView, generation: str) -> Facts:
+    """The facts once readers have switched to a generation that was announced.
+
+    Raises:
+        RegistryConflict: the view changed, or another build of it started, since then.
+    """
+    if facts.generations_of(view.name).building != generation:
+        raise RegistryConflict(
+            f"feature view {view.name!r} changed, or another build of it started, while generation {generation} "
+            "was built; readers keep the current generation",
+            hint="run it again once the other build has ended",
+        )
+    return facts.with_current(view.name, generation)
 
 
 def drop_generations(stores: Stores, before: Snapshot, after: Snapshot) -> None:
@@ -55,4 +70,4 @@ def drop_generations(stores: Stores, before: Snapshot, after: Snapshot) -> None:
             stores.online.drop(OnlineTable(stores.project, view, generation, kind))
 
 
-__all__ = ["announce", "drop_generations", "flip"]
+__all__ = ["announce", "announce_all", "drop_generations", "flip", "switched"]

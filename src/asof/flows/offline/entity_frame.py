@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from asof.connections.csv_files import ENDINGS as CSV_ENDINGS
 from asof.connections.csv_files import csv_table
 from asof.display import counted
 from asof.dtypes import Timestamp, from_arrow
-from asof.errors import EntityFrameError, nearest
+from asof.errors import EntityFrameError, nearest, rename
 from asof.selection import Selection
 from asof.sources.protocol import Files
 from asof.sql.casts import cast_example
@@ -110,7 +109,7 @@ def time_column(schema: pa.Schema) -> str:
     if not times:
         raise EntityFrameError(
             f"the entity frame has no time column: expected {TIME!r}; it has {list(schema.names)}",
-            hint=_rename(TIME, schema.names) or "add a column with the time as of which each row's features are read",
+            hint=rename(TIME, schema.names) or "add a column with the time as of which each row's features are read",
         )
     raise EntityFrameError(f"the entity frame has several time columns: {times}", hint=f"name the one to use {TIME!r}")
 
@@ -146,7 +145,7 @@ def check_columns(schema: pa.Schema, selection: Selection, time: str) -> None:
             what = "join key" if field in selection.keys else "request value"
             raise EntityFrameError(
                 f"the entity frame has no {what} {field.name!r}; it has {list(schema.names)}",
-                hint=_rename(field.name, schema.names) or f"add a column {field.name!r}",
+                hint=rename(field.name, schema.names) or f"add a column {field.name!r}",
             )
 
 
@@ -163,7 +162,7 @@ def check_types(schema: pa.Schema, selection: Selection) -> None:
 
 
 def check_frame(frame: pa.Table, selection: Selection, time: str) -> None:
-    """Refuse null times.
+    """Refuse null times, and those that no event can have.
 
     Raises:
         EntityFrameError: names the number of such rows, and the first.
@@ -174,6 +173,13 @@ def check_frame(frame: pa.Table, selection: Selection, time: str) -> None:
         raise EntityFrameError(
             f"the entity frame's time {time!r} is null in {counted(nulls, 'row')}, first in row {row}",
             hint="remove such rows",
+        )
+    misfits = fit(frame[time], Timestamp)[1] if pa.types.is_timestamp(frame[time].type) else []
+    if misfits:
+        row, reason = misfits[0]
+        raise EntityFrameError(
+            f"the entity frame's time {time!r} {reason} in {counted(len(misfits), 'row')}, first in row {row}",
+            hint="check the times and their unit (s, ms, us, ns)",
         )
 
 
@@ -187,9 +193,3 @@ def check_keys(frame: pa.Table, selection: Selection) -> None:
                 f"the entity frame's join key {field.name!r} is null in {counted(nulls, 'row')}, first in row {row}",
                 hint="remove such rows",
             )
-
-
-def _rename(wanted: str, known: Sequence[str]) -> str:
-    """A hint if the frame has a column with a similar name."""
-    near = get_close_matches(wanted, known, n=1)
-    return f"rename its column {near[0]!r} to {wanted!r}" if near else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asof.definitions import Field
-from asof.errors import EntityFrameError, nearest
+from asof.errors import EntityFrameError, rename
 from asof.selection import Selection
 from asof.timing import moment
 from asof.values.check import checker, own_values
@@ -74,7 +74,7 @@ class EntityRows:
             if name not in given:
                 raise EntityFrameError(
                     f"the entity rows have no column {name!r}; they have {_listed(given)}",
-                    hint=nearest(name, list(map(str, given))) or f"the request needs {self._needs}",
+                    hint=rename(name, list(map(str, given))) or f"the request needs {self._needs}",
                 )
         for name, values in given.items():
             if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
@@ -99,7 +99,7 @@ class EntityRows:
                 if name not in row:
                     return EntityFrameError(
                         f"entity row {at} has no {self._kind(name)} {name!r}; it has {_listed(row)}",
-                        hint=nearest(name, list(map(str, row))) or f"the request needs {self._needs}",
+                        hint=rename(name, list(map(str, row))) or f"the request needs {self._needs}",
                     )
         return EntityFrameError("the entity rows cannot be read", hint="give dicts")
 

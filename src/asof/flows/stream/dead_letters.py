@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from asof.decoding import MessageBatch, decode_messages
+from asof.decoding import decode_messages
 from asof.defaults import DEAD_LETTERS
 from asof.definitions import LogSource, Snapshot
 from asof.definitions.facts import Facts
@@ -20,8 +21,9 @@ from asof.flows.facts import change_facts
 from asof.flows.rows.archive import LETTERS_SCHEMA, unpacked_headers
 from asof.flows.rows.arrival import Place, origin, origin_header
 from asof.flows.stores import Stores, log_source_named, raw_keys
+from asof.flows.stream.suspects import FATAL, still_fatal
 from asof.flows.stream.transforms import transform_of
-from asof.log.protocol import UnknownTopic
+from asof.log.protocol import Messages, UnknownTopic
 from asof.results import Record, Records
 from asof.sql import archive as statements
 from asof.timing import micros
@@ -250,18 +252,33 @@ def _give_turn_back(stores: Stores, source: str, token: str) -> None:
 def _refused(
     stores: Stores, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
 ) -> dict[int, str]:
-    """Index → reason, for dead letters that do not fit the current schema at the current time."""
-    messages = MessageBatch(
-        [row["value"] for row in letters], [row["key"] for row in letters], [micros(row["at"]) for row in letters],
-        [unpacked_headers(row["headers"]) for row in letters],
-    )  # fmt: skip
+    """Index → reason, for dead letters that do not fit the current schema at the current time.
+
+    Those that ended processes are tried by a child first.
+    """
+    now = stores.clock()
+    fatal = [i for i, row in enumerate(letters) if row["reason"].startswith(FATAL)]
+    deaths = still_fatal(stores, source, _messages([letters[i] for i in fatal]), now=now) if fatal else {}
+    refused = {fatal[i]: reason for i, reason in deaths.items()}
+    others = [i for i in range(len(letters)) if i not in refused]
+    messages = _messages([letters[i] for i in others])
     keys = raw_keys(source, snapshot.project.views_of(source.name))
     decoded = decode_messages(
-        source, messages, keys=keys, clock=stores.clock(), schemas=stores.schemas_of(source),
+        source, messages, keys=keys, clock=now, schemas=stores.schemas_of(source),
         transform=transform_of(stores, source),
             bounds=stores.bounds_of(source),
     )  # fmt: skip
-    return {letter.index: letter.reason for letter in decoded.letters}
+    return refused | {others[letter.index]: letter.reason for letter in decoded.letters}
+
+
+def _messages(letters: Sequence[Mapping[str, Any]]) -> Messages:
+    return Messages(
+        np.array([row["topic_partition"] for row in letters], np.int32),
+        np.array([row["topic_offset"] for row in letters], np.int64),
+        np.array([micros(row["at"]) for row in letters], np.int64),
+        [row["key"] for row in letters], [row["value"] for row in letters],
+        [unpacked_headers(row["headers"]) for row in letters],
+    )  # fmt: skip
 
 
 def _letters(stores: Stores, source: LogSource, text: str) -> pa.Table:

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import Event
 
+from asof.decoding import SchemaRegistryUnavailable
 from asof.errors import AsofError, LogError
 from asof.flows.stores import Progress, Stores, silent
-from asof.flows.stream.worker import FLUSH_EVERY_S, StreamWorker
+from asof.flows.stream.worker import FLUSH_EVERY_S, StreamWorker, unsaid
 from asof.timing import PATIENCE_S
 
 WAIT_S = 1.0
@@ -31,13 +32,15 @@ def run_stream(
     """Run until stopped, or until all messages are archived.
 
     If a server becomes unreachable, the worker waits for it, and then starts over as after a crash: from the offsets
-    in the archive and the progress in the online store.
+    in the archive and the progress in the online store. While a schema registry is away, the topics with its schemas
+    pause, and the others go on.
 
     Args:
         sources: names of log sources; None for all of the project, including those applied later.
         stop: set it to flush and return.
-        patience_s: how long to wait for a server; one that was never reached is not waited for.
-        waiting: called with the error, once for each wait.
+        patience_s: how long to wait for a server; one that was never reached is not waited for. For a schema registry
+            a worker waits without end, unless it runs until it has caught up.
+        waiting: called with the error, once for each wait or pause.
 
     Returns:
         Counts: events, dead letters, rows recomputed and others.
@@ -47,8 +50,12 @@ def run_stream(
         LogError: there is no log source, or a log lost messages that were never archived.
         StorageError: a store cannot be written (a full disk …); the next run continues from the archive's end.
         DeadLetterLimit: too many messages are dead letters.
+        SchemaRegistryUnavailable: until it has caught up, it waited for a schema registry for too long.
     """
-    run = _WorkerRun(stores, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress)
+    run = _WorkerRun(
+        stores, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress, patience_s=patience_s,
+        waiting=waiting,
+    )  # fmt: skip
     stop = stop or Event()
     waits_since: float | None = None
     while True:
@@ -59,7 +66,8 @@ def run_stream(
             now = time.monotonic()
             if run.has_archived or now - run.began_at >= patience_s:
                 waits_since = None
-            if not error.may_pass or not run.has_begun:
+            # For a schema registry the worker itself has waited.
+            if not error.may_pass or not run.has_begun or isinstance(error, SchemaRegistryUnavailable):
                 raise
             if waits_since is None:
                 waits_since = now
@@ -87,7 +95,11 @@ class _WorkerRun:
         accept_gap: bool,
         flush_every_s: float,
         progress: Progress,
+        patience_s: float,
+        waiting: Callable[[AsofError], None] | None,
     ) -> None:
+        self._patience_s = patience_s
+        self._waiting = waiting
         self.counts: Counter[str] = Counter()
         self.has_begun = self.has_archived = False
         self.began_at = 0.0
@@ -102,8 +114,9 @@ class _WorkerRun:
         """Create a worker, and run it."""
         self.began_at = time.monotonic()
         worker = StreamWorker(
-            self._stores, self._sources, accept_gap=self._accept_gap, flush_every_s=self._flush_every_s
-        )
+            self._stores, self._sources, accept_gap=self._accept_gap, flush_every_s=self._flush_every_s,
+            pausing=self._waiting or unsaid,
+        )  # fmt: skip
         try:
             self._steps(worker, stop, until_caught_up=until_caught_up)
         except BaseException as error:
@@ -130,6 +143,11 @@ class _WorkerRun:
             if got:
                 self._taken += got
                 self._progress("events", self._taken, None)
-            elif until_caught_up and worker.is_caught_up():
-                break
+            elif until_caught_up:
+                pause = worker.longest_pause
+                if pause is not None and time.monotonic() - pause.since >= self._patience_s:
+                    worker.flush()
+                    raise pause.error
+                if worker.is_caught_up():
+                    break
         worker.flush()

@@ -14,6 +14,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 
 import numpy as np
 
@@ -148,4 +149,21 @@ class Suspects:
             process.close()
 
 
-__all__ = ["FATAL", "Suspects"]
+def still_fatal(stores: Stores, source: LogSource, messages: Messages, *, now: Micros) -> dict[int, str]:
+    """Those of some messages, found to be fatal before, that still are, or cannot be tried: index → reason."""
+    if not stores.can_isolate:
+        return dict.fromkeys(range(len(messages)), f"{FATAL}, and there is no child process to try it again")
+    found = {}
+    with closing(stores.isolated(source.name)) as process:
+        for i in range(len(messages)):
+            death = None
+            for _ in range(MOST_KILLS):
+                death = process.take(messages.select([i]), now=now)
+                if death is None or not death.is_outside:
+                    break
+            if death is not None:
+                found[i] = f"{FATAL}: tried again, alone in a child process, which {death.reason}"
+    return found
+
+
+__all__ = ["FATAL", "Suspects", "still_fatal"]

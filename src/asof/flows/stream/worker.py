@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
+import numpy as np
+
+from asof.decoding import SchemaRegistryUnavailable
 from asof.definitions import LogSource
-from asof.errors import LogError, RegistryConflict
+from asof.errors import AsofError, LogError, RegistryConflict
 from asof.flows.generations.markers import lost_views
 from asof.flows.stores import Stores, log_source_named
 from asof.flows.stream.ingest import Ingest
@@ -26,6 +32,14 @@ FLUSH_ROWS = 500_000
 NEWS_EVERY_S = 1.0
 """Interval of checks for registry changes and new generations; a change causes an early flush."""
 
+PAUSE_S, MOST_PAUSE_S = 1.0, 30.0
+"""First and longest pause of a topic whose schema registry is away."""
+
+STAY_EVERY_S = 0.2
+"""Interval of polls in a pause, by which the member stays in its group."""
+
+log = logging.getLogger("asof.stream")
+
 LOOK_EVERY_S = 0.2
 """Interval of checks while waiting for other workers to catch up."""
 
@@ -35,14 +49,49 @@ def group_of(project: str, source: str) -> str:
     return f"asof.{project}.{source}"
 
 
+class Pause(NamedTuple):
+    """A topic's messages cannot be decoded now, which is no fault of theirs.
+
+    Args:
+        error: why.
+        since, until: in seconds of a monotonic clock; then it is tried again.
+        pause_s: the length of this pause.
+    """
+
+    error: AsofError
+    since: float
+    until: float
+    pause_s: float
+
+
+def unsaid(error: AsofError) -> None:
+    """Say nothing of a pause."""
+
+
 class TopicMember:
     """This process's membership in the consumer group of one topic.
 
     Args:
         accept_gap: continue if the log lost events that were never archived, and record the gap.
+        pausing: called with the error when this topic pauses, once until it goes on.
+
+    Attributes:
+        pause: while the schema registry is away; other topics go on.
     """
 
-    def __init__(self, stores: Stores, ingest: Ingest, topic: str, *, log: Log, accept_gap: bool) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        ingest: Ingest,
+        topic: str,
+        *,
+        log: Log,
+        accept_gap: bool,
+        pausing: Callable[[AsofError], None] = unsaid,
+    ) -> None:
+        self.pausing = pausing
+        self.pause: Pause | None = None
+        self._polled_at = 0.0
         self.stores = stores
         self.ingest = ingest
         self.topic = topic
@@ -55,13 +104,16 @@ class TopicMember:
         )
 
     def take(self, max_messages: int, timeout_s: float) -> int:
-        """Poll once and apply the messages; returns their number.
+        """Poll once and apply the messages; returns their number. While the topic pauses, none is applied.
 
         Raises:
             LogUnreachable: the log is unreachable.
             LogError: the log lost its topic, or events that were never archived.
             StorageError: a store cannot be written.
         """
+        if self.pause is not None and time.monotonic() < self.pause.until:
+            self._stay(timeout_s)
+            return 0
         try:
             messages = self.consumer.poll(max_messages, timeout_s)
         except OffsetOutOfRange as error:
@@ -69,8 +121,39 @@ class TopicMember:
             self.ingest.flush()
             self._start(error.partition.number)
             messages = Messages.empty()
-        self.ingest.take(self.topic, messages)
+        try:
+            self.ingest.take(self.topic, messages)
+        except SchemaRegistryUnavailable as error:
+            self._begin_pause(error)
+            self._give_back(messages)
+            return 0
+        if len(messages):
+            self.pause = None
         return len(messages)
+
+    def _begin_pause(self, error: AsofError) -> None:
+        """Try again later, and ever later: an attempt may take long, and the other topics wait for it."""
+        now, before = time.monotonic(), self.pause
+        pause_s = min(before.pause_s * 2, MOST_PAUSE_S) if before is not None else PAUSE_S
+        self.pause = Pause(error, before.since if before is not None else now, now + pause_s, pause_s)
+        if before is None:
+            self.ingest.counts["pauses for a schema registry"] += 1
+            log.warning("topic %r pauses: %s", self.topic, error.message)
+            self.pausing(error)
+
+    def _give_back(self, messages: Messages) -> None:
+        """Let the consumer return these messages again: nothing of them was applied."""
+        for number in np.unique(messages.partitions).tolist():
+            self.consumer.seek(number, int(messages.offsets[messages.partitions == number][0]))
+
+    def _stay(self, timeout_s: float) -> None:
+        """Stay in the group, without taking anything."""
+        if time.monotonic() - self._polled_at < STAY_EVERY_S:
+            time.sleep(timeout_s)
+            return
+        self._polled_at = time.monotonic()
+        with contextlib.suppress(OffsetOutOfRange):  # the next attempt meets it, too
+            self._give_back(self.consumer.poll(1, timeout_s))
 
     def _assigned(self, partitions: Sequence[Partition]) -> None:
         for each in partitions:
@@ -139,14 +222,22 @@ class StreamWorker:
         sources: names; None for all of the project.
         accept_gap: see `TopicMember`.
         flush_every_s: interval of flushes to the archive.
+        pausing: called with the error when a topic pauses, once until it goes on.
 
     Attributes:
         has_archived: whether any message was written to both stores.
     """
 
     def __init__(
-        self, stores: Stores, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float
+        self,
+        stores: Stores,
+        sources: Sequence[str] | None,
+        *,
+        accept_gap: bool,
+        flush_every_s: float,
+        pausing: Callable[[AsofError], None] = unsaid,
     ) -> None:
+        self.pausing = pausing
         self.stores = stores
         self.accept_gap = accept_gap
         self.flush_every_s = flush_every_s
@@ -191,7 +282,9 @@ class StreamWorker:
     def _join(self, name: str, topic: str, log: Log) -> None:
         if (name, topic) not in self.members:
             ingest = self.ingests[name]
-            self.members[name, topic] = TopicMember(self.stores, ingest, topic, log=log, accept_gap=self.accept_gap)
+            self.members[name, topic] = TopicMember(
+                self.stores, ingest, topic, log=log, accept_gap=self.accept_gap, pausing=self.pausing
+            )
 
     def _leave(self, name: str, *, abandon: bool = False) -> None:
         ingest = self.ingests.pop(name)
@@ -226,6 +319,11 @@ class StreamWorker:
                 if ingest.flush_is_done or ingest.buffered >= 2 * FLUSH_ROWS:
                     self._flush(ingest, wait=due and not got)
         return got
+
+    @property
+    def longest_pause(self) -> Pause | None:
+        """The pause of a topic that began first, if any topic pauses."""
+        return min((each.pause for each in self.members.values() if each.pause), key=lambda p: p.since, default=None)
 
     def _has_news(self) -> bool:
         now = time.monotonic()

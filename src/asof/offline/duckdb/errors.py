@@ -40,7 +40,10 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
     except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
         kind: type[AsofError] = EntityFrameError if user_sql else SourceError
         problem = _pointed(error) if user_sql else _line(error)
-        raise kind(f"{what}: {problem}", hint="check the names of tables and columns") from error
+        hint = "check the names of tables and columns"
+        if isinstance(error, duckdb.ParserException):
+            hint += "; names that are keywords of SQL (order, at, user, …) are written in double quotes"
+        raise kind(f"{what}: {problem}", hint=hint) from error
     except duckdb.Error as error:
         raise StorageError(f"{what}: {_line(error)}") from error
     except RuntimeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -127,10 +127,21 @@ class PostgresReader(SourceReaderDefaults):
         return SourceError(
             f"source {source.name!r}: there is no table {source.table!r} in database {connection.info.dbname!r}"
             f"{searched}",
-            hint=nearest(source.table, names)
+            hint=_in_quotes(source.table, names)
+            or nearest(source.table, names)
             or (f"there are {some(sorted(names))}" if names else "check the database and the user's rights"),
             where=source.where,
         )
+
+
+def _in_quotes(table: str, names: Collection[str]) -> str:
+    """A hint for a table with upper case in its name: without double quotes they are read as lower case."""
+    for name in (table, *(each for each in names if each.lower() == table.lower())):
+        parts = [part if re.fullmatch(r"[a-z_][a-z0-9_]*", part) else quote(part) for part in name.split(".")]
+        quoted = ".".join(parts)
+        if name in names and quoted != table:
+            return f"write table='{quoted}': PostgreSQL reads names without double quotes as lower case"
+    return ""
 
 
 def _qualified(connection: psycopg.Connection[Any], source: PostgresSource) -> str:

@@ -21,6 +21,10 @@ from asof.sql.quoting import text
 from asof.timing import EARLIEST, LATEST, UNITS, Micros, micros, moment
 
 _INT64 = "-9223372036854775808 AND 9223372036854775807"
+_DOWN = "18446744073709551616e0"
+_OVERFLOW = "9.7453140113e288"
+"""The greatest float, divided by 2^64, but for what may come to it."""
+_ENDS = "'NaN', 'Infinity', '-Infinity'"
 _NAN = "double precision 'NaN'"
 
 
@@ -212,12 +216,11 @@ def aggregate(function: str, value: str, dtype: DType | None, *, wrap: Callable[
     if function in ("min", "max"):
         return _extreme(function, value, dtype, wrap)
     if function == "sum":
-        if dtype.is_float:
-            return wrap(f"sum(CAST({value} AS double precision))")
-        return wrap(f"sum({value})")
+        return _float_sum(value, wrap) if dtype.is_float else wrap(f"sum({value})")
     if function == "mean":
-        exact = dtype.is_integer
-        call = wrap(f"avg({value})" if exact else f"avg(CAST({value} AS double precision))")
+        if dtype.is_float:
+            return _float_mean(value, wrap)
+        call = wrap(f"avg({value})" if dtype.is_integer else f"avg(CAST({value} AS double precision))")
         return f"CAST({call} AS double precision)"
     return _spread({"std": "stddev_samp", "var": "var_samp"}[function], value, dtype, wrap)
 
@@ -239,6 +242,37 @@ def _extreme(function: str, value: str, dtype: DType, wrap: Callable[[str], str]
         call = wrap(f"{function}(encode({value}, 'hex') COLLATE \"C\")")
         return f"decode({call}, 'hex')"
     return wrap(f"{function}({collated(value, dtype)})")
+
+
+def _float_sum(value: str, wrap: Callable[[str], str]) -> str:
+    """A sum of floats, infinite beyond the greatest; the server's own raises an error there.
+
+    Values of more than 1e290 are summed apart, divided by 2^64, so that no sum of them overflows.
+    """
+    small, great = _halves(value)
+    small, great = wrap(f"sum({small})"), wrap(f"sum({great} / {_DOWN})")
+    whole = f"{great} * {_DOWN} + coalesce({small}, 0)"
+    sign = f"sign({great}) * double precision 'Infinity'"
+    return (
+        f"(CASE WHEN {great} IS NULL THEN {small} WHEN {great} IN ({_ENDS}) THEN {great} "
+        f"WHEN abs({great}) >= {_OVERFLOW} THEN {sign} ELSE {whole} END)"
+    )
+
+
+def _float_mean(value: str, wrap: Callable[[str], str]) -> str:
+    """The mean of floats: `avg` keeps squares too, which overflow, and a division that comes to 0 is an error."""
+    total, count = _float_sum(value, wrap), wrap(f"count({value})")
+    is_zero = f"2 * abs({total}) <= {count} * double precision '5e-324'"
+    return (
+        f"CASE WHEN abs({total}) > 1e-300 THEN {total} / {count} WHEN {is_zero} THEN 0 * {total} "
+        f"ELSE {total} / {count} END"
+    )
+
+
+def _halves(value: str) -> tuple[str, str]:
+    """The value where no sum of such can overflow, and where one can; else null."""
+    number = f"CAST({value} AS double precision)"
+    return f"CASE WHEN abs({number}) <= 1e290 THEN {number} END", f"CASE WHEN abs({number}) > 1e290 THEN {number} END"
 
 
 def _spread(function: str, value: str, dtype: DType, wrap: Callable[[str], str]) -> str:
