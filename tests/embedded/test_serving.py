@@ -481,7 +481,7 @@ def test_no_entity_rows_are_no_answers(stores: Stores) -> None:
         (pd.DataFrame({"user_id": [1.0, None]}), "is null in entity row 1"),
         ({"user_id": np.array([1, 1.5])}, "entity row 1: 1.5 is not a whole number"),
         ({"user_id": "77"}, "entity column 'user_id' is '77'; expected one value per row"),
-        ("7", "the entity rows are '7'; expected dicts"), ({"user_ids": [1]}, "did you mean 'user_ids'?"),
+        ("7", "the entity rows are '7'; expected dicts"), ({"user_ids": [1]}, "rename its column 'user_ids' to 'user_id'"),
         ([{"user_id": [1]}], "is not Int64"),
     ],
 )  # fmt: skip
