@@ -82,3 +82,48 @@ def test_spreads_whose_squares_may_overflow_are_nan_in_training_and_serving(
 
         assert all(map(math.isnan, trained(store, "std", "var")))
         assert all(math.isnan(served[name][0]) for name in ("std", "var"))
+
+
+CONDITIONS = {
+    "value < 1": 1, "value >= 1": 1, "value <= 0.5": 1, "value > 0.5": 1, "value BETWEEN 0 AND 1": 1,
+    "value NOT BETWEEN 0 AND 1": 1, "value IN (0.5)": 1, "value = 0.5": 1, "value <> 0.5": 1, "NOT (value < 1)": 1,
+    "value + 1 < 3": 1, "CASE WHEN value < 1 THEN 1 ELSE 0 END = 0": 1,
+}  # fmt: skip
+"""Condition → how many of 0.5 and NaN it holds for: NaN is the greatest number."""
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+def test_nan_that_the_statistics_of_a_file_leave_out_is_the_greatest_number(tmp_path: Path, kind: pa.DataType) -> None:
+    times = pa.array([AT - timedelta(minutes=2), AT - timedelta(minutes=1)], US)
+    rows = {"user": [1, 1], "at": times, "value": pa.array([0.5, math.nan], kind)}
+    pq.write_table(pa.table(rows), tmp_path / "events.parquet")
+    (tmp_path / "feature_store.yaml").write_text("project: nan\n", encoding="utf-8")
+    events = FileSource(name="events", path=str(tmp_path / "events.parquet"), timestamp_field="at")
+    counts = [
+        Aggregation(function="count", where=where, window=DAY, name=f"n{i}") for i, where in enumerate(CONDITIONS)
+    ]
+    names = [each.name for each in counts]
+    with FeatureStore(tmp_path, clock=lambda: AT) as store:
+        store.apply([USER, events, FeatureView("v", entities=[USER], source=events, aggregations=counts)])
+        store.materialize()
+        served = store.get_online_features([f"v:{each}" for each in names], [{"user": 1}]).to_dict()
+
+        assert dict(zip(CONDITIONS, trained(store, *names), strict=True)) == CONDITIONS
+        assert dict(zip(CONDITIONS, (served[each][0] for each in names), strict=True)) == CONDITIONS
+
+
+def test_a_row_is_deleted_by_a_nan_that_the_statistics_of_a_file_leave_out(tmp_path: Path) -> None:
+    rows = {"user": [1, 2], "at": pa.array([AT, AT], US), "value": [0.5, math.nan]}
+    pq.write_table(pa.table(rows), tmp_path / "events.parquet")
+    (tmp_path / "feature_store.yaml").write_text("project: nan\n", encoding="utf-8")
+    events = FileSource(
+        name="events", path=str(tmp_path / "events.parquet"), timestamp_field="at", delete_when="value > 1"
+    )
+    view = FeatureView("v", entities=[USER], source=events, schema=[Field("user", Int64), Field("value", Float64)])
+    frame = pa.table({"user": [1, 2], "event_timestamp": pa.array([AT, AT], US)})
+    with FeatureStore(tmp_path, clock=lambda: AT) as store:
+        store.apply([USER, events, view])
+        store.materialize()
+
+        assert store.get_historical_features(frame, ["v:value"]).to_arrow()["value"].to_pylist() == [0.5, None]
+        assert store.get_online_features(["v:value"], [{"user": 1}, {"user": 2}]).to_dict()["value"] == [0.5, None]

@@ -163,6 +163,12 @@ class _Printer:
             texts[0] = self.fill("collated", x=texts[0])
         return texts
 
+    def column_of(self, node: ColumnReference) -> str:
+        text, dtype = self.column(node.name), self.types.of(node)
+        if dtype is None or not dtype.is_float or node is self.types.root or "float column" not in self.dialect.forms:
+            return text
+        return self.fill("float column", words={"type": self.type(dtype)}, x=text)
+
     # -- nodes ------------------------------------------------------------------------------------------------------
 
     def sql(self, node: Expression) -> str:
@@ -170,7 +176,7 @@ class _Printer:
         if self.types.of(node) is None:
             return "NULL"
         if isinstance(node, ColumnReference):
-            return self.column(node.name)
+            return self.column_of(node)
         if isinstance(node, Literal):
             return self.literal(node)
         if isinstance(node, Logic):

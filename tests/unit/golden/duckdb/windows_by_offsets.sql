@@ -4,7 +4,7 @@ SELECT "user_id" AS k0, epoch_us("event_timestamp") AS t, epoch_us("event_timest
 FROM asof_spine
 )
 SELECT k0, ts, 0::SMALLINT AS mark, NULL AS n, arrived, part, v1, v2, v3, v4 FROM (
-SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, "offset" AS arrived, "partition" AS part, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, ("price" * CAST('2' AS DOUBLE)) AS v4
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, "offset" AS arrived, "partition" AS part, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, (CASE WHEN isnan("price") THEN CAST('nan' AS DOUBLE) ELSE "price" END * CAST('2' AS DOUBLE)) AS v4
 FROM asof_source_1
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1) = (((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 < 1704067200000000) AND epoch_us("ingested_at") <= 1705000000000000
 )
