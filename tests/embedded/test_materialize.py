@@ -360,8 +360,9 @@ def test_rows_older_than_ttl_are_told_from_missing_ones_and_expire_after_a_grace
     apply_by_hand(stores, latest(source(), ttl="1d"))
     write(tmp_path, [row(1, -2 * DAY), row(2, -DAY)])
 
-    materialize(stores)
+    [done] = materialize(stores)
 
+    assert (done.rows, done.expired) == (2, 1), "a run says how many of its rows nobody can read"
     response, _ = reader_of(stores, "profile").read({"user_id": [1, 2, 3]}, at=NOW)
     assert response.statuses["amount"] == ["OUTSIDE_MAX_AGE", "PRESENT", "NOT_FOUND"]
     assert stores.online.delete_expired("shop", NOW + 6 * DAY - 1) == 0

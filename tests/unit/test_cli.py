@@ -589,12 +589,15 @@ class TestFeeding:
             progress("user_profile", 500, 1000)
             progress("user_profile", 1000, 1000)
             until = datetime(2026, 11, 23, tzinfo=UTC)
-            return Records(MaterializeResult, [MaterializeResult("user_profile", 1000, until, 0.25)])
+            return Records(MaterializeResult, [MaterializeResult("user_profile", 1000, until, 0.25, expired=990)])
 
         store.answers["materialize"] = materialize
         answer = asof_("materialize", "user_profile", "--end", "2026-11-23")
 
-        assert answer.stderr == "user_profile: 1,000 of 1,000 (100 %)\n"
+        assert answer.stderr == (
+            "user_profile: 1,000 of 1,000 (100 %)\n"
+            "user_profile: 990 of 1,000 rows are older than its ttl; reads return null for them\n"
+        )
         assert answer.stdout.splitlines()[-1] == "user_profile  1000     0.25  2026-11-23T00:00:00Z"
         assert store.calls[-1][1] == (None, datetime(2026, 11, 23, tzinfo=UTC))
 

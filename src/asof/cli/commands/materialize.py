@@ -9,6 +9,7 @@ import click
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import MOMENT, Command
 from asof.cli.tables import Column
+from asof.display import counted
 
 
 @click.command(cls=Command)
@@ -27,6 +28,10 @@ def materialize(
     with context.progress() as progress:
         done = context.store.materialize(start, end, feature_views=list(views) or None, full=full, progress=progress)
     columns = [Column("view"), Column("rows"), Column("seconds"), Column("until")]
+    for each in done:
+        if each.expired:
+            rows = counted(each.rows, "row")
+            context.note(f"{each.view}: {each.expired:,} of {rows} are older than its ttl; reads return null for them")
     context.output.records(
         "materialized", done.to_dicts(), columns, empty="No view has a batch source: nothing to materialize."
     )

@@ -44,6 +44,8 @@ class MaterializeResult(Record):
         overflowed: number of rows above `max_row_bytes`, which return null.
         loaded: of a view of a log or push source, number of rows of its batch source that were loaded for all of its
             views.
+        expired: of a view of latest values, number of rows that were older than its ttl when they were written: reads
+            return null for these keys.
     """
 
     view: str
@@ -52,6 +54,7 @@ class MaterializeResult(Record):
     seconds: float
     overflowed: int = 0
     loaded: int = 0
+    expired: int = 0
 
 
 def materialize(
@@ -257,7 +260,9 @@ def _with_history(
 
 def _result(view: FeatureView, written: WriteCounts, until: Micros, since: float) -> MaterializeResult:
     seconds = round(time.monotonic() - since, 3)
-    return MaterializeResult(view.name, written.rows, moment(until), seconds, written.overflowed)
+    return MaterializeResult(
+        view.name, written.rows, moment(until), seconds, written.overflowed, expired=written.expired
+    )
 
 
 def _write(

@@ -65,10 +65,11 @@ def write_rows(stores: Stores, view_name: str, rows: Any) -> int:
     packed = [key_bytes(key) for key in zip(*plain, strict=True)] if plain else [key_bytes(())] * len(times)
     columns = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.features]
     generation = current_generation(snapshot, view) or first_generation(stores, view)
-    return write_newest(
+    kept = write_newest(
         stores, view, table_of(stores.project, view, generation), packed, columns,
         event_time=times.to_numpy(), created=created.to_numpy(), offset=np.full(len(times), ARRIVES_LAST),
     )  # fmt: skip
+    return sum(kept)
 
 
 def refuse_unless_batch_fed(view: FeatureView) -> None:

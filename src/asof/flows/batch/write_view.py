@@ -43,13 +43,15 @@ class WriteCounts:
     Args:
         rows: rows written.
         overflowed: rows above `max_row_bytes`, which return null.
+        expired: rows that were older than the view's ttl when they were written, which return null.
     """
 
     rows: int = 0
     overflowed: int = 0
+    expired: int = 0
 
     def __add__(self, other: WriteCounts) -> WriteCounts:
-        return WriteCounts(self.rows + other.rows, self.overflowed + other.overflowed)
+        return WriteCounts(self.rows + other.rows, self.overflowed + other.overflowed, self.expired + other.expired)
 
 
 class _StoredRow(NamedTuple):
@@ -97,18 +99,20 @@ class _ViewRun:
     def newest(self) -> WriteCounts:
         """Write the newest row per key; the store ignores rows older than the stored one."""
         view, query = self.view, NewestRows(self.view, self.chosen)
-        written = 0
+        done = WriteCounts()
         for batch in self.stores.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE):
             rows, keys = keyed_rows(view, pa.Table.from_batches([batch]))
             times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
             refuse_misfits(view, {field.name: (rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)})
             columns = [plain_values(rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)]
-            written += write_newest(
+            kept = write_newest(
                 self.stores, view, self.table, keys, columns, event_time=times, created=created, offset=arrived,
                 gone=rows["gone"].to_pylist() if "gone" in rows.column_names else None,
             )  # fmt: skip
-            self.report(written)
-        return WriteCounts(written)
+            oldest = self.stores.clock() - view.delay - view.ttl if view.ttl else NEVER
+            done += WriteCounts(sum(kept), expired=int(np.count_nonzero(np.array(kept, dtype=bool) & (times < oldest))))
+            self.report(done.rows)
+        return done
 
     def windows(self) -> WriteCounts:
         """Recompute the rows of all touched keys from all of their source rows, and replace them.
@@ -240,14 +244,13 @@ def _newest(layout: RowLayout, rows: Sequence[bytes]) -> list[Micros]:
 def write_newest(
     stores: Stores, view: FeatureView, table: OnlineTable, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
     event_time: Ints, created: Ints, offset: Ints, gone: Sequence[bool] | None = None,
-) -> int:  # fmt: skip
-    """Write latest-value rows in bulk, unless newer ones are stored; returns the number of rows written."""
+) -> list[bool]:  # fmt: skip
+    """Write latest-value rows in bulk, unless newer ones are stored; returns for each row whether it was written."""
     expires_at = (event_time + (view.ttl + view.delay + GRACE)).tolist() if view.ttl else None
-    kept = stores.online.write(
+    return stores.online.write(
         table, keys, pack_rows(event_time.tolist(), columns, gone),
         condition=Newest(pack_versions(event_time, created, offset)), expires_at=expires_at,
     )  # fmt: skip
-    return sum(kept)
 
 
 def pack_versions(event_time: Ints, created: Ints, offset: Ints) -> list[bytes]:
