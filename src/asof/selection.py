@@ -82,7 +82,8 @@ class Selection:
     """A resolved request: the views to read, the functions to run on their values, and the columns of the result.
 
     Args:
-        keys: the request's key columns and their types, each once, in the order of first use.
+        keys: the request's key columns and their types, each once, in the order of first use; of Int32 and Int64 in
+            two views, Int64.
         request_fields: values that must come with the request.
     """
 
@@ -250,6 +251,9 @@ class _Builder:
                         f"key {column!r} is {known.dtype} in one view and {field.dtype} in view {projection.name!r}",
                         hint="give both sources the same type, or read them in two requests",
                     )
+                if field.dtype.name == "Int64":
+                    # The wider type: a key that does not fit the other view's has no row there.
+                    keys[column] = Field(column, field.dtype)
         return Selection(
             tuple(reads), tuple(self.derivations.values()), outputs, tuple(keys.values()),
             tuple(self.request_fields.values()),

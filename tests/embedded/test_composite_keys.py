@@ -162,6 +162,42 @@ def counted(source: LogSource, *keys: str) -> list[Any]:
     return [entity, view]
 
 
+class KeyWidthsSuite:
+    """A key that is Int32 in one view and Int64 in another. A subclass gives the fixture `offline`."""
+
+    @pytest.mark.parametrize("features", [["narrow:n", "wide:m"], ["wide:m", "narrow:n"]])
+    def test_a_key_too_wide_for_one_view_of_a_request_has_no_row_there(
+        self, tmp_path: Path, offline: str, features: list[str]
+    ) -> None:
+        text = f"project: shop\nclock: {iso(NOW)}\noffline_store: {offline}\n"
+        (tmp_path / "feature_store.yaml").write_text(text, encoding="utf-8")
+        entity = Entity("thing", join_keys=["id"])
+        views = []
+        for name, dtype, value in (("narrow", Int32, "n"), ("wide", Int64, "m")):
+            schema = [Field("id", dtype), Field(value, Int64), Field("at", Timestamp)]
+            source = PushSource(f"{name}_things", schema, "at")
+            views.append(FeatureView(name, entities=[entity], source=source, schema=[Field(value, Int64)]))
+        at = moment(NOW - MINUTE)
+        frame = pa.table({"id": [7, 2**40, -(2**31)], "event_timestamp": pa.array([moment(NOW)] * 3, TIMES)})
+        with FeatureStore(tmp_path) as store:
+            store.apply([entity, *views])
+            store.push("narrow_things", [{"id": 7, "n": 1, "at": at}, {"id": -(2**31), "n": 2, "at": at}])
+            store.push("wide_things", [{"id": 7, "m": 3, "at": at}, {"id": 2**40, "m": 4, "at": at}])
+
+            trained = store.get_historical_features(frame, features).to_arrow()
+            served = store.get_online_features(features, frame.select(["id"]).to_pylist()).to_dict()
+
+            assert trained["n"].to_pylist() == served["n"] == [1, None, 2]
+            assert trained["m"].to_pylist() == served["m"] == [3, 4, None]
+            store.teardown(purge=True)
+
+
+class TestKeyWidthsEmbedded(KeyWidthsSuite):
+    @pytest.fixture
+    def offline(self) -> str:
+        return "{type: duckdb}"
+
+
 class ArchivedColumnsSuite:
     """A subclass gives the fixture `offline_store`: an empty `OfflineStore`; None is the embedded one."""
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import pytest
 
 from asof.offline.postgres.engine import PostgresOffline
-from tests.embedded.test_composite_keys import ArchivedColumnsSuite, CompositeKeysSuite
+from tests.embedded.test_composite_keys import ArchivedColumnsSuite, CompositeKeysSuite, KeyWidthsSuite
 
 pytestmark = pytest.mark.integration
 
 
 class TestPostgres(CompositeKeysSuite):
+    @pytest.fixture
+    def offline(self, postgres_url: str) -> str:
+        return f'{{type: postgres, url: "{postgres_url}"}}'
+
+
+class TestKeyWidthsInPostgres(KeyWidthsSuite):
     @pytest.fixture
     def offline(self, postgres_url: str) -> str:
         return f'{{type: postgres, url: "{postgres_url}"}}'

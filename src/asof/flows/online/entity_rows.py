@@ -23,7 +23,7 @@ class EntityRows:
     """Reads the entity rows of one selection; other columns are ignored."""
 
     def __init__(self, selection: Selection) -> None:
-        self.key_fields = [_widest(selection, field) for field in selection.keys]
+        self.key_fields = list(selection.keys)
         self._fields = [*self.key_fields, *selection.request_fields]
         self._keys = frozenset(field.name for field in selection.keys)
         self._plain = {field.name: plainer(field.dtype) for field in self._fields if field.name in self._keys}
@@ -159,14 +159,3 @@ def _listed(names: Iterable[Any]) -> str:
     """The names in order; of many, the first ones and the number of the others."""
     found = sorted(map(str, names))
     return str(found) if len(found) <= MOST_NAMED else f"{found[:MOST_NAMED]} and {len(found) - MOST_NAMED} more"
-
-
-def _widest(selection: Selection, field: Field) -> Field:
-    """The key with the widest type among all views: Int64 for Int32 and Int64."""
-    if field.dtype.name != "Int32":
-        return field
-    for read in selection.reads:
-        for column, own in zip(read.keys, read.view.key_fields, strict=True):
-            if column == field.name and own.dtype.name == "Int64":
-                return Field(field.name, own.dtype)
-    return field
