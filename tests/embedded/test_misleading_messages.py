@@ -100,6 +100,10 @@ MISTAKES: dict[str, tuple[Callable[[FeatureStore], Any], str]] = {
         lambda store: store.get_historical_features("SELECT user_id, order FROM sales", ["latest:price"]).to_arrow(),
         "names that are keywords of SQL (order, at, user, …) are written in double quotes",
     ),
+    "a column of another table of that name in an SQL frame": (
+        lambda store: store.get_historical_features("SELECT user_id, sold_at FROM sales", ["latest:price"]).to_arrow(),
+        "in this SQL, sales is source 'sales' (",
+    ),
     "a word of SQL as a column of a transform": (
         lambda store: store.plan([orders("SELECT user_id, order, at FROM message")]),
         "names that are keywords of SQL (order, at, …) are written in double quotes",

@@ -80,7 +80,7 @@ def read_history(
     else:
         described = PointInTime((), TIME)
         inputs = inputs_of(stores, snapshot, query, spine)
-        frame = _described(stores, described, inputs, spine)
+        frame = _described(stores, snapshot, described, inputs, spine)
         time = time_column(frame)
         check_columns(frame, selection, time)
         check_types(frame, selection)
@@ -184,11 +184,20 @@ class ResultColumns:
         self.schema = pa.schema([*frame, *(pa.field(output.name, output.dtype.arrow()) for output in outputs)])
 
 
-def _described(stores: Stores, query: PointInTime, inputs: Mapping[str, Any], spine: Any) -> pa.Schema:
+def _described(
+    stores: Stores, snapshot: Snapshot, query: PointInTime, inputs: Mapping[str, Any], spine: Any
+) -> pa.Schema:
     if isinstance(spine, Files):
         schema: pa.Schema = stores.offline.run(query, {}, spine=spine).schema
         return schema
-    return stores.offline.sql(spine.strip().rstrip(";"), inputs).schema
+    try:
+        return stores.offline.sql(spine.strip().rstrip(";"), inputs).schema
+    except EntityFrameError as error:
+        # Who thinks of a table of that name looks for its columns in vain.
+        sources = [snapshot.project.sources[name] for name in sorted(inputs)]
+        said = [f"{each.name} is source {each.name!r}" + (f" ({each.where})" if each.where else "") for each in sources]
+        error.hint = "; ".join([error.hint, *([f"in this SQL, {', '.join(said)}"] if said else [])])
+        raise
 
 
 def _with_hidden_features(selection: Selection) -> tuple[ViewRead, ...]:
