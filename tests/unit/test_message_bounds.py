@@ -177,6 +177,28 @@ def test_a_broken_message_is_not_followed_to_where_a_count_without_end_may_be(br
         assert reasons(decoded) == {0: f"not an Avro record of its schema: it {reason}"}
 
 
+@pytest.mark.parametrize(
+    "items",
+    ["boolean", "float", "double", {"type": "fixed", "name": "F", "size": 2}, record(1, "float", record(2, "boolean"))],
+    ids=["boolean", "float", "double", "fixed", "record"],
+)  # fmt: skip
+def test_a_count_of_numbers_that_the_reader_leaves_out_is_bounded(items: Any) -> None:
+    """fastavro skips each of them, and does not see that the message is over."""
+    schema, source = avro_source({"type": "array", "items": items}, registry=True)
+    own = {**schema, "fields": schema["fields"][:2]}
+    resolved = LogSource(
+        "x", schema=source.schema[:2], timestamp_field="ts", timestamp_unit="us",
+        message_format=AvroFormat(json.dumps(own), registry=True),
+    )  # fmt: skip
+    head = zigzag(2) + zigzag(NOW)
+    values: list[bytes | None] = [*framed(7, [head + zigzag(2**62), head + b"\0"])]
+
+    decoded = decode(resolved, values, MessageBounds(), schemas=lambda _: WriterSchema("AVRO", json.dumps(schema)))
+
+    assert decoded.index.tolist() == [1]
+    assert reasons(decoded) == {0: "not an Avro record of its schema: it is shorter than the schema says"}
+
+
 def test_a_record_with_many_nulls_within_the_bound_is_read() -> None:
     schema, source = avro_source(record(0, *["null"] * 30))
     (message,) = written(schema, {"user_id": 1, "ts": NOW, "x": dict.fromkeys([f"f{i}" for i in range(30)])})

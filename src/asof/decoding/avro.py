@@ -165,7 +165,7 @@ class _Reader:
         self.undeclared = [each["name"] for each in writer["fields"] if each["name"] not in {f.name for f in fields}]
         record, own = _guarded(writer), _guarded(reader) if reader is not None else None
         named: dict[str, Any] = {}
-        self.bounds = SchemaBounds(_parsed(writer, references, named), named, bounds)
+        self.bounds = SchemaBounds(_parsed(writer, references, named), named, bounds, skips=reader is not None)
         exact = partial(_exact, most=bounds.max_decimal_bytes)
         references = list(map(exact, references))
         record, own = exact(record), exact(own)

@@ -27,11 +27,13 @@ class _Extent(NamedTuple):
         bytes: the minimum of a value.
         levels: how deeply records, arrays and maps are nested, as far as the schema does not name itself.
         empty: the values without bytes that a value has in any case, itself included.
+        is_fixed: whether each value has the same number of bytes.
     """
 
     bytes: int
     levels: int
     empty: int
+    is_fixed: bool = False
 
 
 class SchemaBounds:
@@ -40,6 +42,8 @@ class SchemaBounds:
     Args:
         schema: as fastavro parsed it.
         named: the named types that it refers to, by full name.
+        skips: whether there is a reader's schema, which may leave out some of it. What is left out is skipped without
+            a look at the message's end, if it has no length of its own: an array of numbers as often as its count says.
 
     Attributes:
         are_needed: whether a message of this schema can exceed the bounds.
@@ -49,7 +53,8 @@ class SchemaBounds:
             finite message.
     """
 
-    def __init__(self, schema: Any, named: Mapping[str, Any], limits: MessageBounds) -> None:
+    def __init__(self, schema: Any, named: Mapping[str, Any], limits: MessageBounds, *, skips: bool = False) -> None:
+        self._skips = skips
         self._schema = schema
         self._named = named
         self._limits = limits
@@ -102,7 +107,7 @@ class SchemaBounds:
                 parts = [self._look(each["type"], seen, level + 1) for each in definition["fields"]]
                 found = _Extent(
                     sum(each.bytes for each in parts), 1 + max((each.levels for each in parts), default=0),
-                    1 + sum(each.empty for each in parts),
+                    1 + sum(each.empty for each in parts), all(each.is_fixed for each in parts),
                 )  # fmt: skip
                 seen[name] = found
                 self.are_needed |= found.empty > EMPTY_PER_BYTE * found.bytes
@@ -121,12 +126,12 @@ class SchemaBounds:
         if kind in ("array", "map"):
             item = self._look(definition["items" if kind == "array" else "values"], seen, level + 1)
             if kind == "array":
-                self.are_needed |= item.bytes == 0
+                self.are_needed |= item.bytes == 0 or (self._skips and item.is_fixed)
             return _Extent(1, 1 + item.levels, 0)
         size = definition["size"] if kind == "fixed" else _SIZES.get(kind, 1)
         if type(size) is not int or size < 0:
             raise ValueError(f"a fixed type has size {size!r}")
-        return _Extent(size, 0, int(size == 0))
+        return _Extent(size, 0, int(size == 0), kind in ("fixed", *_SIZES))
 
     def refusal(self, message: bytes) -> str:
         """Why a message exceeds the bounds, or does not have its schema's form; else the empty string.
