@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, FileSource, PushSource, Sliding
 from asof.errors import AsofError
+from asof.store import open_store_of
 from asof.types import Int64, Timestamp
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -141,6 +142,8 @@ def applies(store: FeatureStore) -> None:
         return online(store, "again:price")
 
     forked(work, store.close)
+    # A store looks once a second whether others applied something.
+    open_store_of(store).refresh()
     say("parent", lambda: [listed(store), online(store, "again:price")])
 
 
