@@ -42,10 +42,8 @@ class MaterializeResult(Record):
         until: the last event time that was read.
         seconds: duration.
         overflowed: number of rows above `max_row_bytes`, which return null.
-        loaded: of a view of a log or push source, number of rows of its batch source that were loaded for all of its
-            views.
-        expired: of a view of latest values, number of rows that were older than its ttl when they were written: reads
-            return null for these keys.
+        loaded: of a view of a log or push source, number of rows loaded of its batch source, for all of its views.
+        expired: of a view of latest values, number of rows older than its ttl when written, which return null.
     """
 
     view: str
@@ -260,9 +258,7 @@ def _with_history(
 
 def _result(view: FeatureView, written: WriteCounts, until: Micros, since: float) -> MaterializeResult:
     seconds = round(time.monotonic() - since, 3)
-    return MaterializeResult(
-        view.name, written.rows, moment(until), seconds, written.overflowed, expired=written.expired
-    )
+    return MaterializeResult(view.name, written.rows, moment(until), seconds, written.overflowed, 0, written.expired)
 
 
 def _write(
