@@ -1,6 +1,4 @@
-"""Which columns a feature's value is made of, exactly, and what is made of what in a whole project: from definitions
-alone.
-"""
+"""What a feature is made of, exactly, and what is made of what in a whole project: from definitions alone."""
 
 from asof.lineage.columns import FeatureColumns, columns_of_feature, columns_of_view, history_columns_of_view
 from asof.lineage.derived import FeatureInputs, inputs_of_feature

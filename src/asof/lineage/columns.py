@@ -94,7 +94,9 @@ def _columns(view: FeatureView, rows: _RowColumns, *, times: Iterable[str], even
     order = () if view.source.has_arrival else rows.of(tie_columns(view))
     if not view.is_aggregated:
         return {
-            name: FeatureColumns(source=rows.source.name, value=rows.of([name]), where=rows.filter, order=order, **shared)
+            name: FeatureColumns(
+                source=rows.source.name, value=rows.of([name]), where=rows.filter, order=order, **shared
+            )
             for name in view.feature_names
         }
     return {
