@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -56,6 +55,7 @@ class RedisSettings:
     max_connections: int = 64
     replica_reads: bool = False
     setting: str = f"{SECTION}.url"
+    _contexts: list[ssl.SSLContext] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def place(self) -> str:
@@ -65,15 +65,16 @@ class RedisSettings:
             return f"{self.sentinel_master} of the sentinels {where}"
         return f"cluster {where}" if self.kind == "cluster" else where
 
-    @cached_property
     def tls_context(self) -> ssl.SSLContext | None:
-        """The TLS context of connections; None without TLS.
+        """The TLS context of connections; None without TLS. The first call reads the certificates, for all connections.
 
         Raises:
             ConfigError: a certificate or key is unreadable.
         """
         if not self.tls:
             return None
+        if self._contexts:
+            return self._contexts[0]
         try:
             context = ssl.create_default_context(cafile=self.tls_ca or None)
             if self.tls_cert:
@@ -86,6 +87,7 @@ class RedisSettings:
             ) from error
         if not self.tls_verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self._contexts.append(context)
         return context
 
 
