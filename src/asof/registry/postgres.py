@@ -11,7 +11,7 @@ import psycopg
 
 from asof.connections.postgres.database import Postgres
 from asof.connections.postgres.schema import format_of, lock, migrate, refuse_newer, schema_of
-from asof.defaults import HISTORY_COMMITS
+from asof.defaults import HISTORY_COMMITS, REGISTRY_STATEMENT_S
 from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.registry.protocol import (
@@ -64,7 +64,7 @@ class PostgresRegistry(RegistryDefaults):
         options: the connection (`asof.connections.postgres.database.Postgres`).
     """
 
-    def __init__(self, url: str = "", *, statement_timeout_s: float = 60.0, **options: Any) -> None:
+    def __init__(self, url: str = "", *, statement_timeout_s: float = REGISTRY_STATEMENT_S, **options: Any) -> None:
         self._database = Postgres(
             url, **options, statement_timeout_s=statement_timeout_s, label=WHAT, kind=RegistryError
         )

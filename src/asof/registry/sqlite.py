@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asof.connections.sqlite import Stamp, address, copied, is_unchanged, unchanging
-from asof.defaults import HISTORY_COMMITS
+from asof.defaults import BUSY_TIMEOUT_S, HISTORY_COMMITS
 from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.forks import FORK_WAIT_S, ForkListener, leave_to_parent, listen_to_forks
@@ -64,7 +64,7 @@ class SqliteRegistry(ForkListener):
         busy_timeout_s: how long a commit waits for other writers.
     """
 
-    def __init__(self, path: str | Path, *, busy_timeout_s: float = 30.0) -> None:
+    def __init__(self, path: str | Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.path = Path(path)
         self.busy_timeout_s = busy_timeout_s
         self._lock = threading.RLock()

@@ -28,13 +28,13 @@ from zlib import crc32
 
 import numpy as np
 
+from asof.defaults import SEGMENT_BYTES, SESSION_TIMEOUT_S
 from asof.errors import LogError
 from asof.forks import ForkListener, listen_to_forks
 from asof.log.file.consumer import FileConsumer
 from asof.log.file.cursor import Cursor
 from asof.log.file.frames import PackedBatch, pack
 from asof.log.file.group import committed_offsets
-from asof.log.file.partition import SEGMENT_BYTES
 from asof.log.file.retention import drop_before, erase
 from asof.log.file.state import PartitionDeleted, is_writable, reporting
 from asof.log.file.topic import FileTopic, FileTopics
@@ -68,7 +68,7 @@ class FileLog(ForkListener):
         user: LogUser | None = None,
         kept: Callable[[Mapping[str, str]], Collection[str]] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
-        session_timeout_s: float = 60.0,
+        session_timeout_s: float = SESSION_TIMEOUT_S,
     ) -> None:
         self.root = Path(root)
         self._topics = FileTopics(self.root, project=project, user=user, kept=kept, segment_bytes=segment_bytes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from asof.defaults import REDIS_CONNECT_S, REDIS_CONNECTIONS, REDIS_RETRY_S, REDIS_TIMEOUT_S, SENTINEL_MASTER
 from asof.errors import ConfigError, nearest
 
 SECTION = "online_store"
@@ -46,13 +47,13 @@ class RedisSettings:
     tls_cert: str = ""
     tls_key: str = ""
     tls_verify: bool = True
-    sentinel_master: str = "mymaster"
+    sentinel_master: str = SENTINEL_MASTER
     sentinel_username: str = ""
     sentinel_password: str = field(default="", repr=False)
-    timeout_s: float = 5.0
-    connect_timeout_s: float = 2.0
-    retry_s: float = 15.0
-    max_connections: int = 64
+    timeout_s: float = REDIS_TIMEOUT_S
+    connect_timeout_s: float = REDIS_CONNECT_S
+    retry_s: float = REDIS_RETRY_S
+    max_connections: int = REDIS_CONNECTIONS
     replica_reads: bool = False
     setting: str = f"{SECTION}.url"
     _contexts: list[ssl.SSLContext] = field(default_factory=list, init=False, repr=False, compare=False)
