@@ -11,7 +11,7 @@ from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource,
 from asof.definitions.facts import Facts, LastRun, ViewGenerations
 from asof.errors import RegistryConflict, RegistryError
 from asof.registry.protocol import KEPT_FACT_COMMITS, Registry
-from asof.testing.registry_records import NOON, RecordsSuite
+from asof.testing.registry_records import NOON, RegistryRecords
 from asof.types import Int64, String
 
 OpenRegistry = Callable[[], Registry]
@@ -34,7 +34,7 @@ def shop(name: str = "shop", **facts: object) -> Snapshot:
     return Snapshot(0, name, project_of([views]), Facts.of(facts))
 
 
-class RegistrySuite(RecordsSuite):
+class RegistrySuite(RegistryRecords):
     """What every registry promises. Subclasses give the fixture `open_registry`: each call opens the same one again."""
 
     @pytest.fixture

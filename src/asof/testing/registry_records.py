@@ -26,7 +26,7 @@ def numbers(records: list[Record]) -> list[object]:
     return [each.body["n"] for each in records]
 
 
-class RecordsSuite:
+class RegistryRecords:
     """What every registry promises of records and counts."""
 
     def test_a_registry_without_records_has_none_and_makes_nothing_to_say_so(self, registry: Registry) -> None:
