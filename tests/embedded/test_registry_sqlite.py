@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asof.errors import RegistryError
-from asof.registry.records import Record
+from asof.registry.records import RegistryRecord
 from asof.registry.sqlite import SqliteRegistry
 from asof.testing.registry import NOON, shop
 from asof.testing.registry_records import TODAY, records_of
@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_no_record_of_a_batch_and_harms_nothing(
     fill_disk(monkeypatch, path)
 
     with pytest.raises(RegistryError, match="the disk is full; nothing was written"):
-        registry.append_records("shop", [*records_of("b"), Record("run", "c", NOON, {"text": "x" * 100_000})])
+        registry.append_records("shop", [*records_of("b"), RegistryRecord("run", "c", NOON, {"text": "x" * 100_000})])
 
     assert [each.subject for each in registry.records("shop", "run")] == ["a"]
     assert registry.version("shop") == 1

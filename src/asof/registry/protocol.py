@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from asof.defaults import HISTORY_COMMITS
 from asof.definitions.project import KINDS, NewerFormat, Project, Snapshot
 from asof.errors import RegistryConflict, RegistryError
-from asof.registry.records import RECORDS, DayCounts, Record
+from asof.registry.records import RECORDS, DayCounts, RegistryRecord
 from asof.timing import Micros, iso
 
 LABELS = {
@@ -106,14 +106,14 @@ class Registry(Protocol):
         """Delete all versions, records and counts of exactly this project; an unknown project is ignored."""
         ...
 
-    def append_records(self, project: str, records: Sequence[Record]) -> None:
+    def append_records(self, project: str, records: Sequence[RegistryRecord]) -> None:
         """Keep records: all of them, or none where it raises. They are no version of the project, and need none."""
         ...
 
     def records(
         self, project: str, kind: str, subject: str | None = None, *, since: Micros | None = None,
         limit: int = RECORDS, per_subject: int | None = None,
-    ) -> list[Record]:  # fmt: skip
+    ) -> list[RegistryRecord]:  # fmt: skip
         """The newest records of a kind, newest first; of one time, the one that was appended last comes first.
 
         Damaged ones are left out. A registry that nothing was appended to has none, whoever may write it.

@@ -23,7 +23,7 @@ DayCounts = Mapping[date, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
-class Record:
+class RegistryRecord:
     """One thing that happened, or was measured. It is never changed; a later one replaces none.
 
     Args:
@@ -48,7 +48,7 @@ def encode_body(body: Mapping[str, object]) -> str:
     return json.dumps(dict(body), allow_nan=False, separators=(",", ":"), default=_plain)
 
 
-def decode_record(kind: str, subject: str, when: Micros, text: str) -> Record | None:
+def decode_record(kind: str, subject: str, when: Micros, text: str) -> RegistryRecord | None:
     """A record as it was kept; None where its text is damaged.
 
     No other record and no definition depends on it: who reads the others is not stopped by it.
@@ -57,7 +57,7 @@ def decode_record(kind: str, subject: str, when: Micros, text: str) -> Record | 
         body = json.loads(text)
     except ValueError:
         return None
-    return Record(kind, subject, when, body) if isinstance(body, dict) else None
+    return RegistryRecord(kind, subject, when, body) if isinstance(body, dict) else None
 
 
 def _plain(value: object) -> object:

@@ -10,18 +10,18 @@ import pytest
 
 from asof.definitions import Project, Snapshot
 from asof.registry.protocol import Registry
-from asof.registry.records import KEPT_COUNT_DAYS, Record
+from asof.registry.records import KEPT_COUNT_DAYS, RegistryRecord
 
 NOON = 1_600_000_000_000_000
 TODAY = date(2020, 9, 13)
 
 
-def records_of(*subjects: str, kind: str = "run", when: int = NOON) -> list[Record]:
+def records_of(*subjects: str, kind: str = "run", when: int = NOON) -> list[RegistryRecord]:
     """One record of each subject, a microsecond after the other, numbered in the body."""
-    return [Record(kind, subject, when + n, {"n": n}) for n, subject in enumerate(subjects)]
+    return [RegistryRecord(kind, subject, when + n, {"n": n}) for n, subject in enumerate(subjects)]
 
 
-def numbers(records: list[Record]) -> list[object]:
+def numbers(records: list[RegistryRecord]) -> list[object]:
     """The numbers in the bodies of records."""
     return [each.body["n"] for each in records]
 
@@ -43,7 +43,7 @@ class RegistryRecords:
             "text": "naïve \0 'quoted' 😀 \ud83d", "number": 0.1, "whole": 2**60, "none": None, "yes": True,
             "list": [1, [2, {}]], "within": {"": {"deep": [None]}},
         }  # fmt: skip
-        first, second = Record("run", "materialize", NOON, body), Record("run", "rebuild", NOON + 1)
+        first, second = RegistryRecord("run", "materialize", NOON, body), RegistryRecord("run", "rebuild", NOON + 1)
         open_registry().append_records("shop", [second, first])
 
         assert open_registry().records("shop", "run") == [second, first]
@@ -52,7 +52,7 @@ class RegistryRecords:
 
     def test_of_one_time_the_record_that_was_appended_last_comes_first(self, registry: Registry) -> None:
         for n in range(3):
-            registry.append_records("shop", [Record("run", "materialize", NOON, {"n": n})])
+            registry.append_records("shop", [RegistryRecord("run", "materialize", NOON, {"n": n})])
 
         assert numbers(registry.records("shop", "run")) == [2, 1, 0]
 
@@ -92,10 +92,10 @@ class RegistryRecords:
         assert len(registry.records("shop", "audit")) == 2
 
     def test_a_body_that_is_no_json_is_refused_and_nothing_of_its_batch_is_kept(self, registry: Registry) -> None:
-        good = Record("run", "a", NOON)
+        good = RegistryRecord("run", "a", NOON)
         for body in ({"bad": float("nan")}, {"bad": float("inf")}, {"bad": b"bytes"}, {"bad": {1, 2}}):
             with pytest.raises((ValueError, TypeError)):
-                registry.append_records("shop", [good, Record("run", "b", NOON, body)])
+                registry.append_records("shop", [good, RegistryRecord("run", "b", NOON, body)])
 
         assert registry.records("shop", "run") == []
 
@@ -129,7 +129,7 @@ class RegistryRecords:
             registry = open_registry()
             start.wait()
             for n in range(rounds):
-                registry.append_records("shop", [Record("run", f"{number}", NOON + n, {"n": n})])
+                registry.append_records("shop", [RegistryRecord("run", f"{number}", NOON + n, {"n": n})])
                 registry.prune_records("shop", "run", keep=rounds)
 
         threads = [Thread(target=write, args=(number,)) for number in range(writers)]

@@ -10,7 +10,7 @@ import psycopg
 
 from asof.connections.postgres.database import Postgres
 from asof.registry.postgres.tables import WHAT, PostgresTables
-from asof.registry.records import KEPT_COUNT_DAYS, RECORDS, DayCounts, Record, decode_record, encode_body
+from asof.registry.records import KEPT_COUNT_DAYS, RECORDS, DayCounts, RegistryRecord, decode_record, encode_body
 from asof.timing import Micros
 
 _STEPS = (
@@ -48,7 +48,7 @@ class PostgresRecords:
         self._records = f"{self._record_tables.schema}.records"
         self._counts = f"{self._record_tables.schema}.counts"
 
-    def append_records(self, project: str, records: Sequence[Record]) -> None:
+    def append_records(self, project: str, records: Sequence[RegistryRecord]) -> None:
         rows = [(project, each.kind, each.subject, each.when, encode_body(each.body)) for each in records]
         query = f"INSERT INTO {self._records} (project, kind, subject, at_us, body) VALUES (%s, %s, %s, %s, %s)"
         with self._database.transaction(WHAT) as connection:
@@ -59,7 +59,7 @@ class PostgresRecords:
     def records(
         self, project: str, kind: str, subject: str | None = None, *, since: Micros | None = None,
         limit: int = RECORDS, per_subject: int | None = None,
-    ) -> list[Record]:  # fmt: skip
+    ) -> list[RegistryRecord]:  # fmt: skip
         conditions = ["project = %s AND kind = %s"]
         arguments: list[object] = [project, kind]
         if subject is not None:

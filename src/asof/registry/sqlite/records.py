@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
-from asof.registry.records import KEPT_COUNT_DAYS, RECORDS, DayCounts, Record, decode_record, encode_body
+from asof.registry.records import KEPT_COUNT_DAYS, RECORDS, DayCounts, RegistryRecord, decode_record, encode_body
 from asof.registry.sqlite.file import RegistryFile
 from asof.timing import Micros
 
@@ -54,7 +54,7 @@ class SqliteRecords:
     def __init__(self, file: RegistryFile) -> None:
         self._file = file
 
-    def append_records(self, project: str, records: Sequence[Record]) -> None:
+    def append_records(self, project: str, records: Sequence[RegistryRecord]) -> None:
         rows = [(project, each.kind, each.subject, each.when, encode_body(each.body)) for each in records]
         with self._file.writing() as connection:
             _create_tables(connection)
@@ -65,7 +65,7 @@ class SqliteRecords:
     def records(
         self, project: str, kind: str, subject: str | None = None, *, since: Micros | None = None,
         limit: int = RECORDS, per_subject: int | None = None,
-    ) -> list[Record]:  # fmt: skip
+    ) -> list[RegistryRecord]:  # fmt: skip
         conditions = ["project = ? AND kind = ?"]
         arguments: list[object] = [project, kind]
         if subject is not None:
