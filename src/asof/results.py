@@ -244,7 +244,7 @@ def _without_python_value(batch: pa.RecordBatch) -> RequestError:
             column.to_pylist()
         except OverflowError:
             return RequestError(
-                f"column {name!r} of the result has a time outside the years 1 to 9999, which Python's datetime cannot be",
+                f"column {name!r} of the result has a time outside the years 1 to 9999, which no datetime can be",
                 hint="take the result by to_arrow() or to_df()",
             )
     raise AssertionError("each column has its Python values")

@@ -203,7 +203,8 @@ class OfflineStoreSuite(ReadsOfValues, ReadsOfViewRows):
         in_days = FileSource("events.parquet", name="events", timestamp_field="happened")
         in_s = FileSource("events.parquet", name="events", timestamp_field="happened", timestamp_unit="s")
         columns = {
-            EVENTS: pa.array(times, US), in_days: pa.array([time // DAY for time in times], pa.int32()).cast(pa.date32()),
+            EVENTS: pa.array(times, US),
+            in_days: pa.array([time // DAY for time in times], pa.int32()).cast(pa.date32()),
             in_s: pa.array([*(time // SECOND for time in times[:3]), 2**62, -(2**62)]),
         }  # fmt: skip
 

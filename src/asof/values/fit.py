@@ -305,7 +305,7 @@ def event_micros(array: pa.Array, unit: str = "") -> pa.Array:
 
 
 def source_micros(array: pa.Array, unit: str = "") -> pa.Array:
-    """Event times of a batch source as int64 microseconds; null outside the years 1 to 9999, as engines pass over them."""
+    """Event times of a batch source as int64 microseconds; null outside the years 1 to 9999, as engines take them."""
     if pa.types.is_integer(array.type) and unit and unit != "ns":
         least, greatest = (pa.scalar(whole_units(us, unit)) for us in (EARLIEST, LATEST))
     else:
