@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asof.catalog.live import LivePart, LiveParts
+from asof.catalog.live import LiveValue, LiveValues
 from asof.catalog.rendering import age, number, seconds, static_file, static_url, when
 from asof.catalog.urls import page_url, segments_of, url_of
 from asof.errors import StorageError
@@ -38,35 +38,35 @@ class TestUrls:
         assert page_url() == "/ui/"
 
 
-class TestLiveParts:
+class TestLiveValues:
     def test_a_value_is_shown_with_its_age_until_it_is_too_old(self) -> None:
         clock = [100.0]
-        parts = LiveParts(lambda: clock[0])
+        parts = LiveValues(lambda: clock[0])
         made: list[int] = []
 
         def work() -> int:
             made.append(1)
             return len(made)
 
-        assert parts.get("n", work, max_age_s=30) == LivePart(1, 0.0)
+        assert parts.get("n", work, max_age_s=30) == LiveValue(1, 0.0)
         clock[0] += 30
-        assert parts.get("n", work, max_age_s=30) == LivePart(1, 30.0)
+        assert parts.get("n", work, max_age_s=30) == LiveValue(1, 30.0)
         clock[0] += 1
-        assert parts.get("n", work, max_age_s=30) == LivePart(2, 0.0)
+        assert parts.get("n", work, max_age_s=30) == LiveValue(2, 0.0)
         parts.forget("n")
         assert parts.get("n", work, max_age_s=30).value == 3
         parts.close()
 
     def test_a_part_beyond_its_budget_is_late_once_and_there_for_the_next_page(self) -> None:
         go, done = Event(), Event()
-        parts = LiveParts()
+        parts = LiveValues()
 
         def work() -> str:
             go.wait(60)
             done.set()
             return "there"
 
-        assert parts.get("slow", work, budget_s=0.01) == LivePart(is_late=True)
+        assert parts.get("slow", work, budget_s=0.01) == LiveValue(is_late=True)
         # The same work is not started twice.
         assert parts.get("slow", lambda: "twice", budget_s=0.01).is_late
         go.set()
@@ -75,7 +75,7 @@ class TestLiveParts:
         parts.close()
 
     def test_an_error_of_the_store_is_shown_and_asked_for_again(self) -> None:
-        parts = LiveParts()
+        parts = LiveValues()
 
         def broken() -> int:
             raise StorageError("the online store is away", hint="start it")

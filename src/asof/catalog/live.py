@@ -1,4 +1,4 @@
-"""The parts of pages that ask the live store: each has a time budget, and says how old it is."""
+"""What pages show of the live store: each value has a time budget, and says how old it is."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from asof.errors import AsofError
 T = TypeVar("T")
 
 BUDGET_S = 0.25
-"""How long a page waits for one of its parts."""
+"""How long a page waits for one of its values."""
 
 MAX_AGE_S = 30.0
-"""How long a part's value is shown before it is asked for again."""
+"""How long a value is shown before it is asked for again."""
 
 _THREADS = 4
 _MOST = 2_000
@@ -26,14 +26,14 @@ _MOST = 2_000
 
 
 @dataclass(frozen=True)
-class LivePart(Generic[T]):
-    """One part of a page.
+class LiveValue(Generic[T]):
+    """One value of a page.
 
     Args:
         value: its value; None while there is none.
         age_s: seconds since it was asked for; None without a value.
         is_late: it takes longer than its budget, and is still being asked for: the value, if any, is an earlier one.
-        error: why there is no value, in words; empty if there is no error.
+        error: why there is no value; empty if there is no error.
         hint: the next step after an error.
     """
 
@@ -50,8 +50,8 @@ class _CachedValue:
     since: float
 
 
-class LiveParts:
-    """Asks the store for the parts of pages, in a few threads; all pages share the values.
+class LiveValues:
+    """Asks the store for what pages show, in a few threads; all pages share the values.
 
     Args:
         monotonic: seconds, for ages and budgets.
@@ -71,8 +71,8 @@ class LiveParts:
         *,
         budget_s: float = BUDGET_S,
         max_age_s: float = MAX_AGE_S,
-    ) -> LivePart[T]:
-        """The part's value: the one that is known if it is young enough, else a new one if it comes within its budget.
+    ) -> LiveValue[T]:
+        """A value: the one that is known if it is young enough, else a new one if it comes within its budget.
 
         Args:
             key: what is asked for: equal keys share a value.
@@ -90,12 +90,12 @@ class LiveParts:
         except FutureTimeout:
             return self._part(known, is_late=True)
         except AsofError as error:
-            return LivePart(error=error.message, hint=error.hint or "")
+            return LiveValue(error=error.message, hint=error.hint or "")
         with self._lock:
             return self._part(self._known.get(key))
 
     def forget(self, *keys: Hashable) -> None:
-        """Ask again for these parts at the next page: what they show was changed."""
+        """Ask again for these at the next page: what they show was changed."""
         with self._lock:
             for key in keys:
                 self._known.pop(key, None)
@@ -116,7 +116,7 @@ class LiveParts:
             while len(self._known) > _MOST:
                 self._known.pop(next(iter(self._known)))
 
-    def _part(self, known: _CachedValue | None, *, is_late: bool = False) -> LivePart[Any]:
+    def _part(self, known: _CachedValue | None, *, is_late: bool = False) -> LiveValue[Any]:
         if known is None:
-            return LivePart(is_late=True)
-        return LivePart(known.value, self._monotonic() - known.since, is_late)
+            return LiveValue(is_late=True)
+        return LiveValue(known.value, self._monotonic() - known.since, is_late)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from asof.catalog.index import CatalogIndex
-from asof.catalog.live import LiveParts
+from asof.catalog.live import LiveValues
 from asof.catalog.pages import PAGES
 from asof.catalog.pages.page import Link, Page, PageRequest, Redirect
 from asof.catalog.rendering import render, static_file
@@ -71,7 +71,7 @@ class Site:
         self._store = store
         self._snapshot = snapshot
         self._can_sign_out = can_sign_out
-        self._live = LiveParts()
+        self._live = LiveValues()
         self._lock = Lock()
         self._index: CatalogIndex | None = None
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from asof.catalog.live import LivePart
+from asof.catalog.live import LiveValue
 from asof.catalog.pages.page import Page, PageRequest
 
 _CHANGES = 8
@@ -45,8 +45,8 @@ class HomePage(Page):
     """
 
     counts: Mapping[str, int]
-    changes: LivePart[Sequence[Change]]
-    attention: LivePart[Sequence[Attention]]
+    changes: LiveValue[Sequence[Change]]
+    attention: LiveValue[Sequence[Attention]]
 
 
 def home_page(request: PageRequest) -> HomePage:
@@ -54,11 +54,11 @@ def home_page(request: PageRequest) -> HomePage:
     everything = viewer.may("read")
     counts = Counter(each.kind for each in index.entries if everything or index.shows(viewer, each))
     # What is said of the whole store names objects that a viewer of some views may not know.
-    changes = request.live.get("changes", lambda: _changes(request)) if everything else LivePart[Sequence[Change]](())
+    changes = request.live.get("changes", lambda: _changes(request)) if everything else LiveValue[Sequence[Change]](())
     attention = (
         request.live.get("attention", lambda: _attention(request), budget_s=0.5)
         if everything
-        else LivePart[Sequence[Attention]](())
+        else LiveValue[Sequence[Attention]](())
     )
     return HomePage(title=request.store.project, counts=dict(counts), changes=changes, attention=attention)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from asof.catalog.index import CatalogIndex
-from asof.catalog.live import LiveParts
+from asof.catalog.live import LiveValues
 from asof.catalog.viewer import Viewer
 from asof.errors import NotFound, RequestError, nearest
 from asof.store import FeatureStore
@@ -27,7 +27,7 @@ class Page:
     """One page: its dataclass is what the template shows, and its `.json` is the same.
 
     Args:
-        title: what it shows, in a few words.
+        title: what it shows, in short.
         above: the pages above it, from the home page down.
     """
 
@@ -42,7 +42,7 @@ class PageRequest:
     Args:
         store: its public verbs are all that a page asks.
         index: the applied snapshot.
-        live: the parts that ask the store, within budgets.
+        live: what pages show of the live store, within budgets.
         viewer: who looks.
         names: what the page is of: the segments of its address after its kind.
         query: the parameters of its address.
@@ -52,7 +52,7 @@ class PageRequest:
 
     store: FeatureStore
     index: CatalogIndex
-    live: LiveParts
+    live: LiveValues
     viewer: Viewer
     names: tuple[str, ...]
     query: Mapping[str, str]
