@@ -13,7 +13,7 @@ import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureService, FeatureView, Field, FileSource, LogSource, Sliding
 from asof.errors import NotFound, RequestError
-from asof.flows.admin.sample import sample
+from asof.flows.admin.sample import online_keys, sample
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Stores
 from asof.flows.stream.rebuild import rebuild
@@ -130,3 +130,16 @@ def test_what_cannot_be_sampled_is_said(stores: Stores) -> None:
         draw(stores, "model", by="keys")
     with pytest.raises(RequestError, match="has rows, but no entities"):
         draw(stores, "users", by="entities")
+
+
+def test_online_keys_are_some_of_those_that_are_served(stores: Stores) -> None:
+    snapshot = stores.registry.load(stores.project)
+    found = online_keys(stores, snapshot, "user_traffic", limit=7)
+    assert len(found) == len({each["user_id"] for each in found}) == 7
+    assert all(list(each) == ["user_id"] and each["user_id"] in range(USERS // 2) for each in found)
+    assert len(online_keys(stores, snapshot, "user_traffic", limit=1000)) == USERS // 2
+    # Nothing is materialized of this one.
+    assert online_keys(stores, snapshot, "user_country", limit=7) == []
+    assert online_keys(stores, snapshot, "all_traffic", limit=7) == [{}]
+    with pytest.raises(NotFound, match="no feature view 'user_trafic'"):
+        online_keys(stores, snapshot, "user_trafic", limit=7)

@@ -22,7 +22,7 @@ from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.planning import users_of
 from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
@@ -118,6 +118,20 @@ def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Itera
     table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
     for page in pages_of(stores, table):
         yield [row[0] for row in page]
+
+
+def online_keys(stores: Stores, snapshot: Snapshot, name: str, *, limit: int) -> list[dict[str, Any]]:
+    """The first keys of a view's online rows, at most `limit`; none if it has no rows.
+
+    Raises:
+        NotFound: no feature view with this name is applied.
+    """
+    view = view_named(snapshot, name)
+    generation = current_generation(snapshot, view)
+    if not view.online or generation is None:
+        return []
+    rows = stores.online.scan(table_of(stores.project, view, generation), limit=limit)
+    return [restored_key(view.key_fields, key_values(row[0])) for row in rows]
 
 
 def _online(
@@ -312,4 +326,4 @@ def _collides(snapshot: Snapshot, name: str) -> bool:
     return len(set(names)) != len(names)
 
 
-__all__ = ["sample", "sampled_rows", "scanned_keys", "smallest_keys"]
+__all__ = ["online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys"]
