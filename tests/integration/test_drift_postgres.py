@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from adbc_driver_postgresql import dbapi as adbc
 
-from asof import FeatureStore, PostgresSource
+from asof import PostgresSource
 from tests.drift.verbs import CHANGES, ROWS, VERBS, check_doctor, check_verb, used_store
 
 pytestmark = pytest.mark.integration

@@ -360,7 +360,7 @@ def _needs_order(read: ViewRead) -> bool:
 
 
 __all__ = [
-    "OWN", "WANTED", "NewestRows", "PointInTime", "Program", "QueryStep", "ResultSchema", "RowFilter", "RowsOfKeys",
-    "TouchedKeys", "ViewReads", "ViewRows", "columns_of", "columns_of_view", "cut_of", "grouped", "latest_rows", "range_rows", "reach_of",
-    "lenient_columns_of", "rows_of", "tie_columns",
+    "NewestRows", "OWN", "PointInTime", "Program", "QueryStep", "ResultSchema", "RowFilter", "RowsOfKeys",
+    "TouchedKeys", "ViewReads", "ViewRows", "WANTED", "columns_of", "columns_of_view", "cut_of", "grouped",
+    "latest_rows", "lenient_columns_of", "range_rows", "reach_of", "rows_of", "tie_columns",
 ]  # fmt: skip
