@@ -14,7 +14,7 @@ from asof.definitions import Definition, FeatureView, FileSource, LogSource, Pro
 from asof.definitions.identity import KnownFunction
 from asof.display import counted
 from asof.dtypes import from_arrow
-from asof.errors import AsofError, DefinitionError, MissingExtra, SourceError, StorageError
+from asof.errors import AsofError, DefinitionError, ExpressionError, MissingExtra, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import whole_view
 from asof.flows.rows.history import not_loaded
@@ -246,7 +246,7 @@ def check_reach(stores: Stores, project: Project, described: Mapping[str, Any]) 
             continue
         try:
             rows = rows_of(stores, source, [view], columns=[source.timestamp_field])
-        except SourceError:
+        except (SourceError, ExpressionError):
             continue  # the checks of its columns have found that
         if not stores.offline.reaches(rows):
             findings.append(
