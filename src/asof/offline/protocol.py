@@ -48,10 +48,8 @@ LATER_COLUMNS = (PUSHED_AT, ORIGIN_PARTITION, ORIGIN_OFFSET)
 class QueryResult(Protocol):
     """Lazy rows, computed when `reader` is read."""
 
-    @property
     def schema(self) -> pa.Schema: ...
 
-    @property
     def text(self) -> str:
         """The SQL that a read would run now."""
         ...

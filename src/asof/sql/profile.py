@@ -130,6 +130,18 @@ class ProfileForms(Protocol):
         ...
 
 
+def moments(column: ProfiledColumn, number: str) -> dict[str, str]:
+    """The SQL of mean and standard deviation of a column's numbers; null where a square of them would overflow."""
+    if not column.dtype.is_float:
+        return {"mean": f"avg({number})", "std": f"stddev_samp({number})"}
+    fits = f"min({number}) >= -1e150 AND max({number}) <= 1e150"
+    small = f"CASE WHEN abs({number}) <= 1e150 THEN {number} END"
+    return {
+        "mean": f"CASE WHEN {fits} THEN avg({small}) END",
+        "std": f"CASE WHEN {fits} THEN stddev_samp({small}) END",
+    }
+
+
 @dataclass(frozen=True)
 class WantedCells:
     """The cells of one column: fine bins between ascending edges, and values."""
@@ -415,5 +427,5 @@ def merged(fine: Sequence[float], counts: Sequence[int], edges: Sequence[float])
 
 __all__ = [
     "EXACT_ROWS", "LONGEST_TEXT", "QUANTILES", "SAMPLED_ROWS", "TOP_VALUES", "CountedCells", "ProfileForms",
-    "ProfiledColumn", "ProfiledRows", "ProfiledTable", "Session", "WantedCells", "measure", "merged",
+    "ProfiledColumn", "ProfiledRows", "ProfiledTable", "Session", "WantedCells", "measure", "merged", "moments",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
 from asof.sql.names import free_name
 from asof.timing import moment
-from asof.values.fit import event_micros, fit
+from asof.values.fit import fit, source_micros
 from asof.values.packing import key_bytes, key_values, plain_values
 
 _TIMES = pa.timestamp("us", "UTC")
@@ -246,7 +246,7 @@ def sampled_rows(
     Args:
         users: what declares types of its columns.
         named: output column → its name after `field_mapping`; None takes all columns of the source.
-        required: output columns that must not be null.
+        required: output columns that must not be null; the time is one of the years 1 to 9999.
     """
     found = rows_of(stores, source, users, columns=[source.raw(own) for own in (named or {}).values()])
     if found is None:
@@ -267,7 +267,9 @@ def sampled_rows(
         progress(f"sample source {source.name}", at, None)
         wanted = hashes <= kept_hashes[-1] if len(kept_hashes) == n else np.ones(len(hashes), dtype=bool)
         for column in required:
-            wanted &= rows[column].is_valid().to_numpy()
+            is_time = column in columns and columns[column] == source.timestamp_field
+            known = source_micros(rows[column].combine_chunks(), source.timestamp_unit) if is_time else rows[column]
+            wanted &= np.asarray(known.is_valid())
         rows, hashes = rows.filter(pa.array(wanted)), hashes[wanted]
         rows = rows if kept is None else pa.concat_tables([kept, rows])
         hashes = np.concatenate([kept_hashes, hashes])
@@ -297,7 +299,7 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _with_time(rows: pa.Table, name: str, source: Source) -> pa.Table:
-    times = event_micros(rows[name].combine_chunks(), source.timestamp_unit).cast(_TIMES)
+    times = source_micros(rows[name].combine_chunks(), source.timestamp_unit).cast(_TIMES)
     return rows.set_column(rows.schema.get_field_index(name), name, times)
 
 

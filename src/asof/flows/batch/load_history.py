@@ -41,8 +41,8 @@ from asof.flows.stream.event_ids import EventIdClaims
 from asof.sources.protocol import Batches, Input, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
-from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
-from asof.values.fit import event_micros, fit, nul_in_text
+from asof.timing import DAY, LATEST, UNITS, Micros
+from asof.values.fit import event_micros, fit, nul_in_text, source_micros
 
 BLOCK = 1 << 20
 """Number of offsets that one append takes."""
@@ -207,7 +207,7 @@ class HistoryLoad:
     def _fitted(self, rows: pa.Table) -> pa.Table:
         name = self.source.timestamp_field
         unit = self.batch.timestamp_unit or self.source.timestamp_unit
-        times = event_micros(_as_time(rows[name].combine_chunks()), unit)
+        times = source_micros(_as_time(rows[name].combine_chunks()), unit)
         # As of other batch sources: no read can find rows without a time.
         counts = times.is_valid().to_numpy(zero_copy_only=False).copy()
         at = times.fill_null(0).to_numpy(zero_copy_only=False)
@@ -224,15 +224,12 @@ class HistoryLoad:
             rows = rows.set_column(place, name, _time_as(at, dtype.name, self.source.timestamp_unit))
         what = f"rows of batch source {self.batch.name!r}, which source {self.source.name!r} loads,"
         fitted = fit_table(rows, self.source.schema, required=[name], what=what, where=self.source.where)
-        self._refuse_unkept(fitted, at, what)
+        self._refuse_unkept(fitted, what)
         return self._recent(fitted)
 
-    def _refuse_unkept(self, rows: pa.Table, at: npt.NDArray[np.int64], what: str) -> None:
+    def _refuse_unkept(self, rows: pa.Table, what: str) -> None:
         """Refuse rows that no archive, or not this one, can store."""
-        odd = {
-            i: f"event time {int(at[i])} µs is outside the years 1 to 9999"
-            for i in np.flatnonzero((at < EARLIEST) | (at > LATEST)).tolist()
-        }
+        odd: dict[int, str] = {}
         created = self.source.created_timestamp_column
         if created not in ("", self.source.timestamp_field):
             odd |= unusable_created(self.source, rows[created].combine_chunks())

@@ -11,6 +11,7 @@ from sqlglot import exp
 
 from asof.connections.duckdb import Evaluator
 from asof.connections.postgres.database import Postgres
+from asof.defaults import WORK_MEM
 from asof.errors import EntityFrameError, StorageError
 from asof.expressions.dialects import DUCKDB
 from asof.offline.postgres.archives import PostgresArchives
@@ -140,7 +141,7 @@ class PostgresOffline(PostgresEngine, PostgresArchives):
         connection: the connection (`asof.connections.postgres.database.Postgres`).
     """
 
-    def __init__(self, *, schema: str = "", work_mem: str = "256MB", **connection: Any) -> None:
+    def __init__(self, *, schema: str = "", work_mem: str = WORK_MEM, **connection: Any) -> None:
         database = Postgres(**{"label": "offline_store", "kind": StorageError, "schema": schema, **connection})
         settings = {"work_mem": work_mem.replace(" ", ""), "maintenance_work_mem": work_mem.replace(" ", "")}
         PostgresEngine.__init__(self, database, settings)

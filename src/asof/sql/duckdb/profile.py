@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from asof.defaults import SEED
-from asof.dtypes import INT_BOUNDS, DType, Float64
+from asof.dtypes import INT_BOUNDS, DType
 from asof.profiles.summary import Scalar
-from asof.sql.duckdb.dialect import aggregate, literal
+from asof.sql.duckdb.dialect import literal
 from asof.sql.profile import (
     LONGEST_TEXT,
     QUANTILES,
@@ -19,6 +19,7 @@ from asof.sql.profile import (
     ProfiledColumn,
     ProfileForms,
     WantedCells,
+    moments,
 )
 
 
@@ -44,7 +45,7 @@ class DuckDBProfileForms:
             f"{quantile}({number}, {shares}) AS {alias}_q",
         ]  # fmt: skip
         if column.measured != "time":
-            terms += [f"{aggregate(each, number, Float64, wrap=str)} AS {alias}_{each}" for each in ("mean", "std")]
+            terms += [f"{each} AS {alias}_{name}" for name, each in moments(column, number).items()]
         if column.has_extremes:
             end = f"CASE WHEN isfinite({value}) THEN {value} END" if column.dtype.is_float else value
             if column.dtype.is_text:

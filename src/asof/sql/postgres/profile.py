@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from asof.dtypes import Float64
 from asof.sql.postgres.dialect import aggregate, collated, literal, micros_of, out
 from asof.sql.profile import (
     LONGEST_TEXT,
@@ -16,6 +15,7 @@ from asof.sql.profile import (
     ProfiledColumn,
     ProfileForms,
     WantedCells,
+    moments,
 )
 
 
@@ -39,7 +39,7 @@ class PostgresProfileForms:
             f"percentile_cont(ARRAY[{shares}]) WITHIN GROUP (ORDER BY {number}) AS {alias}_q",
         ]  # fmt: skip
         if column.measured != "time":
-            terms += [f"{aggregate(each, number, Float64, wrap=str)} AS {alias}_{each}" for each in ("mean", "std")]
+            terms += [f"{each} AS {alias}_{name}" for name, each in moments(column, number).items()]
         if column.has_extremes:
             end = f"CASE WHEN {_is_finite(value)} THEN {value} END" if dtype.is_float else value
             if dtype.is_text:
