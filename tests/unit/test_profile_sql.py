@@ -7,12 +7,13 @@ import pytest
 from asof.definitions import Entity, FeatureView, Field
 from asof.dtypes import Array, Bool, Bytes, Date, Decimal, DType, Float64, Int64, Json, String, Timestamp
 from asof.sql.duckdb.profile import DUCKDB_PROFILES
+from asof.sql.measure import merged
 from asof.sql.postgres.profile import POSTGRES_PROFILES
-from asof.sql.profile import ProfiledColumn, ProfiledRows, ProfileForms, WantedCells, merged
+from asof.sql.profile import ProfiledColumn, ProfileDialect, ProfiledRows, WantedCells
 from asof.sql.query import RowFilter
 from tests.unit.test_sql_golden import CLICKS, ORDERS, STORED, TABLES, _check
 
-FORMS: dict[str, ProfileForms] = {"duckdb": DUCKDB_PROFILES, "postgres": POSTGRES_PROFILES}
+FORMS: dict[str, ProfileDialect] = {"duckdb": DUCKDB_PROFILES, "postgres": POSTGRES_PROFILES}
 CHOSEN = RowFilter(latest=1_706_745_600_000_000, earliest=1_704_067_200_000_000)
 TYPES: dict[str, DType] = {
     "whole": Int64, "number": Float64, "exact": Decimal(10, 2), "text": String, "flag": Bool, "time": Timestamp,

@@ -138,7 +138,7 @@ class ProfilesOfRows(Reads):
         assert not (number.quantiles_are_approximate or number.distinct_is_approximate or text.top_is_approximate)
 
     def test_of_more_rows_counts_stay_exact(self, engine: OfflineStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("asof.sql.profile.EXACT_ROWS", 100)
+        monkeypatch.setattr("asof.sql.measure.EXACT_ROWS", 100)
         numbers: list[object] = [each % 100 for each in range(5000)]
         words: list[object] = ["often" if each % 2 else "seldom" if each % 5 else "never" for each in range(5000)]
         found = self.profile(engine, {"n": (Int64, numbers), "w": (String, words)})
@@ -153,17 +153,18 @@ class ProfilesOfRows(Reads):
     def test_drift_is_measured_over_the_cells_of_the_baseline(self, engine: OfflineStore) -> None:
         random = np.random.default_rng(11)
         old: list[object] = [*random.normal(size=900), *[None] * 60, *[math.nan] * 40]
-        new: list[object] = [*(random.normal(size=700) + 1), *[None] * 200, *[math.inf] * 100]
+        shifted = random.normal(size=700) + 1
+        new: list[object] = [*shifted, *[None] * 200, *[math.inf] * 100]
         names: list[object] = [*["a"] * 500, *["b"] * 500]
         others: list[object] = [*["a"] * 400, *["b"] * 300, *["unseen"] * 200, *[None] * 100]
         before = self.profile(engine, {"n": (Float64, old), "w": (String, names)})
         after = self.profile(engine, {"n": (Float64, new), "w": (String, others)}, before=before)
 
-        edges = before["n"].cells.edges  # type: ignore[union-attr]
-        finite = np.asarray([each for each in new if each is not None and math.isfinite(each)])  # type: ignore[arg-type]
-        bins = np.bincount(np.searchsorted(np.asarray(edges), finite, side="left"), minlength=len(edges) + 1).tolist()
-        counts = before["n"].cells.all_counts  # type: ignore[union-attr]
-        assert after["n"].drift == drift_of(counts, [*bins, 100, 200], baseline="previous")
+        cells = before["n"].cells
+        assert cells is not None
+        places = np.searchsorted(np.asarray(cells.edges), shifted, side="left")
+        bins = np.bincount(places, minlength=len(cells.edges) + 1).tolist()
+        assert after["n"].drift == drift_of(cells.all_counts, [*bins, 100, 200], baseline="previous")
         expected = drift_of([500, 500, 0, 0, 0], [400, 300, 200, 0, 100], baseline="previous")
         assert after["w"].drift == expected and expected is not None and expected.alarm
 

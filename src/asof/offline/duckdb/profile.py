@@ -13,13 +13,14 @@ from asof.offline.duckdb.tables import copy
 from asof.profiles.summary import FeatureProfile
 from asof.sources.protocol import Input
 from asof.sql.duckdb.profile import DUCKDB_PROFILES
-from asof.sql.profile import ProfiledRows, ProfiledTable, measure
+from asof.sql.measure import measure
+from asof.sql.profile import ProfiledRows, ProfiledTable
 
 _TABLE = "asof_given"
 
 
 class _Connection:
-    """See `asof.sql.profile.Session`."""
+    """See `asof.sql.profile.ProfileSession`."""
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
         self._cursor = cursor

@@ -9,12 +9,13 @@ import pyarrow as pa
 from asof.offline.postgres.inputs import prepare
 from asof.offline.postgres.session import Given, PostgresSession
 from asof.profiles.summary import FeatureProfile
+from asof.sql.measure import measure
 from asof.sql.postgres.profile import POSTGRES_PROFILES
-from asof.sql.profile import ProfiledRows, ProfiledTable, measure
+from asof.sql.profile import ProfiledRows, ProfiledTable
 
 
 class _Transaction:
-    """See `asof.sql.profile.Session`."""
+    """See `asof.sql.profile.ProfileSession`."""
 
     def __init__(self, opened: PostgresSession) -> None:
         self._opened = opened

@@ -17,14 +17,14 @@ from asof.sql.profile import (
     TOP_VALUES,
     CountedCells,
     ProfiledColumn,
-    ProfileForms,
+    ProfileDialect,
     WantedCells,
     moments,
 )
 
 
-class DuckDBProfileForms:
-    """See `asof.sql.profile.ProfileForms`."""
+class DuckDBProfileDialect:
+    """See `asof.sql.profile.ProfileDialect`."""
 
     estimates = True
 
@@ -110,7 +110,7 @@ def _is_other(value: Scalar, dtype: DType) -> bool:
     return isinstance(value, bool) or value == "" or value == INT_BOUNDS.get(dtype.name, (0, sys.maxsize))[1]
 
 
-DUCKDB_PROFILES: ProfileForms = DuckDBProfileForms()
+DUCKDB_PROFILES: ProfileDialect = DuckDBProfileDialect()
 """The forms of DuckDB."""
 
 __all__ = ["DUCKDB_PROFILES", "number_of"]

@@ -13,14 +13,14 @@ from asof.sql.profile import (
     TOP_VALUES,
     CountedCells,
     ProfiledColumn,
-    ProfileForms,
+    ProfileDialect,
     WantedCells,
     moments,
 )
 
 
-class PostgresProfileForms:
-    """See `asof.sql.profile.ProfileForms`."""
+class PostgresProfileDialect:
+    """See `asof.sql.profile.ProfileDialect`."""
 
     estimates = False
 
@@ -110,7 +110,7 @@ def _is_finite(value: str) -> str:
     return f"{value} NOT IN ('NaN', 'Infinity', '-Infinity')"
 
 
-POSTGRES_PROFILES: ProfileForms = PostgresProfileForms()
+POSTGRES_PROFILES: ProfileDialect = PostgresProfileDialect()
 """The forms of Postgres."""
 
 __all__ = ["POSTGRES_PROFILES", "number_of"]
