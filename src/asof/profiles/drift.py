@@ -28,7 +28,7 @@ CHANCE = 0.001
 """The probability of an alarm where both samples have one distribution."""
 
 
-class Drift(Record, msgspec.Struct, frozen=True, kw_only=True):
+class FeatureDrift(Record, msgspec.Struct, frozen=True, kw_only=True):
     """How far a feature moved from a baseline.
 
     Args:
@@ -101,7 +101,7 @@ def chi_square_quantile(freedom: int, *, chance: float = CHANCE) -> float:
     return float(freedom * (1 - part + NormalDist().inv_cdf(1 - chance) * sqrt(part)) ** 3)
 
 
-def drift_of(expected: Sequence[int], actual: Sequence[int], *, baseline: str) -> Drift | None:
+def drift_of(expected: Sequence[int], actual: Sequence[int], *, baseline: str) -> FeatureDrift | None:
     """Compare two lists of counts over the same cells; None where a side has no rows.
 
     Cells that are empty on both sides say nothing, and are left out.
@@ -112,13 +112,13 @@ def drift_of(expected: Sequence[int], actual: Sequence[int], *, baseline: str) -
         return None
     index = psi(shares(before, smoothing=SMOOTHING), shares(after, smoothing=SMOOTHING))
     threshold = alarm_threshold(len(pairs), sum(before), sum(after))
-    return Drift(
+    return FeatureDrift(
         baseline=baseline, psi=index, js=jensen_shannon(shares(before), shares(after)), threshold=threshold,
         alarm=index > threshold, rows=sum(after), baseline_rows=sum(before),
     )  # fmt: skip
 
 
 __all__ = [
-    "BINS", "CHANCE", "LEAST_PSI", "SMOOTHING", "Drift", "alarm_threshold", "chi_square_quantile", "drift_of",
+    "BINS", "CHANCE", "LEAST_PSI", "SMOOTHING", "FeatureDrift", "alarm_threshold", "chi_square_quantile", "drift_of",
     "jensen_shannon", "psi", "shares",
 ]  # fmt: skip

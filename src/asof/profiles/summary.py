@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from asof.profiles.drift import Drift
+from asof.profiles.drift import FeatureDrift
 from asof.profiles.expectations import ExpectationResult
 from asof.results import Record
 from asof.timing import Micros, iso
@@ -106,7 +106,7 @@ class FeatureProfile(Record, msgspec.Struct, frozen=True, kw_only=True):
     top_is_approximate: bool = False
     cells: Cells | None = None
     is_hidden: bool = False
-    drift: Drift | None = None
+    drift: FeatureDrift | None = None
 
     @property
     def null_share(self) -> float:

@@ -13,7 +13,7 @@ from math import isfinite
 
 from asof.dtypes import DType
 from asof.profiles.bins import TAIL_SHARE, drift_edges, histogram_edges
-from asof.profiles.drift import Drift, drift_of
+from asof.profiles.drift import FeatureDrift, drift_of
 from asof.profiles.summary import Cells, FeatureProfile, Histogram, Scalar, TopValue
 from asof.sql.profile import (
     DECILES,
@@ -216,7 +216,7 @@ class _ColumnCells:
             drift=self.drift(counted, nulls=rows - values, not_finite=not_finite),
         )  # fmt: skip
 
-    def drift(self, counted: CountedCells, *, nulls: int, not_finite: int) -> Drift | None:
+    def drift(self, counted: CountedCells, *, nulls: int, not_finite: int) -> FeatureDrift | None:
         """How far the column moved from its baseline; None without one, or if it had another type then."""
         before = self.column.baseline
         if before is None or bool(before.values if not self.column.has_value_cells else before.edges):
