@@ -4,6 +4,6 @@ from asof.profiles.drift import FeatureDrift, drift_of, jensen_shannon, psi, sha
 from asof.profiles.summary import Cells, FeatureProfile, Histogram, TopValue, ViewProfile
 
 __all__ = [
-    "Cells", "FeatureDrift", "FeatureProfile", "Histogram", "TopValue", "ViewProfile", "drift_of", "jensen_shannon", "psi",
-    "shares",
+    "Cells", "FeatureDrift", "FeatureProfile", "Histogram", "TopValue", "ViewProfile", "drift_of",
+    "jensen_shannon", "psi", "shares",
 ]  # fmt: skip
