@@ -287,7 +287,7 @@ class FeatureStore(AppliedObjects):
         """A random sample of a view or service; the same for the same seed."""
         return self._admin.sample(name, n=n, seed=seed, by=by, online=online, progress=progress)
 
-    def online_keys(self, view: str, limit: int = SAMPLE_ROWS) -> list[dict[str, object]]:
+    def online_keys(self, view: str, limit: int = SAMPLE_ROWS) -> TableResult:
         """Some of the keys that are served of a feature view: the first that its online store has, in no known order.
 
         A view that is not online, or of which nothing is served yet, has none. `sample` returns random ones.

@@ -120,7 +120,7 @@ def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Itera
         yield [row[0] for row in page]
 
 
-def online_keys(stores: Stores, snapshot: Snapshot, name: str, *, limit: int) -> list[dict[str, Any]]:
+def online_keys(stores: Stores, snapshot: Snapshot, name: str, *, limit: int) -> pa.Table:
     """The first keys of a view's online rows, at most `limit`; none if it has no rows.
 
     Raises:
@@ -128,10 +128,11 @@ def online_keys(stores: Stores, snapshot: Snapshot, name: str, *, limit: int) ->
     """
     view = view_named(snapshot, name)
     generation = current_generation(snapshot, view)
-    if not view.online or generation is None:
-        return []
-    rows = stores.online.scan(table_of(stores.project, view, generation), limit=limit)
-    return [restored_key(view.key_fields, key_values(row[0])) for row in rows]
+    rows = []
+    if view.online and generation is not None:
+        rows = stores.online.scan(table_of(stores.project, view, generation), limit=limit)
+    keys = [restored_key(view.key_fields, key_values(row[0])) for row in rows]
+    return pa.Table.from_pylist(keys, schema=pa.schema([(key.name, key.dtype.arrow()) for key in view.key_fields]))
 
 
 def _online(
