@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import tarfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from asof.definitions.facts import Facts, LastRun, SourceMark, ViewGenerations
 from asof.flows.generations.progress import TableProgress
 from asof.online.sqlite import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
+from asof.testing.registry_records import TODAY, records_of
 from asof.timing import SECOND
 
 STORES = Path(__file__).parents[1] / "stores" / "one_log_folder.tar.gz"
@@ -65,6 +67,32 @@ def test_all_facts_of_an_old_registry_are_at_hand(old: Path) -> None:
     assert saved.sources["users"].files is not None and saved.sources["users"].files[0].bytes == 1074
     assert facts.where["feature view/seen"] == "features.py:18"
     assert (facts.staged, facts.replaying, facts.epochs, facts.gaps, facts.starts) == (None, {}, {}, {}, {})
+
+
+def test_an_old_registry_has_no_records_until_it_gains_them_and_stays_readable_by_the_old_version(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "registry.db"
+    shutil.copy(old / "shop" / "data" / "registry.db", path)
+    before = contents(path)
+    with monkeypatch.context() as patched:
+        patched.setattr("asof.connections.sqlite.may_write", lambda path: False)
+        reader = SqliteRegistry(path)
+        assert reader.records("shop", "run") == [] and reader.counts("shop", "served") == {}
+        reader.close()
+
+    writer = SqliteRegistry(path)
+    writer.append_records("shop", records_of("a"))
+    writer.add_counts("shop", "served", TODAY, {"seen:n": 2})
+
+    assert writer.records("shop", "run") == records_of("a")
+    assert writer.counts("shop", "served") == {TODAY: {"seen:n": 2}}
+    writer.close()
+    assert contents(path) == before
+    with sqlite3.connect(path) as connection:
+        # What a version that knows no records looks at: its own format, and its own table.
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert len(connection.execute("PRAGMA table_info(snapshots)").fetchall()) == 9
 
 
 def test_what_an_apply_had_staged_is_read(old: Path) -> None:

@@ -18,6 +18,7 @@ from asof.online.protocol import Lookup, Newest, OnlineTable, pack_version
 from asof.online.sqlite.file import SqliteFile
 from asof.online.sqlite.store import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
+from asof.testing.registry_records import records_of
 from tests.forking import FeatureStore, applied, history, listed, noon, online, push
 
 TABLE = OnlineTable("shop", "trips", "g1-1", "latest")
@@ -199,7 +200,10 @@ def test_a_registry_reader_sees_what_others_apply_meanwhile(tmp_path: Path, read
     reading_only()
     with pytest.raises(AsofError, match="cannot be written"):
         reader.commit(reader.load("shop"), expected=3, who="me", when=0)
+    with pytest.raises(AsofError, match="cannot be written"):
+        reader.append_records("shop", records_of("a"))
     assert SqliteRegistry(path).version("shop") == 3
+    assert reader.records("shop", "run") == []
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from asof.errors import RegistryError
+from asof.registry.records import RegistryRecord
 from asof.registry.sqlite import SqliteRegistry
 from asof.testing.registry import NOON, shop
+from asof.testing.registry_records import TODAY, records_of
 from tests.sqlite_faults import fill_disk
 
 
@@ -148,6 +150,47 @@ def test_a_full_disk_is_named_and_nothing_is_written(
     assert registry.version("shop") == 1
 
 
+def test_a_damaged_record_is_left_out_and_stops_nothing(registry: SqliteRegistry, path: Path) -> None:
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    registry.append_records("shop", records_of("a", "b", "c"))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE records SET body = '{\"n\":' WHERE subject = 'a'")
+        connection.execute("UPDATE records SET body = '[1]' WHERE subject = 'b'")
+    connection.close()
+
+    assert [each.subject for each in registry.records("shop", "run")] == ["c"]
+    assert registry.load("shop").version == 1
+
+
+def test_a_full_disk_keeps_no_record_of_a_batch_and_harms_nothing(
+    registry: SqliteRegistry, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    registry.append_records("shop", records_of("a"))
+    registry.close()
+    fill_disk(monkeypatch, path)
+
+    with pytest.raises(RegistryError, match="the disk is full; nothing was written"):
+        registry.append_records("shop", [*records_of("b"), RegistryRecord("run", "c", NOON, {"text": "x" * 100_000})])
+
+    assert [each.subject for each in registry.records("shop", "run")] == ["a"]
+    assert registry.version("shop") == 1
+
+
+def test_tables_of_records_that_are_damaged_are_named_and_leave_the_definitions_alone(
+    registry: SqliteRegistry, path: Path
+) -> None:
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    registry.append_records("shop", records_of("a"))
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE records DROP COLUMN body")
+    connection.close()
+
+    with pytest.raises(RegistryError, match="the file is damaged"):
+        registry.records("shop", "run")
+    assert registry.load("shop").version == 1
+
+
 WRITER = """
 import sys
 from asof.errors import RegistryConflict
@@ -177,3 +220,27 @@ def test_processes_that_race_from_the_first_commit_on_lose_no_update(registry: S
 
     assert errors == ["", ""]
     assert registry.load("shop").facts.others["count"] == registry.version("shop") == 20
+
+
+COUNTER = """
+import sys
+from asof.registry.sqlite import SqliteRegistry
+from asof.testing.registry_records import TODAY
+registry = SqliteRegistry(sys.argv[1])
+for _ in range(20):
+    registry.add_counts("shop", "served", TODAY, {"view:a": 1, "view:b": 3})
+"""
+
+
+def test_counts_of_processes_that_race_from_the_first_on_add_up(registry: SqliteRegistry, path: Path) -> None:
+    source = str(Path(__file__).parents[2] / "src")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", COUNTER, str(path)], env={"PYTHONPATH": source}, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+
+    assert errors == ["", ""]
+    assert registry.counts("shop", "served") == {TODAY: {"view:a": 40, "view:b": 120}}

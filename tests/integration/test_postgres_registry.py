@@ -11,6 +11,7 @@ import pytest
 from asof.errors import RegistryConflict, RegistryError
 from asof.registry.postgres import PostgresRegistry
 from asof.testing.registry import NOON, shop
+from asof.testing.registry_records import TODAY, records_of
 
 pytestmark = pytest.mark.integration
 
@@ -108,6 +109,52 @@ def test_tables_of_a_newer_format_are_refused(open_registry, execute):
 
     assert "is 9; this Asof reads up to 1" in caught.value.message
     assert caught.value.hint == "upgrade asof"
+
+
+def test_a_damaged_record_is_left_out_and_stops_nothing(open_registry, execute):
+    registry = open_registry()
+    registry.append_records("shop", records_of("a", "b"))
+    execute("UPDATE {schema}.records SET body = '{' WHERE subject = 'a'")
+
+    assert [each.subject for each in registry.records("shop", "run")] == ["b"]
+
+
+@pytest.mark.parametrize("pgbouncer", [False, True])
+def test_records_of_a_newer_format_are_refused_and_the_snapshots_stay_readable(open_registry, execute, pgbouncer):
+    registry = open_registry(pgbouncer=pgbouncer)
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    registry.append_records("shop", records_of("a"))
+    execute("UPDATE {schema}.formats SET format = 9 WHERE part = 'registry records'")
+    execute("ALTER TABLE {schema}.records RENAME COLUMN body TO content")
+
+    for use in (lambda: registry.records("shop", "run"), lambda: registry.append_records("shop", records_of("b"))):
+        with pytest.raises(RegistryError, match="is 9; this Asof reads up to 1"):
+            use()
+    assert registry.commit(registry.load("shop"), expected=1, who="bo", when=NOON).version == 2
+
+
+def test_many_first_writers_of_records_make_the_tables_once_and_none_is_lost(open_registry):
+    start, failed = threading.Barrier(10), []
+
+    def write(number):
+        registry = open_registry(max_connections=1)
+        start.wait()
+        try:
+            registry.append_records("shop", records_of(str(number)))
+            registry.add_counts("shop", "served", TODAY, {"view:a": 1})
+        except RegistryError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failed == []
+    registry = open_registry()
+    assert sorted(each.subject for each in registry.records("shop", "run")) == sorted(map(str, range(10)))
+    assert registry.counts("shop", "served") == {TODAY: {"view:a": 10}}
 
 
 def test_what_was_committed_outlives_a_kill_and_the_registry_heals(private_service):

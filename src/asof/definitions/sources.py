@@ -72,7 +72,8 @@ class Source(Definition):
         created_timestamp_column = _raw(created_timestamp_column, mapping)
         names = [field.name for field in fields]
         if len(set(names)) != len(names):
-            raise self.refuse(f"schema repeats a name: {names}", hint="name each column once")
+            twice = next(name for name in names if names.count(name) > 1)
+            raise self.refuse(f"schema repeats the name {twice!r}", hint="name each column once")
         for label, column in (
             ("timestamp_field", timestamp_field),
             ("created_timestamp_column", created_timestamp_column),

@@ -1,16 +1,18 @@
-"""The protocol of registries: keep numbered snapshots of a project, and never lose an update."""
+"""The protocol of registries: keep numbered snapshots of a project, records next to them, and never lose an update."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Protocol
 
 from asof.defaults import HISTORY_COMMITS
 from asof.definitions.project import KINDS, NewerFormat, Project, Snapshot
 from asof.errors import RegistryConflict, RegistryError
+from asof.registry.records import RECORDS, DayCounts, RegistryRecord
 from asof.timing import Micros, iso
 
 LABELS = {
@@ -50,7 +52,7 @@ class Commit:
 
 
 class Registry(Protocol):
-    """Keeps the versions of each project's snapshot. Projects are known by their exact names.
+    """Keeps the versions of each project's snapshot, and its records. Projects are known by their exact names.
 
     Every verb may raise RegistryError: the registry is damaged, locked, of a newer format or unreachable.
     Reads never wait for a writer. Inherit the optional members from `RegistryDefaults`.
@@ -101,7 +103,50 @@ class Registry(Protocol):
         ...
 
     def drop(self, project: str) -> None:
-        """Delete all versions of exactly this project; an unknown project is ignored."""
+        """Delete all versions, records and counts of exactly this project; an unknown project is ignored."""
+        ...
+
+    def append_records(self, project: str, records: Sequence[RegistryRecord]) -> None:
+        """Keep records: all of them, or none where it raises. They are no version of the project, and need none."""
+        ...
+
+    def records(
+        self, project: str, kind: str, subject: str | None = None, *, since: Micros | None = None,
+        limit: int = RECORDS, per_subject: int | None = None,
+    ) -> list[RegistryRecord]:  # fmt: skip
+        """The newest records of a kind, newest first; of one time, the one that was appended last comes first.
+
+        Damaged ones are left out. A registry that nothing was appended to has none, whoever may write it.
+
+        Args:
+            subject: only those about it.
+            since: only those of this time or later.
+            per_subject: only so many of each subject, the newest.
+        """
+        ...
+
+    def prune_records(self, project: str, kind: str, *, keep: int | None = None, before: Micros | None = None) -> None:
+        """Delete records of a kind.
+
+        Args:
+            keep: all but the newest so many of each subject.
+            before: those older than this time.
+        """
+        ...
+
+    def add_counts(self, project: str, kind: str, day: date, counts: Mapping[str, int]) -> None:
+        """Add to the counts of a day: subject → amount. Several writers add up.
+
+        Counts of the kind that are more than `KEPT_COUNT_DAYS` older than `day` are dropped.
+        """
+        ...
+
+    def counts(self, project: str, kind: str, *, since: date | None = None) -> DayCounts:
+        """The counts of a kind by day, ascending, and subject; days without any are left out.
+
+        Args:
+            since: from this day on.
+        """
         ...
 
     def close(self) -> None:

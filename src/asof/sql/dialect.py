@@ -50,8 +50,12 @@ class Dialect(Protocol):
         """
         ...
 
-    def is_time(self, column: str, sql_type: str) -> str:
-        """Whether a raw time column has a finite time."""
+    def is_time(self, column: str, sql_type: str, unit: str = "") -> str:
+        """Whether a raw time column has a time of the years 1 to 9999; rows without one are passed over.
+
+        Args:
+            unit: of an integer column.
+        """
         ...
 
     def from_micros(self, value: Micros, sql_type: str, unit: str = "", *, up: bool = False) -> str:

@@ -207,7 +207,7 @@ class SourceRows:
         """What a row must fulfil to count at all."""
         source = self.source
         time, sql_type = self._raw(source.timestamp_field), self._sql_type(source.timestamp_field)
-        where = [self.dialect.is_time(time, sql_type)]
+        where = [self.dialect.is_time(time, sql_type, source.timestamp_unit)]
         if self.view.is_aggregated and (gone := self.gone()):
             where.append(f"NOT ({gone})")
         where += [f"{self._column(key)} IS NOT NULL" for key in self.keys]
@@ -329,8 +329,9 @@ class SourceRows:
         if not self.has_created:
             return self._time()
         column = self.source.created_timestamp_column
-        created = self.dialect.time_of(self._raw(column), self._sql_type(column), self.source.timestamp_unit)
-        return f"coalesce({created}, {self._time()})"
+        raw, sql_type, unit = self._raw(column), self._sql_type(column), self.source.timestamp_unit
+        created = self.dialect.time_of(raw, sql_type, unit)
+        return f"CASE WHEN {self.dialect.is_time(raw, sql_type, unit)} THEN {created} ELSE {self._time()} END"
 
     def known(self) -> str:
         """When the row was written down: its created time; without one, its stamp, or when it was archived."""

@@ -11,11 +11,10 @@ from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource,
 from asof.definitions.facts import Facts, LastRun, ViewGenerations
 from asof.errors import RegistryConflict, RegistryError
 from asof.registry.protocol import KEPT_FACT_COMMITS, Registry
+from asof.testing.registry_records import NOON, RegistryRecords
 from asof.types import Int64, String
 
 OpenRegistry = Callable[[], Registry]
-
-NOON = 1_600_000_000_000_000
 
 user = Entity("user", ["user_id"])
 traffic = LogSource(
@@ -35,7 +34,7 @@ def shop(name: str = "shop", **facts: object) -> Snapshot:
     return Snapshot(0, name, project_of([views]), Facts.of(facts))
 
 
-class RegistrySuite:
+class RegistrySuite(RegistryRecords):
     """What every registry promises. Subclasses give the fixture `open_registry`: each call opens the same one again."""
 
     @pytest.fixture

@@ -22,14 +22,14 @@ from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.planning import users_of
 from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
 from asof.sql.names import free_name
 from asof.timing import moment
-from asof.values.fit import event_micros, fit
+from asof.values.fit import fit, source_micros
 from asof.values.packing import key_bytes, key_values, plain_values
 
 _TIMES = pa.timestamp("us", "UTC")
@@ -118,6 +118,21 @@ def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Itera
     table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
     for page in pages_of(stores, table):
         yield [row[0] for row in page]
+
+
+def online_keys(stores: Stores, snapshot: Snapshot, name: str, *, limit: int) -> pa.Table:
+    """The first keys of a view's online rows, at most `limit`; none if it has no rows.
+
+    Raises:
+        NotFound: no feature view with this name is applied.
+    """
+    view = view_named(snapshot, name)
+    generation = current_generation(snapshot, view)
+    rows = []
+    if view.online and generation is not None:
+        rows = stores.online.scan(table_of(stores.project, view, generation), limit=limit)
+    keys = [restored_key(view.key_fields, key_values(row[0])) for row in rows]
+    return pa.Table.from_pylist(keys, schema=pa.schema([(key.name, key.dtype.arrow()) for key in view.key_fields]))
 
 
 def _online(
@@ -246,7 +261,7 @@ def sampled_rows(
     Args:
         users: what declares types of its columns.
         named: output column → its name after `field_mapping`; None takes all columns of the source.
-        required: output columns that must not be null.
+        required: output columns that must not be null; the time is one of the years 1 to 9999.
     """
     found = rows_of(stores, source, users, columns=[source.raw(own) for own in (named or {}).values()])
     if found is None:
@@ -267,7 +282,9 @@ def sampled_rows(
         progress(f"sample source {source.name}", at, None)
         wanted = hashes <= kept_hashes[-1] if len(kept_hashes) == n else np.ones(len(hashes), dtype=bool)
         for column in required:
-            wanted &= rows[column].is_valid().to_numpy()
+            is_time = column in columns and columns[column] == source.timestamp_field
+            known = source_micros(rows[column].combine_chunks(), source.timestamp_unit) if is_time else rows[column]
+            wanted &= np.asarray(known.is_valid())
         rows, hashes = rows.filter(pa.array(wanted)), hashes[wanted]
         rows = rows if kept is None else pa.concat_tables([kept, rows])
         hashes = np.concatenate([kept_hashes, hashes])
@@ -297,7 +314,7 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _with_time(rows: pa.Table, name: str, source: Source) -> pa.Table:
-    times = event_micros(rows[name].combine_chunks(), source.timestamp_unit).cast(_TIMES)
+    times = source_micros(rows[name].combine_chunks(), source.timestamp_unit).cast(_TIMES)
     return rows.set_column(rows.schema.get_field_index(name), name, times)
 
 
@@ -310,4 +327,4 @@ def _collides(snapshot: Snapshot, name: str) -> bool:
     return len(set(names)) != len(names)
 
 
-__all__ = ["sample", "sampled_rows", "scanned_keys", "smallest_keys"]
+__all__ = ["online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys"]

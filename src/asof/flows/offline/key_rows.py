@@ -23,7 +23,7 @@ from asof.sql.names import free_name
 from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime, columns_of, tie_columns
 from asof.timing import Micros, moment
-from asof.values.fit import event_micros, fit
+from asof.values.fit import event_micros, fit, source_micros
 from asof.values.from_arrow import python_values
 
 _TIMES = pa.timestamp("us", "UTC")
@@ -103,11 +103,11 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
             selected=() if source.is_log else sorted(columns_of(PointInTime((whole_view(view),)), source.name)),
         )  # fmt: skip
         table = stores.offline.sql(text, {"source": found}).reader().read_all()
-    table = table.filter(table[source.timestamp_field].is_valid())
+    times = source_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
+    table, times = table.filter(times.is_valid()), times.drop_null()
     if source.is_log:
         batch = batch_of_archive(source, table)
     else:
-        times = event_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
         batch = batch_of(
             source, table, event_time=times.to_numpy(zero_copy_only=False),
             partition=np.zeros(table.num_rows, dtype=np.int32), offset=np.arange(table.num_rows),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import psycopg
 
 from asof.connections.postgres.database import Postgres
-from asof.connections.postgres.schema import format_of, lock, migrate, refuse_newer, schema_of
-from asof.defaults import HISTORY_COMMITS
+from asof.connections.postgres.schema import lock
+from asof.defaults import HISTORY_COMMITS, REGISTRY_STATEMENT_S
 from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
+from asof.registry.postgres.records import PostgresRecords
+from asof.registry.postgres.tables import WHAT, PostgresTables
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
     Commit,
@@ -29,8 +29,6 @@ from asof.registry.protocol import (
     summarize,
 )
 from asof.timing import Micros, iso
-
-WHAT = "registry"
 
 _STEPS = (
     """
@@ -53,7 +51,7 @@ CREATE TABLE {schema}.snapshots (
 _COMMIT = "version, who, at_us, note, summary"
 
 
-class PostgresRegistry(RegistryDefaults):
+class PostgresRegistry(PostgresRecords, RegistryDefaults):
     """Snapshots in a PostgreSQL database. Safe between any threads, processes and machines.
 
     Its tables are in a schema of their own, created by the first commit. Reads never wait for a writer; writers of one
@@ -64,25 +62,26 @@ class PostgresRegistry(RegistryDefaults):
         options: the connection (`asof.connections.postgres.database.Postgres`).
     """
 
-    def __init__(self, url: str = "", *, statement_timeout_s: float = 60.0, **options: Any) -> None:
-        self._database = Postgres(
-            url, **options, statement_timeout_s=statement_timeout_s, label=WHAT, kind=RegistryError
+    def __init__(self, url: str = "", *, statement_timeout_s: float = REGISTRY_STATEMENT_S, **options: Any) -> None:
+        super().__init__(
+            Postgres(url, **options, statement_timeout_s=statement_timeout_s, label=WHAT, kind=RegistryError)
         )
-        self._table = f"{schema_of(self._database)}.snapshots"
+        self._tables = PostgresTables(self._database, part="registry", steps=_STEPS)
+        self._table = f"{self._tables.schema}.snapshots"
 
     def load(self, project: str) -> Snapshot:
-        with self._reading() as connection:
+        with self._tables.reading() as connection:
             row = self._one(connection, "version, checksum, content", "ORDER BY version DESC LIMIT 1", project)
             return self._snapshot(connection, project, *row) if row else empty(project)
 
     def version(self, project: str) -> int:
-        with self._reading() as connection:
+        with self._tables.reading() as connection:
             row = self._one(connection, "max(version)", "", project)
             return row[0] or 0 if row else 0
 
     def commit(self, snapshot: Snapshot, *, expected: int, who: str, when: Micros, note: str = "") -> Snapshot:
         with self._database.transaction(WHAT) as connection:
-            migrate(self._database, connection, part="registry", steps=_STEPS, what=WHAT)
+            self._tables.migrate(connection)
             lock(connection, f"{self._table} {snapshot.name}")
             newest = self._commits(connection, snapshot.name, limit=1)
             if (newest[0].version if newest else 0) != expected:
@@ -108,11 +107,11 @@ class PostgresRegistry(RegistryDefaults):
             return after
 
     def history(self, project: str, limit: int = HISTORY_COMMITS, *, facts: bool = True) -> list[Commit]:
-        with self._reading() as connection:
+        with self._tables.reading() as connection:
             return self._commits(connection, project, limit=limit, facts=facts)
 
     def load_version(self, project: str, version: int) -> Snapshot:
-        with self._reading() as connection:
+        with self._tables.reading() as connection:
             row = self._one(connection, "version, checksum, content", "AND version = %s", project, version)
             if row is None:
                 kept = [each.version for each in self._commits(connection, project, limit=None)]
@@ -120,40 +119,22 @@ class PostgresRegistry(RegistryDefaults):
             return self._snapshot(connection, project, *row)
 
     def projects(self) -> list[str]:
-        with self._reading() as connection:
-            rows = self._rows(connection, f"SELECT DISTINCT project FROM {self._table} ORDER BY project", ())
+        with self._tables.reading() as connection:
+            rows = self._tables.rows(connection, f"SELECT DISTINCT project FROM {self._table} ORDER BY project", ())
             return [name for (name,) in rows]
 
     def drop(self, project: str) -> None:
         with self._database.transaction(WHAT) as connection:
-            if format_of(self._database, connection, part="registry"):
+            if self._tables.exist(connection):
                 lock(connection, f"{self._table} {project}")
                 connection.execute(f"DELETE FROM {self._table} WHERE project = %s", (project,))
+            self._drop_records(connection, project)
 
     def close(self) -> None:
         self._database.close()
 
-    @contextmanager
-    def _reading(self) -> Iterator[psycopg.Connection[Any]]:
-        with self._database.connection(WHAT) as connection:
-            yield connection
-
-    def _rows(self, connection: psycopg.Connection[Any], query: str, arguments: Sequence[Any]) -> list[Any]:
-        """The rows of a query; none if the tables do not exist."""
-        try:
-            # With settings per transaction, the transaction must survive the error.
-            with connection.transaction() if self._database.pgbouncer else nullcontext():
-                return connection.execute(query, arguments).fetchall()
-        except psycopg.errors.UndefinedTable:
-            return []
-        except psycopg.errors.UndefinedColumn:
-            refuse_newer(
-                self._database, format_of(self._database, connection, part="registry"), newest=len(_STEPS), what=WHAT
-            )
-            raise
-
     def _one(self, connection: psycopg.Connection[Any], columns: str, rest: str, project: str, *more: Any) -> Any:
-        found = self._rows(
+        found = self._tables.rows(
             connection, f"SELECT {columns} FROM {self._table} WHERE project = %s {rest}", (project, *more)
         )
         return found[0] if found else None
@@ -163,7 +144,7 @@ class PostgresRegistry(RegistryDefaults):
     ) -> list[Commit]:
         which = "" if facts else "AND NOT facts_only"
         query = f"SELECT {_COMMIT} FROM {self._table} WHERE project = %s {which} ORDER BY version DESC LIMIT %s"
-        commits = [Commit(*row) for row in self._rows(connection, query, (project, limit))]
+        commits = [Commit(*row) for row in self._tables.rows(connection, query, (project, limit))]
         return commits if facts else changed_definitions(commits, lambda: self._decode(connection, project, 1))
 
     def _decode(self, connection: psycopg.Connection[Any], project: str, version: int) -> Snapshot:

@@ -1,4 +1,4 @@
-"""The registry in one SQLite file: WAL, a checksum per version, commits against an expected version."""
+"""The registry's SQLite file: opened for reading or for writing, in WAL, with its errors in the user's terms."""
 
 from __future__ import annotations
 
@@ -7,28 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from asof.connections.sqlite import Stamp, address, copied, is_unchanged, unchanging
-from asof.defaults import HISTORY_COMMITS
-from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.forks import FORK_WAIT_S, ForkListener, leave_to_parent, listen_to_forks
-from asof.registry.protocol import (
-    KEPT_FACT_COMMITS,
-    Commit,
-    UnreadableVersion,
-    changed_definitions,
-    changes_definitions,
-    checksum,
-    conflict,
-    decode,
-    empty,
-    no_version,
-    summarize,
-)
-from asof.timing import Micros, iso
 
 FORMAT = 1
 """Format version of the tables, in `PRAGMA user_version`; newer ones are refused."""
@@ -50,21 +33,16 @@ CREATE TABLE IF NOT EXISTS snapshots (
 _READS = 100
 """How often a file that may only be read is read again while it changes."""
 
-_NEWEST = "SELECT max(version) FROM snapshots WHERE project = ?"
-_COMMITS = (
-    "SELECT version, who, at_us, note, summary FROM snapshots WHERE project = ? {which} ORDER BY version DESC LIMIT ?"
-)
 
-
-class SqliteRegistry(ForkListener):
-    """Snapshots in a SQLite file. Safe between threads and processes of one machine.
+class RegistryFile(ForkListener):
+    """A SQLite file with the tables of a registry. Safe between threads and processes of one machine.
 
     Args:
-        path: the file; the first commit creates it and its folder, a read never does.
-        busy_timeout_s: how long a commit waits for other writers.
+        path: the file; the first write creates it and its folder, a read never does.
+        busy_timeout_s: how long a write waits for other writers.
     """
 
-    def __init__(self, path: str | Path, *, busy_timeout_s: float = 30.0) -> None:
+    def __init__(self, path: str | Path, *, busy_timeout_s: float) -> None:
         self.path = Path(path)
         self.busy_timeout_s = busy_timeout_s
         self._lock = threading.RLock()
@@ -100,131 +78,15 @@ class SqliteRegistry(ForkListener):
         self._lock = threading.RLock()
         self._connection = None
 
-    @property
-    def place(self) -> str:
-        """See `Registry.place`."""
-        return str(self.path)
-
-    def load(self, project: str) -> Snapshot:
-        with self._reading() as connection:
-            newest = self._newest(connection, project)
-            return self._snapshot(connection, project, newest) if connection and newest else empty(project)
-
-    def version(self, project: str) -> int:
-        with self._reading() as connection:
-            return self._newest(connection, project)
-
-    def commit(self, snapshot: Snapshot, *, expected: int, who: str, when: Micros, note: str = "") -> Snapshot:
-        with self._writing() as connection:
-            newest = self._newest(connection, snapshot.name)
-            if newest != expected:
-                commits = self._commits(connection, snapshot.name, limit=1)
-                raise conflict(snapshot.name, expected=expected, newest=commits[0] if commits else None)
-            after = replace(snapshot, version=expected + 1)
-            content = after.encode()
-            before, facts_only = empty(snapshot.name), False
-            try:
-                before = self._decode(connection, snapshot.name, newest) if newest else before
-                facts_only = not changes_definitions(before, after)
-            except UnreadableVersion:
-                # A good version replaces a damaged one.
-                pass
-            connection.execute(
-                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    after.name,
-                    after.version,
-                    who,
-                    when,
-                    note,
-                    summarize(before, after),
-                    facts_only,
-                    checksum(content),
-                    content,
-                ),
-            )
-            connection.execute(
-                "DELETE FROM snapshots WHERE project = ? AND facts_only AND version <= ?",
-                (after.name, after.version - KEPT_FACT_COMMITS),
-            )
-            return after
-
-    def history(self, project: str, limit: int = HISTORY_COMMITS, *, facts: bool = True) -> list[Commit]:
-        with self._reading() as connection:
-            return self._commits(connection, project, limit=limit, facts=facts) if connection else []
-
-    def load_version(self, project: str, version: int) -> Snapshot:
-        with self._reading() as connection:
-            kept = self._versions(connection, project) if connection else []
-            if connection is None or version not in kept:
-                raise no_version(project, version, kept=kept)
-            return self._snapshot(connection, project, version)
-
-    def projects(self) -> list[str]:
-        with self._reading() as connection:
-            rows = (
-                connection.execute("SELECT DISTINCT project FROM snapshots ORDER BY 1").fetchall() if connection else []
-            )
-            return [name for (name,) in rows]
-
-    def drop(self, project: str) -> None:
-        if not self.path.exists():
-            return
-        with self._writing() as connection:
-            connection.execute("DELETE FROM snapshots WHERE project = ?", (project,))
-
     def close(self) -> None:
+        """Close the file; the next use opens it again."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
 
-    def _newest(self, connection: sqlite3.Connection | None, project: str) -> int:
-        return connection.execute(_NEWEST, (project,)).fetchone()[0] or 0 if connection else 0
-
-    def _commits(self, connection: sqlite3.Connection, project: str, *, limit: int, facts: bool = True) -> list[Commit]:
-        query = _COMMITS.format(which="" if facts else "AND NOT facts_only")
-        commits = [Commit(*row) for row in connection.execute(query, (project, limit))]
-        return commits if facts else changed_definitions(commits, lambda: self._decode(connection, project, 1))
-
-    def _versions(self, connection: sqlite3.Connection, project: str) -> list[int]:
-        rows = connection.execute("SELECT version FROM snapshots WHERE project = ? ORDER BY version", (project,))
-        return [version for (version,) in rows]
-
-    def _snapshot(self, connection: sqlite3.Connection, project: str, version: int) -> Snapshot:
-        try:
-            return self._decode(connection, project, version)
-        except UnreadableVersion as error:
-            if error.newer:
-                raise self._error(f"version {version} of project {project!r}: {error}", hint="upgrade asof") from error
-            good = self._last_good(connection, project, before=version)
-            kept = (
-                f"version {good.version} by {good.who or 'somebody'} at {iso(good.when)}"
-                if good
-                else "none in this file"
-            )
-            raise self._error(
-                f"version {version} of project {project!r} is damaged: {error}",
-                hint=f"restore the file from a backup; the last good version is {kept}",
-            ) from error
-
-    def _decode(self, connection: sqlite3.Connection, project: str, version: int) -> Snapshot:
-        query = "SELECT checksum, content FROM snapshots WHERE project = ? AND version = ?"
-        kept, content = connection.execute(query, (project, version)).fetchone()
-        return decode(content, kept=kept)
-
-    def _last_good(self, connection: sqlite3.Connection, project: str, *, before: int) -> Commit | None:
-        for commit in self._commits(connection, project, limit=-1):
-            if commit.version < before:
-                try:
-                    self._decode(connection, project, commit.version)
-                    return commit
-                except UnreadableVersion:
-                    continue
-        return None
-
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+    def reading(self) -> Iterator[sqlite3.Connection | None]:
         """A connection in a read transaction, so that all reads see one version; None without a file."""
         with self._lock, self._wrapped():
             connection = self._open() if self.path.exists() else None
@@ -239,7 +101,7 @@ class SqliteRegistry(ForkListener):
                     connection.execute("ROLLBACK")
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection with the write lock; commits at the end, or rolls back on an error."""
         with self._lock, self._wrapped():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,7 +119,7 @@ class SqliteRegistry(ForkListener):
     def _open(self) -> sqlite3.Connection:
         """The open connection, or a new one if the file was replaced."""
         if self._was_busy_at_fork:
-            raise self._error(
+            raise self.error(
                 "this process was forked while another thread used it", hint="create a new FeatureStore in a process "
                 'of its own (multiprocessing.get_context("spawn")), or fork while no other thread uses the store',
             )  # fmt: skip
@@ -287,7 +149,7 @@ class SqliteRegistry(ForkListener):
             copy = copied(self.path, self._stamp)
             if copy is not None:
                 return copy
-        raise self._error(
+        raise self.error(
             "it may only be read by this process, and others write it all the time", hint="run the command again"
         )
 
@@ -301,7 +163,7 @@ class SqliteRegistry(ForkListener):
     def _prepare(self, connection: sqlite3.Connection) -> None:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found > FORMAT:
-            raise self._error(f"its format is {found}; this Asof reads up to {FORMAT}", hint="upgrade asof")
+            raise self.error(f"its format is {found}; this Asof reads up to {FORMAT}", hint="upgrade asof")
         connection.execute("PRAGMA synchronous = FULL")
         if found == FORMAT:
             return
@@ -309,7 +171,7 @@ class SqliteRegistry(ForkListener):
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
         ]
         if others and "snapshots" not in others:
-            raise self._error(
+            raise self.error(
                 f"the file is a SQLite database of something else (it has {', '.join(sorted(others)[:3])})",
                 hint="give registry.path in feature_store.yaml a file of its own",
             )
@@ -342,13 +204,14 @@ class SqliteRegistry(ForkListener):
                 (words for sign, words in _MEANINGS.items() if sign in text),
                 (text, "check the file, or restore it from a backup"),
             )
-            raise self._error(problem, hint=hint) from error
+            raise self.error(problem, hint=hint) from error
         except (UnicodeDecodeError, OSError) as error:
-            raise self._error(
+            raise self.error(
                 f"{type(error).__name__}: {error}", hint="check the file and its folder's permissions"
             ) from error
 
-    def _error(self, problem: str, *, hint: str) -> RegistryError:
+    def error(self, problem: str, *, hint: str) -> RegistryError:
+        """An error that names the file."""
         return RegistryError(f"registry {self.path}: {problem}", hint=hint)
 
 

@@ -1,0 +1,5 @@
+"""The registry in PostgreSQL."""
+
+from asof.registry.postgres.registry import PostgresRegistry
+
+__all__ = ["PostgresRegistry"]
