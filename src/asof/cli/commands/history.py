@@ -17,7 +17,10 @@ from asof.defaults import HISTORY_COMMITS
 @click.argument("version", type=click.IntRange(min=1), required=False)
 @pass_context
 def history(context: CliContext, version: int | None, limit: int) -> None:
-    """Show who applied what, and when; of one VERSION all that it changed."""
+    """Show who applied what, and when.
+
+    Of one VERSION it shows all that it changed.
+    """
     if version is not None:
         found = context.store.version_changes(version)
         heading = f"Version {version} by {found.who} at {found.when:%Y-%m-%d %H:%M:%S}"
