@@ -6,7 +6,7 @@ entity frames, which engines read whole. `asof.client`, which loads no Arrow, co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import partial
 from itertools import islice
 from typing import Any

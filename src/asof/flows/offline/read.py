@@ -30,9 +30,9 @@ from asof.results import pandas_frame
 from asof.selection import OutputColumn, Selection, ViewRead
 from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
-from asof.values.frames import repeated_names
 from asof.timing import Micros
 from asof.values.frame_types import is_pandas
+from asof.values.frames import repeated_names
 
 if TYPE_CHECKING:
     import pandas as pd
