@@ -201,9 +201,9 @@ def _tables_below(node: Any, own: frozenset[str]) -> set[str]:
     found: set[str] = set()
     for each in (node.get("cte_map") or {}).get("map", []):
         inner = each["value"]["query_node"]
-        name = frozenset({each["key"].lower()})
-        found |= _tables_below(inner, own | name if "RECURSIVE" in str(inner.get("type")) else own)
-        own |= name
+        alias = frozenset({each["key"].lower()})
+        found |= _tables_below(inner, own | alias if "RECURSIVE" in str(inner.get("type")) else own)
+        own |= alias
     return found | _tables_below([value for key, value in node.items() if key != "cte_map"], own)
 
 
