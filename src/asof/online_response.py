@@ -224,7 +224,7 @@ class OnlineResponse(Frames):
                 )
             numbers: list[Any] = self.values[output.column]
             if output.dtype.name == "Int64":
-                # As on any way out: another integer is no answer.
+                # As on any way out, no integer becomes another one.
                 inexact = [value for value in numbers if value is not None and int(float(value)) != value]
                 if inexact:
                     raise RequestError(
