@@ -22,7 +22,7 @@ from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.planning import users_of
 from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
@@ -118,6 +118,21 @@ def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Itera
     table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
     for page in pages_of(stores, table):
         yield [row[0] for row in page]
+
+
+def online_keys(stores: Stores, snapshot: Snapshot, name: str, *, limit: int) -> pa.Table:
+    """The first keys of a view's online rows, at most `limit`; none if it has no rows.
+
+    Raises:
+        NotFound: no feature view with this name is applied.
+    """
+    view = view_named(snapshot, name)
+    generation = current_generation(snapshot, view)
+    rows = []
+    if view.online and generation is not None:
+        rows = stores.online.scan(table_of(stores.project, view, generation), limit=limit)
+    keys = [restored_key(view.key_fields, key_values(row[0])) for row in rows]
+    return pa.Table.from_pylist(keys, schema=pa.schema([(key.name, key.dtype.arrow()) for key in view.key_fields]))
 
 
 def _online(
@@ -330,4 +345,4 @@ def _collides(snapshot: Snapshot, name: str) -> bool:
     return len(set(names)) != len(names)
 
 
-__all__ = ["sample", "sampled_rows", "scanned_keys", "smallest_keys"]
+__all__ = ["online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys"]
