@@ -288,6 +288,13 @@ class FeatureStore(AppliedObjects):
         """A random sample of a view or service; the same for the same seed."""
         return self._admin.sample(name, n=n, seed=seed, by=by, online=online, progress=progress)
 
+    def online_keys(self, view: str, limit: int = SAMPLE_ROWS) -> TableResult:
+        """Some of the keys that are served of a feature view: the first that its online store has, in no known order.
+
+        A view that is not online, or of which nothing is served yet, has none. `sample` returns random ones.
+        """
+        return self._admin.online_keys(view, limit)
+
     def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
         return self._admin.explain(reference, key, at)

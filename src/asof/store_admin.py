@@ -51,6 +51,12 @@ class StoreAdmin:
         )  # fmt: skip
         return TableResult(rows, f"Sample of {name!r}")
 
+    def online_keys(self, view: str, limit: int) -> TableResult:
+        from asof.flows.admin.sample import online_keys
+
+        keys = online_keys(self._store.stores, self._store.snapshot(), view, limit=limit)
+        return TableResult(keys, f"Served keys of {view!r}")
+
     def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
         from asof.flows.admin.explain import explain
 
