@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from asof.defaults import SAMPLE_ROWS, SEED
 from asof.definitions import FeatureView, Field, Snapshot, Source
-from asof.errors import Argument, NotFound, RequestError, nearest
+from asof.errors import Argument, NotFound, RequestError, SourceError, nearest
 from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
@@ -160,8 +160,9 @@ def _keys_in_history(stores: Stores, read: ViewRead) -> Iterator[list[bytes]]:
     text = statements.distinct_keys(columns)
     for batch in stores.offline.sql(text, {"source": rows}).reader():
         pairs = zip(batch.columns, view.key_fields, strict=True)
-        plain = [plain_values(fit(column, field.dtype)[0], field.dtype) for column, field in pairs]
-        yield [key_bytes(values) for values in zip(*plain, strict=True)]
+        plain = [plain_values(_fitted(view.source, field, column), field.dtype) for column, field in pairs]
+        # NaN in a column of integers is null.
+        yield [key_bytes(values) for values in zip(*plain, strict=True) if None not in values]
 
 
 def _entities(
@@ -216,7 +217,8 @@ def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int, p
             stores, view.source, [view], named, n=n, seed=seed + number, required=list(named), progress=progress
         )
         for key, field in zip(read.keys, view.key_fields, strict=True):
-            rows = rows.set_column(rows.schema.get_field_index(key), key, fit(rows[key], field.dtype)[0])
+            column = _fitted(view.source, field, rows[key])
+            rows = rows.set_column(rows.schema.get_field_index(key), key, column)
         pieces.append(_with_time(rows, TIME, view.source))
         hashes.append(marks)
     order = np.argsort(np.concatenate(hashes), kind="stable")[:n]
@@ -241,8 +243,23 @@ def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int, progre
     )
     for field in (*view.key_fields, *view.features):
         place = rows.schema.get_field_index(field.name)
-        rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
+        rows = rows.set_column(place, field.name, _fitted(source, field, rows[field.name]))
     return _with_time(rows, time, source).select([*view.join_keys, time, *view.feature_names])
+
+
+def _fitted(source: Source, field: Field, column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A sampled column in its declared type.
+
+    Raises:
+        SourceError: a value does not fit.
+    """
+    fitted, misfits = fit(column, field.dtype)
+    if misfits:
+        raise SourceError(
+            f"column {source.raw(field.name)!r} of source {source.name!r} does not fit {field.dtype}: {misfits[0][1]}",
+            hint="declare the column's actual type, or fix the value in the source", where=source.where,
+        )  # fmt: skip
+    return fitted
 
 
 def sampled_rows(
@@ -284,7 +301,8 @@ def sampled_rows(
         for column in required:
             is_time = column in columns and columns[column] == source.timestamp_field
             known = source_micros(rows[column].combine_chunks(), source.timestamp_unit) if is_time else rows[column]
-            wanted &= np.asarray(known.is_valid())
+            # Of floats only those are keys that stand for integers, and NaN is null there.
+            wanted &= ~np.asarray(known.is_null(nan_is_null=True))
         rows, hashes = rows.filter(pa.array(wanted)), hashes[wanted]
         rows = rows if kept is None else pa.concat_tables([kept, rows])
         hashes = np.concatenate([kept_hashes, hashes])
