@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
-    from asof.flows.admin.history import AppliedVersion
+    from asof.flows.admin.history import AppliedVersion, VersionChanges
+    from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.offline.training_sets.rebuild import RebuildResult
@@ -256,9 +257,9 @@ class FeatureStore(AppliedObjects):
             patience_s=patience_s, waiting=waiting,
         )  # fmt: skip
 
-    def stream_status(self) -> Records[PartitionStatus]:
-        """Where each partition of each log stands."""
-        return self._admin.stream_status()
+    def stream_status(self, source: str | None = None) -> Records[PartitionStatus]:
+        """Where each partition of each log stands; of one log only, if a source is given."""
+        return self._admin.stream_status(source)
 
     def backfill(self, source: str, *, progress: Progress = silent) -> int:
         """Load what a log's archive lacks of its batch source, each row once; returns the number of rows."""
@@ -320,6 +321,10 @@ class FeatureStore(AppliedObjects):
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
         return self._admin.forget(entity, key)
 
+    def source_schema(self, name: str) -> Records[SchemaColumn]:
+        """The columns of a batch source: as they are declared, and as the source has them now."""
+        return self._admin.source_schema(name)
+
     def dead_letters(self, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
         """The newest dead letters."""
         return self._admin.dead_letters(source, limit)
@@ -340,6 +345,10 @@ class FeatureStore(AppliedObjects):
         """One training set's manifest."""
         return self._admin.training_set(name)
 
+    def training_set_changes(self, name: str) -> list[str]:
+        """What has changed since a training set was saved, by which its values may differ; it is not made again."""
+        return self._admin.training_set_changes(name)
+
     def read_training_set(self, name: str) -> TableResult:
         """One training set's rows."""
         return self._admin.read_training_set(name)
@@ -355,6 +364,10 @@ class FeatureStore(AppliedObjects):
     def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
         return self._admin.history(limit)
+
+    def version_changes(self, version: int) -> VersionChanges:
+        """What one version of `history` changed, line by line."""
+        return self._admin.version_changes(version)
 
     # ---- ending ----
 

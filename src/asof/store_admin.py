@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
-    from asof.flows.admin.history import AppliedVersion
+    from asof.flows.admin.history import AppliedVersion, VersionChanges
+    from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
@@ -104,15 +105,25 @@ class StoreAdmin:
 
         return replay_letters(self._store.stores, source, ids)
 
-    def stream_status(self) -> Records[PartitionStatus]:
+    def stream_status(self, source: str | None) -> Records[PartitionStatus]:
         from asof.flows.stream.status import stream_status
 
-        return stream_status(self._store.stores)
+        return stream_status(self._store.stores, source)
+
+    def source_schema(self, name: str) -> Records[SchemaColumn]:
+        from asof.flows.admin.source_schema import source_schema
+
+        return source_schema(self._store.stores, self._store.snapshot(), name)
 
     def history(self, limit: int) -> Records[AppliedVersion]:
         from asof.flows.admin.history import applied_versions
 
         return applied_versions(self._store.stores, limit)
+
+    def version_changes(self, version: int) -> VersionChanges:
+        from asof.flows.admin.history import version_changes
+
+        return version_changes(self._store.stores, version)
 
     def training_sets(self) -> Records[TrainingSet]:
         from asof.flows.offline.training_sets.manifest import list_training_sets
@@ -123,6 +134,11 @@ class StoreAdmin:
         from asof.flows.offline.training_sets.manifest import saved_training_set
 
         return saved_training_set(self._store.stores, name)
+
+    def training_set_changes(self, name: str) -> list[str]:
+        from asof.flows.offline.training_sets.rebuild import changes_since
+
+        return changes_since(self._store.stores, name)
 
     def read_training_set(self, name: str) -> TableResult:
         from asof.flows.offline.training_sets.manifest import read_training_set
