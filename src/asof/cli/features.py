@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from asof.catalog.descriptions import describe_feature
 from asof.definitions import Aggregation, FeatureView, LogSource, OnDemandFeatureView, Sliding
 from asof.errors import AsofError
 from asof.lineage import columns_of_view, inputs_of_feature
@@ -39,6 +40,7 @@ def feature_facts(store: Any, view: FeatureView | OnDemandFeatureView, name: str
         said["services"] = _services(store, view.name, name)
     own = field.description if field is not None else ""
     return said | {
+        "meaning": " ".join(describe_feature(view, name)),
         "description": own or said["description"],
         **({"tags": field.tags} if field and field.tags else {}),
     }
