@@ -27,6 +27,7 @@ def feature_facts(store: Any, view: FeatureView | OnDemandFeatureView, name: str
     """One feature: its type, how it is made of which source columns, and what its view says."""
     field = next((each for each in view.features if each.name == name), None)
     said: dict[str, Any] = {"name": f"{view.name}:{name}", "type": str(field.dtype) if field is not None else None}
+    said |= {"meaning": " ".join(describe_feature(view, name))}
     if isinstance(view, OnDemandFeatureView):
         inputs = inputs_of_feature(view)
         said |= {"made_by": f"{view.function_name}, of {', '.join(each.name for each in view.sources)}"}
@@ -40,7 +41,6 @@ def feature_facts(store: Any, view: FeatureView | OnDemandFeatureView, name: str
         said["services"] = _services(store, view.name, name)
     own = field.description if field is not None else ""
     return said | {
-        "meaning": " ".join(describe_feature(view, name)),
         "description": own or said["description"],
         **({"tags": field.tags} if field and field.tags else {}),
     }
