@@ -2,9 +2,9 @@
 
 from asof.lineage.columns import FeatureColumns, columns_of_feature
 from asof.lineage.derived import FeatureInputs, inputs_of_feature
-from asof.lineage.pii import hides_column, hides_key, hides_values
+from asof.lineage.pii import hides_column, hides_key, hides_rows, hides_values
 
 __all__ = [
-    "FeatureColumns", "FeatureInputs", "columns_of_feature", "hides_column", "hides_key", "hides_values",
-    "inputs_of_feature",
+    "FeatureColumns", "FeatureInputs", "columns_of_feature", "hides_column", "hides_key", "hides_rows",
+    "hides_values", "inputs_of_feature",
 ]  # fmt: skip

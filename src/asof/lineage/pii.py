@@ -47,6 +47,14 @@ def hides_column(source: Source | RequestSource, column: str) -> bool:
     return is_pii(source.tags) or any(is_pii(each.tags) for each in fields if each.name == column)
 
 
+def hides_rows(source: Source, views: Iterable[FeatureView]) -> bool:
+    """Whether whole rows of a source are hidden: it, a field of it, or a key or feature of the views is tagged `pii`."""
+    fields = [*source.schema, *(source.message_fields if isinstance(source, LogSource) else ())]
+    return any(is_pii(each.tags) for each in (source, *fields)) or any(
+        hides_key(view) or any(hides_values(view, name) for name in view.feature_names) for view in views
+    )
+
+
 def _named(name: str, view: FeatureView | OnDemandFeatureView) -> Iterable[Field]:
     return [field for field in (*view.features, *view.schema) if field.name == name]
 
@@ -59,4 +67,4 @@ def _hides_input(each: Projection | RequestSource) -> bool:
     return any(hides_values(view, name) for name in each.features or view.feature_names)
 
 
-__all__ = ["hides_column", "hides_key", "hides_values", "is_pii"]
+__all__ = ["hides_column", "hides_key", "hides_rows", "hides_values", "is_pii"]
