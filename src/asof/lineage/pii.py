@@ -48,10 +48,12 @@ def hides_column(source: Source | RequestSource, column: str) -> bool:
 
 
 def hides_rows(source: Source, views: Iterable[FeatureView]) -> bool:
-    """Whether whole rows of a source are hidden: it, a field of it, or a key or feature of the views is tagged `pii`."""
+    """Whether whole rows of a source are hidden: it, a field of it, a key or a feature of the views is tagged `pii`."""
     fields = [*source.schema, *(source.message_fields if isinstance(source, LogSource) else ())]
-    return any(is_pii(each.tags) for each in (source, *fields)) or any(
-        hides_key(view) or any(hides_values(view, name) for name in view.feature_names) for view in views
+    return (
+        is_pii(source.tags)
+        or any(is_pii(each.tags) for each in fields)
+        or any(hides_key(view) or any(hides_values(view, name) for name in view.feature_names) for view in views)
     )
 
 

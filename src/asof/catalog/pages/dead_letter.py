@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from asof.catalog.live import LiveValue
+from asof.catalog.pages.dead_letters import Replay, hidden_because, may_replay, replay, replay_of, source_shown
 from asof.catalog.pages.page import Link, Page, PageRequest, Redirect, missing
-from asof.catalog.pages.source import Replay, hidden_because, may_replay, replay, replay_of, source_shown
 from asof.catalog.urls import page_url, url_of
 from asof.definitions import LogSource
 

@@ -126,7 +126,7 @@ class Service:
         if self.served is not None:
             await self.in_writer(self.served.flush)
         if "site" in self.__dict__:
-            self.site.close()
+            await self.in_writer(self.site.close)
         if "_page_threads" in self.__dict__:
             self._page_threads.shutdown(wait=False, cancel_futures=True)
         self.functions.close()
