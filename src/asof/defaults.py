@@ -52,3 +52,42 @@ CHILD_MEMORY_BYTES, CHILD_TIMEOUT_S = 2 << 30, 60
 
 SCHEMA_BYTES = 4 << 20
 """How many bytes a schema registry's response may have."""
+
+REGISTRY_STATEMENT_S, ONLINE_STATEMENT_S = 60, 30
+"""How long a statement of a registry, and of an online store, in PostgreSQL may take."""
+
+BUSY_TIMEOUT_S = 30
+"""How long a write into an SQLite file waits for other writers."""
+
+SEGMENT_BYTES = 64 << 20
+"""The file log starts a new segment at this size."""
+
+SESSION_TIMEOUT_S = 60
+"""How long a consumer of the file log may be silent before its partitions are reassigned."""
+
+KAFKA_TIMEOUT_S = 10
+"""How long a call of a Kafka cluster may take."""
+
+SCHEMA_TIMEOUT_S = 10
+"""How long to try to get a schema from its registry."""
+
+WORK_MEM = "256MB"
+"""PostgreSQL's memory of one sort or hash in a read."""
+
+POSTGRES_CONNECTIONS, POSTGRES_NAME = 10, "asof"
+"""How many connections a process may have to a PostgreSQL server, and the name of its sessions."""
+
+POSTGRES_IDLE_S, POSTGRES_CONNECT_S, POSTGRES_LOCK_S = 60, 10, 30
+"""When keepalives of an idle connection start; how long to wait for a connection, and for a lock."""
+
+REDIS_PREFIX, REDIS_CONNECTIONS, SENTINEL_MASTER = "asof:", 64, "mymaster"
+"""The prefix of all keys in Redis, how many connections a process may have, and the master's name at sentinels."""
+
+REDIS_TIMEOUT_S, REDIS_CONNECT_S, REDIS_RETRY_S = 5, 2, 15
+"""How long to wait for a response of Redis and for a connection, and how long a call is retried."""
+
+TOKEN_ALGORITHMS, TOKEN_LEEWAY_S = ("RS256", "ES256", "EdDSA"), 30
+"""How tokens of an issuer may be signed, and the tolerated difference between its clock and the server's."""
+
+NAME_CLAIM, ROLES_CLAIM = "sub", "roles"
+"""The claims of a token with its caller's name, and with the roles."""

@@ -224,9 +224,30 @@ class TableResult(Result[Row]):
 
 
 def rows_of(batches: Sequence[pa.RecordBatch] | Iterator[pa.RecordBatch]) -> Iterator[Row]:
-    """The rows of Arrow batches."""
+    """The rows of Arrow batches.
+
+    Raises:
+        RequestError: Python has no value for one.
+    """
     for batch in batches:
-        yield from map(Row, batch.to_pylist())
+        try:
+            rows = batch.to_pylist()
+        except OverflowError as error:
+            raise _without_python_value(batch) from error
+        yield from map(Row, rows)
+
+
+def _without_python_value(batch: pa.RecordBatch) -> RequestError:
+    """The error for a batch with a time that no `datetime` can be."""
+    for name, column in zip(batch.schema.names, batch.columns):
+        try:
+            column.to_pylist()
+        except OverflowError:
+            return RequestError(
+                f"column {name!r} of the result has a time outside the years 1 to 9999, which no datetime can be",
+                hint="take the result by to_arrow() or to_df()",
+            )
+    raise AssertionError("each column has its Python values")
 
 
 def arrow_of(kind: type[Record], rows: Sequence[Record]) -> pa.Table:

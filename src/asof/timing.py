@@ -99,6 +99,12 @@ def span_text(us: Micros) -> str:
     return "".join(parts)
 
 
+def whole_units(us: Micros, unit: str) -> int:
+    """Microseconds as a whole number of units, rounded down."""
+    multiplier, divisor = UNITS[unit]
+    return us // multiplier * divisor
+
+
 def floor_to(us: Micros, hop: Micros) -> Micros:
     """The greatest multiple of `hop` since the epoch that is not after `us` (also before 1970)."""
     return us - us % hop

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from asof.log.file.log import FileLog
+from asof.log.protocol import LogUser
 from asof.testing.clock import MicrosClock
 from asof.testing.log import LogSuite
 from tests.openers import opener
@@ -28,7 +29,7 @@ class TestFileLogOfAProject(LogSuite):
 
     @pytest.fixture
     def open_log(self, tmp_path: Path, topic: str) -> Iterator[Callable[[], FileLog]]:
-        opened = [FileLog(tmp_path / "log", clock=MicrosClock(), project="other", user="other")]
+        opened = [FileLog(tmp_path / "log", clock=MicrosClock(), project="other", user=LogUser("other", "one"))]
         opened[0].create(topic, 2)
         opened[0].send(topic, [b"another's"], durable=False)
 
@@ -38,7 +39,7 @@ class TestFileLogOfAProject(LogSuite):
                     tmp_path / "log",
                     clock=MicrosClock(),
                     project="shop",
-                    user="one",
+                    user=LogUser("shop", "one"),
                     segment_bytes=4096,
                     session_timeout_s=30,
                 )

@@ -231,7 +231,8 @@ def test_a_worker_that_runs_until_it_has_caught_up_stops_while_the_registry_is_d
     with store_with(tmp_path, registry="True", connections=CONNECTIONS) as store:
         open_store_of(store).stores.log.send("clicks", framed(7, written(CLICK, GOOD)), durable=True)
 
-        with pytest.raises(SourceError, match="responds 503"):
+        # On a busy machine the last request of the wait may have no response at all.
+        with pytest.raises(SourceError, match="schema registry"):
             store.stream_run(until_caught_up=True, patience_s=0.1)
         assert len(store.dead_letters()) == 0
         server.failures = 0

@@ -15,9 +15,12 @@ import pytest
 
 from asof import FeatureStore
 from asof.config import load_config, shared_stores
+from asof.errors import LogError
 from asof.flows.facts import change_facts
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stream.shared_logs import kept_topics
+from asof.log.file import FileLog
+from asof.log.protocol import LogUser
 from asof.sql.partitions import ArchivePartition
 from asof.store import open_store_of
 from tests.stores.write_one_log_folder import FEATURES, NOON, order, visit, write_repository
@@ -211,6 +214,29 @@ def test_two_repositories_with_one_project_and_one_log_are_warned_and_no_purge_t
     assert warnings(prod) == []
     assert prod.teardown(purge=True) == []
     assert "push.orders" not in open_store_of(prod).stores.log.topics()
+
+
+def test_users_of_a_topic_are_read_in_the_form_of_earlier_versions_too(tmp_path: Path) -> None:
+    shop, lab = LogUser("shop", "sqlite /data/registry.db"), LogUser("lab", "postgres db/asof")
+    log = FileLog(tmp_path, clock=lambda: 0, user=shop)
+    log.create("visits")
+    users = log.topic("visits").path / "users"
+    inode = users.read_text().split()[0]
+    users.write_text(
+        f"{inode} project 'shop' of the registry sqlite /data/registry.db\n"
+        f"{inode} project 'lab' of the registry postgres db/asof\n1 project 'copied' of the registry sqlite x\n"
+    )
+
+    assert log.other_users("visits") == [lab]
+    assert FileLog(tmp_path, clock=lambda: 0, user=lab).other_users("visits") == [shop]
+    log.create("visits")
+    assert len(users.read_text().splitlines()) == 3, "a user that is there in the old form is not added again"
+    log.leave("visits")
+    assert FileLog(tmp_path, clock=lambda: 0, user=LogUser("new", "sqlite y")).other_users("visits") == [lab]
+    users.write_text(f"{inode} ???\n")
+    with pytest.raises(LogError, match=r"users is damaged at '\?\?\?'") as raised:
+        log.other_users("visits")
+    assert raised.value.hint == "delete that line of it"
 
 
 def test_a_copy_of_a_store_shares_nothing_with_the_original(

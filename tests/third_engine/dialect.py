@@ -10,7 +10,7 @@ from asof.errors import UnsupportedByDialect
 from asof.expressions.dialects import DUCKDB as SIMILAR
 from asof.sql.dialect import Dialect
 from asof.sql.quoting import text
-from asof.timing import DAY, UNITS, Micros, micros
+from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros, micros
 
 TYPES = {
     "Bool": "BOOLEAN", "Int32": "BIGINT", "Int64": "BIGINT", "Float32": "DOUBLE", "Float64": "DOUBLE",
@@ -48,8 +48,10 @@ class ThirdDialect:
         multiplier, divisor = UNITS[unit]
         return f"({column} * {multiplier} - ({column} * {multiplier} % {divisor} + {divisor}) % {divisor}) / {divisor}"
 
-    def is_time(self, column: str, sql_type: str) -> str:
-        return f"{column} IS NOT NULL"
+    def is_time(self, column: str, sql_type: str, unit: str = "") -> str:
+        days, scale = sql_type == "DAYS", UNITS.get(unit, (1, 1))
+        least, greatest = (us // DAY if days else us // scale[0] * scale[1] for us in (EARLIEST, LATEST))
+        return f"{column} BETWEEN {least} AND {greatest}"
 
     def from_micros(self, value: Micros, sql_type: str, unit: str = "", *, up: bool = False) -> str:
         return str(value) if sql_type == "MICROS" else ""
@@ -62,6 +64,9 @@ class ThirdDialect:
             problem = text(f"asof: {what} holds a fraction, and is declared {dtype}")
             return f"CASE WHEN {value} = round({value}) AND abs({value}) <= {2**53} THEN CAST({value} AS BIGINT) ELSE asof_error({value}, {problem}) END"
         return value if sql_type == wanted else f"CAST({value} AS {wanted})"
+
+    def join_key(self, column: str, sql_type: str, dtype: DType, what: str) -> str:
+        return self.cast(column, sql_type, dtype, what)
 
     def keeps_key(self, sql_type: str, dtype: DType) -> bool:
         return False

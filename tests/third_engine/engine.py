@@ -104,11 +104,9 @@ class SqlRead(LazyResult):
     sql: str
     inputs: Mapping[str, Input | pa.Table | None]
 
-    @property
     def text(self) -> str:
         return self.sql
 
-    @property
     def schema(self) -> pa.Schema:
         return self._table().schema
 
@@ -131,12 +129,10 @@ class ViewRowsRead(LazyResult):
     query: ViewRows
     inputs: Mapping[str, Input | pa.Table | None]
 
-    @property
     def text(self) -> str:
         with _database() as database:
             return compile_rows(self.query, _tables(database, self.query, self.inputs))
 
-    @property
     def schema(self) -> pa.Schema:
         with _database() as database:
             return self._schema(_tables(database, self.query, self.inputs))
@@ -156,13 +152,11 @@ class ViewRowsRead(LazyResult):
 
 @dataclass(frozen=True)
 class PointInTimeRead(results.PointInTimeResult):
-    @property
     def text(self) -> str:
         with _database() as database:
             tables, frame = self._prepared(database)
             return compile_program(self.query, tables, self._load_spine(database, frame)).text
 
-    @property
     def schema(self) -> pa.Schema:
         with _database() as database:
             return self.with_outputs(self._prepared(database)[1].schema)

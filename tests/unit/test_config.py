@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import sys
+from collections.abc import Callable, Iterator
 from inspect import Parameter, signature
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from asof.cli.commands.serve import serve
 from asof.config import REFERENCE, environments, load_config
 from asof.config.auth import Issuer
+from asof.config.sections import AUTH, PRODUCTS
 from asof.connections.postgres.database import Postgres
 from asof.connections.schema_registry import SchemaRegistry
 from asof.errors import ConfigError
@@ -554,6 +557,53 @@ def test_what_a_product_takes_by_itself_is_what_the_reference_says(section: str,
             if said != taken:
                 differing[option.name] = (said, taken)
     assert differing == {}
+
+
+UNSAID = (None, "", 0, 1, "true", "false", ())
+"""Defaults that say nothing of their own: unset, empty, none, a switch. (1 is True, 0 is False.)"""
+
+
+def test_a_default_is_stated_once() -> None:
+    """Of an option with a default, neither the product nor its section has the value itself: both name it."""
+    named = {
+        option.name
+        for option in REFERENCE
+        if (made := MADE_BY.get((option.section, option.product))) is not None
+        and (taken := signature(made).parameters.get(option.name)) is not None
+        and taken.default not in (Parameter.empty, *UNSAID)
+    }
+    sources = {str(sys.modules[each.__module__].__file__) for each in (*MADE_BY.values(), *PRODUCTS, *AUTH)}
+    offences = [
+        f"{Path(path).name}:{line}: {name} = {value}"
+        for path in sorted(sources)
+        for name, value, line in written_defaults(ast.parse(Path(path).read_text(encoding="utf-8")))
+        if name in named
+    ]
+
+    assert len(named) > 10 < len(sources)
+    assert offences == []
+    made = "class A:\n    def __init__(self, *, retry_s=15): ...\nclass B:\n    timeout_s: int = 5\n    name: str = ''"
+    assert [name for name, *_ in written_defaults(ast.parse(made))] == ["retry_s", "timeout_s"]
+
+
+def written_defaults(tree: ast.Module) -> Iterator[tuple[str, str, int]]:
+    """Parameters and fields whose default is a value written there that says something."""
+    for node in ast.walk(tree):
+        pairs: list[tuple[str, ast.expr | None]] = []
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            positional = [*node.args.posonlyargs, *node.args.args]
+            pairs += zip((each.arg for each in positional[::-1]), node.args.defaults[::-1], strict=False)
+            pairs += zip((each.arg for each in node.args.kwonlyargs), node.args.kw_defaults, strict=True)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            keywords = [each for each in ast.walk(node.annotation) if isinstance(each, ast.keyword)]
+            unset = [each.value for each in keywords if each.arg == "unset"]
+            pairs += [(node.target.id, each) for each in (node.value, *unset)]
+        for name, value in pairs:
+            if value is None or any(isinstance(each, ast.Name) and each.id.isupper() for each in ast.walk(value)):
+                continue
+            written = [each.value for each in ast.walk(value) if isinstance(each, ast.Constant)]
+            if any(each not in UNSAID for each in written):
+                yield name, ast.unparse(value), value.lineno
 
 
 def test_the_command_line_of_the_server_says_the_same_as_its_section() -> None:

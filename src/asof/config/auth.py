@@ -12,6 +12,7 @@ from asof.config.documents import LocatedValue
 from asof.config.paths import absolute
 from asof.config.reading import read_section
 from asof.config.sections import auth as sections
+from asof.defaults import NAME_CLAIM, ROLES_CLAIM, TOKEN_ALGORITHMS, TOKEN_LEEWAY_S
 from asof.errors import ConfigError, nearest, some
 from asof.timing import Micros, micros
 from asof.values.local_paths import NotLocal, scheme_of
@@ -73,10 +74,10 @@ class Issuer:
     issuer: str
     audience: tuple[str, ...]
     jwks: str = ""
-    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
-    leeway_s: float = 30
-    name_claim: str = "sub"
-    roles_claim: str = "roles"
+    algorithms: tuple[str, ...] = TOKEN_ALGORITHMS
+    leeway_s: float = TOKEN_LEEWAY_S
+    name_claim: str = NAME_CLAIM
+    roles_claim: str = ROLES_CLAIM
     roles: Mapping[str, tuple[Role, ...]] | None = None
     default_roles: tuple[Role, ...] = ()
     where: str = ""

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from asof.decoding import BrokenSchema, SchemaRegistryUnavailable, WriterSchema
-from asof.defaults import SCHEMA_BYTES
+from asof.defaults import SCHEMA_BYTES, SCHEMA_TIMEOUT_S
 from asof.errors import ConfigError
 from asof.forks import ForkListener, listen_to_forks
 from asof.values.nesting import is_too_deep
@@ -60,7 +60,7 @@ class SchemaRegistry(ForkListener):
         password: str = "",
         token: str = "",
         ca_file: str = "",
-        timeout_s: float = 10.0,
+        timeout_s: float = SCHEMA_TIMEOUT_S,
         max_schema_bytes: int = SCHEMA_BYTES,
         label: str = "schema registry",
         where: str = "",

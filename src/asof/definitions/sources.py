@@ -72,7 +72,8 @@ class Source(Definition):
         created_timestamp_column = _raw(created_timestamp_column, mapping)
         names = [field.name for field in fields]
         if len(set(names)) != len(names):
-            raise self.refuse(f"schema repeats a name: {names}", hint="name each column once")
+            twice = next(name for name in names if names.count(name) > 1)
+            raise self.refuse(f"schema repeats the name {twice!r}", hint="name each column once")
         for label, column in (
             ("timestamp_field", timestamp_field),
             ("created_timestamp_column", created_timestamp_column),
@@ -110,6 +111,11 @@ class Source(Definition):
     def _connection_content(self) -> dict[str, Any]:
         named = {"connection_ref": self.connection_ref} if self.connection_ref else {}
         return {**named, **self.connection}
+
+    @property
+    def has_arrival(self) -> bool:
+        """Whether of rows with equal times the later one is known; where not, the columns that a view reads decide."""
+        return self.is_log
 
     def renamed(self, column: str) -> str:
         """A source column under its name in Asof."""
@@ -206,6 +212,11 @@ class FileSource(Source):
         )
         guess = "csv" if _CSV.search(str(path)) else "parquet"
         self._set(path=str(path), file_format=format_name(file_format, ("parquet", "csv", "delta"), default=guess))
+
+    @property
+    def has_arrival(self) -> bool:
+        # A rewrite of a Delta table moves its rows.
+        return self.file_format != "delta"
 
     def content(self) -> dict[str, object]:
         return {**self._source_content(), "path": self.path, "file_format": self.file_format}

@@ -1,4 +1,7 @@
-"""Protocols of logs: append to topics, share partitions in a consumer group, read from any offset."""
+"""Protocols of logs: append to topics, share partitions in a consumer group, read from any offset.
+
+Over 400 lines: the promises of one protocol, with its values and errors.
+"""
 
 from __future__ import annotations
 
@@ -223,6 +226,21 @@ class Consumer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LogUser:
+    """A project of a registry that uses a topic. Text: as messages name it.
+
+    Args:
+        registry: where the registry is; "" for this store's own.
+    """
+
+    project: str
+    registry: str = ""
+
+    def __str__(self) -> str:
+        return f"project {self.project!r} of {f'the registry {self.registry}' if self.registry else 'this registry'}"
+
+
 class SharedLog(Protocol):
     """A log that several projects and stores may share, which knows its users."""
 
@@ -230,8 +248,8 @@ class SharedLog(Protocol):
         """Topics (name → ID) of any project from before topic names had a project prefix."""
         ...
 
-    def other_users(self, topic: str) -> list[str]:
-        """Descriptions of the other stores that use one of this project's topics.
+    def other_users(self, topic: str) -> list[LogUser]:
+        """The other stores that use one of this project's topics.
 
         Raises:
             UnknownTopic: it does not exist.

@@ -28,11 +28,9 @@ _FEWEST_ROWS, _MOST_ROWS = 250_000, 5_000_000
 class LazyResult(ABC):
     """Rows of a query; each `reader` runs it again."""
 
-    @property
     @abstractmethod
     def schema(self) -> pa.Schema: ...
 
-    @property
     @abstractmethod
     def text(self) -> str:
         """The SQL that a read would run now."""

@@ -15,7 +15,7 @@ from asof.definitions.transforms import MessageTransform
 from asof.flows.stores import Lazy, MessageProcess, Stores
 from asof.flows.stream.shared_logs import kept_topics
 from asof.forks import ForkListener, listen_to_forks
-from asof.log.protocol import Log
+from asof.log.protocol import Log, LogUser
 from asof.online.protocol import OnlineStore
 from asof.opening.products import opened, product, products, refuse_unknown
 from asof.opening.servers import SourceConnections
@@ -166,7 +166,7 @@ def _log(config: StoreConfig, clock: Clock, *, kept: Callable[[Mapping[str, str]
         options.setdefault("topic_prefix", f"{config.project}.")
     elif config.log.type == "file":
         # Nor may it in this folder: its topics carry the project's name, too.
-        user = f"project {config.project!r} of the registry {place_of(config.registry)}"
+        user = LogUser(config.project, place_of(config.registry))
         extra = {"project": config.project, "user": user, "kept": kept}
     log: Log = opened(
         "log", ProductConfig(config.log.type, options, config.log.where), config.path, clock=clock, **extra

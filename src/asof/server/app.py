@@ -12,6 +12,7 @@ from asof.errors import AsofError
 from asof.server.http.endpoint import Endpoint, Receive, Scope, Send
 from asof.server.http.errors import HttpError, asof_body, feast_body
 from asof.server.http.routes import ROUTES
+from asof.server.pages.routes import PAGE_ROUTES, PageEndpoint
 from asof.server.process.service import Service
 
 HOT = {"/get-online-features", "/v1/features"}
@@ -26,6 +27,8 @@ class App:
     def __init__(self, service: Service) -> None:
         self.service = service
         endpoints = [Endpoint(service, route) for route in ROUTES]
+        if service.settings.catalog:
+            endpoints += [PageEndpoint(service, route) for route in PAGE_ROUTES]
         self._hot = {(each.route.method, each.route.path): each for each in endpoints if each.route.path in HOT}
         self.starlette = Starlette(
             routes=[StarletteRoute(each.route.path, each, methods=[each.route.method]) for each in endpoints],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ def serve(
     options: Mapping[str, Any],
     insecure: bool,
     say: Say,
+    shows_pages: Callable[[str], object] | None = None,
 ) -> int:
     """Serve a repository's features until SIGTERM or SIGINT.
 
@@ -31,6 +32,7 @@ def serve(
         options: override settings of `server:`; None keeps a setting.
         insecure: listen on a public address although no authentication is configured.
         say: called with a line about each event.
+        shows_pages: serve for the catalog's pages; called with their address as soon as it can be opened.
 
     Returns:
         An exit code.
@@ -42,6 +44,8 @@ def serve(
     # Only workers import the server's packages: importing them here too would double the start.
     if not all(find_spec(name) for name in ("orjson", "starlette", "uvicorn")):
         raise MissingExtra("the feature server", "server")
+    if shows_pages is not None and not find_spec("jinja2"):
+        raise MissingExtra("the catalog's pages", "catalog")
 
     first = load_config(repo, file=config_file, env=env or "")
 
@@ -56,10 +60,14 @@ def serve(
     host, port = supervisor.address
     chosen = supervisor.settings
     scheme = "https" if chosen.tls_cert else "http"
-    say(
-        f"Serving on {scheme}://{f'[{host}]' if ':' in host else host}:{port} with "
-        f"{counted(chosen.workers, 'worker')}; Ctrl-C stops."
-    )
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    if shows_pages is None:
+        say(f"Serving on {address} with {counted(chosen.workers, 'worker')}; Ctrl-C stops.")
+        if chosen.catalog and find_spec("jinja2"):
+            say(f"The catalog is at {address}/ui/")
+    else:
+        say(f"The catalog is at {address}/ui/; Ctrl-C stops.")
+        shows_pages(f"{address}/ui/")
     note = cleartext_note(chosen.host, first.auth, is_tls=bool(chosen.tls_cert))
     if note:
         say(note)

@@ -19,13 +19,14 @@ from asof.dtypes import Int64, Timestamp
 from asof.errors import EntityFrameError
 from asof.offline.protocol import OfflineStore
 from asof.sql.query import PointInTime
-from asof.testing.history import CORRECTED, EVENTS, KEY, NOON, events, reads, spine, view
+from asof.testing.history import CORRECTED, EVENTS, KEY, NOON, US, events, reads, spine, view
+from asof.testing.offline_profiles import ProfilesOfRows
 from asof.testing.offline_rows import ReadsOfViewRows
 from asof.testing.offline_values import ReadsOfValues
-from asof.timing import DAY, HOUR, MINUTE, SECOND
+from asof.timing import DAY, EARLIEST, HOUR, LATEST, MINUTE, SECOND
 
 
-class OfflineStoreSuite(ReadsOfValues, ReadsOfViewRows):
+class OfflineStoreSuite(ReadsOfValues, ReadsOfViewRows, ProfilesOfRows):
     """Subclass it with a fixture `engine` that returns an OfflineStore able to read Arrow tables."""
 
     def test_an_event_exactly_at_t_counts(self, engine: OfflineStore) -> None:
@@ -196,6 +197,34 @@ class OfflineStoreSuite(ReadsOfValues, ReadsOfViewRows):
         rows = pa.table({"user": pa.array([1]), "value": pa.array([7]), "happened": pa.array([date(1970, 1, 2)])})
 
         assert self.ask(engine, view(Field("value", Int64)), rows, spine((1, DAY), (1, DAY - 1))) == [(7,), (None,)]
+
+    def test_rows_outside_the_years_1_to_9999_are_passed_over(self, engine: OfflineStore) -> None:
+        users = pa.array([1, 1, 2, 2, 3])
+        times = [EARLIEST - 1, EARLIEST, NOON, LATEST + 1, EARLIEST - 2]
+        in_days = FileSource("events.parquet", name="events", timestamp_field="happened")
+        in_s = FileSource("events.parquet", name="events", timestamp_field="happened", timestamp_unit="s")
+        columns = {
+            EVENTS: pa.array(times, US),
+            in_days: pa.array([time // DAY for time in times], pa.int32()).cast(pa.date32()),
+            in_s: pa.array([*(time // SECOND for time in times[:3]), 2**62, -(2**62)]),
+        }  # fmt: skip
+
+        for source, column in columns.items():
+            rows = pa.table({"user": users, "happened": column, "value": pa.array([10, 11, 20, 21, 30])})
+            latest = view(Field("value", Int64), source=source)
+            summed = view(source=source, aggregations=[Aggregation("value", "sum", name="sum")])
+            frame = spine((1, NOON), (2, NOON), (3, NOON), (2, LATEST))
+
+            assert self.ask(engine, latest, rows, frame) == [(11,), (20,), (None,), (20,)]
+            assert self.ask(engine, summed, rows, frame) == [(11,), (20,), (None,), (20,)]
+
+    def test_a_created_time_outside_these_years_is_none(self, engine: OfflineStore) -> None:
+        rows = events(
+            (1, NOON, 1, NOON + 5), (1, NOON, 2, LATEST + 1), (1, NOON, 3, EARLIEST - 1), (1, NOON, 4, None),
+            columns=("user", "happened", "value", "written"),
+        )  # fmt: skip
+
+        assert self.ask(engine, view(Field("value", Int64), source=CORRECTED), rows, spine((1, NOON))) == [(1,)]
 
     @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 10**3), ("ns", 10**9)])
     def test_the_spine_keeps_its_columns_as_they_are(self, engine: OfflineStore, unit: str, per_second: int) -> None:

@@ -28,7 +28,7 @@ class ReadsOfViewRows:
         """The rows of a query; their columns are those that it says."""
         result = engine.run(query, {query.view.source.name: rows, **inputs})
         found = result.reader().read_all()
-        assert found.schema.equals(result.schema)
+        assert found.schema.equals(result.schema())
         return [tuple(row.values()) for row in found.to_pylist()]
 
     def test_the_newest_row_of_each_key_is_found(self, engine: OfflineStore) -> None:

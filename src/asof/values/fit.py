@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, DType
-from asof.timing import DAY, EARLIEST, LATEST, UNITS
+from asof.timing import DAY, EARLIEST, LATEST, UNITS, whole_units
 from asof.values.check import PYTHON_TYPES, checker
 from asof.values.legible import why
 
@@ -302,3 +302,15 @@ def event_micros(array: pa.Array, unit: str = "") -> pa.Array:
             return _fit_column(whole.cast(pa.timestamp("ns")), DType("Timestamp"))[0].cast(pa.int64())
         return pc.multiply_checked(whole, UNITS[unit][0])
     raise ValueError(f"{kind} is not a time")
+
+
+def source_micros(array: pa.Array, unit: str = "") -> pa.Array:
+    """Event times of a batch source as int64 microseconds; null outside the years 1 to 9999, as engines take them."""
+    if pa.types.is_integer(array.type) and unit and unit != "ns":
+        least, greatest = (pa.scalar(whole_units(us, unit)) for us in (EARLIEST, LATEST))
+    else:
+        array = event_micros(array, unit)
+        least, greatest, unit = pa.scalar(EARLIEST), pa.scalar(LATEST), "us"
+    # Before they are multiplied: what is outside may have no product.
+    inside = pc.and_(pc.greater_equal(array, least), pc.less_equal(array, greatest))
+    return event_micros(pc.if_else(inside, array, pa.scalar(None, array.type)), unit)

@@ -31,7 +31,7 @@ GENERAL = set(
     access aggregate array async auth body call certificate check client codec command config create database db
     defaults demo error extreme failed finder format hash http kind lazy local member metadata new no object objects
     option options out query range reply report response schema script section select servers short spec stage story
-    sum taken timeout tls type typed unknown unreachable writer
+    endpoint index page search site sum taken timeout tls type typed unknown unreachable writer
     avro bytea delta duck json kafka postgres sqlite
     """.split()
 )

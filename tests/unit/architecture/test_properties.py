@@ -18,25 +18,6 @@ VERBS = frozenset(
 )
 """Calls that reach a disk, a server, another process, or wait."""
 
-ALLOWED: dict[str, tuple[tuple[str, ...], str]] = {
-    "asof.offline.duckdb.results": (
-        (
-            "DuckDBPointInTimeResult.schema",
-            "DuckDBPointInTimeResult.text",
-            "DuckDBSqlResult.schema",
-            "DuckDBViewRowsResult.schema",
-            "DuckDBViewRowsResult.text",
-        ),
-        "the engine is asked what a read would be, as the protocol of results has it",
-    ),
-    "asof.offline.postgres.results": (
-        ("PostgresViewRowsResult.schema", "PostgresViewRowsResult.text"),
-        "the engine is asked what a read would be, as the protocol has it",
-    ),
-    "asof.online.redis.settings": (("RedisSettings.tls_context",), "reads the certificates once, for all connections"),
-}
-"""Module → properties of it that do I/O all the same, and why. It must only get shorter."""
-
 
 def is_property(node: ast.AST) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
@@ -78,22 +59,12 @@ def properties_with_io(tree: ast.Module) -> Iterator[tuple[str, str, int]]:
                 waiting += [functions[name] for kind, name in called if kind == "" and name in functions]
 
 
-def test_no_property_does_io_but_what_is_listed() -> None:
-    offences = []
-    for module, path in modules().items():
-        found = {name: (verb, line) for name, verb, line in properties_with_io(parsed(path))}
-        allowed, reason = ALLOWED.get(module, ((), ""))
-        offences += [
-            f"{path.relative_to(ROOT)}:{line}: {name} calls {verb}; make it a method"
-            for name, (verb, line) in found.items()
-            if name not in allowed
-        ]
-        offences += [
-            f"ALLOWED[{module!r}] has {name!r}, which does no I/O any more: drop it"
-            for name in allowed
-            if name not in found or not reason
-        ]
-    offences += [f"ALLOWED[{module!r}]: there is no such module" for module in ALLOWED.keys() - modules().keys()]
+def test_no_property_does_io() -> None:
+    offences = [
+        f"{path.relative_to(ROOT)}:{line}: {name} calls {verb}; make it a method"
+        for path in modules().values()
+        for name, verb, line in properties_with_io(parsed(path))
+    ]
 
     assert not offences, "\n".join(offences)
 

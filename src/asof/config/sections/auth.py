@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, field
 
 from asof.config.sections.kinds import OneOrMore, OptionDoc, Scalar, Section, ValueKind
+from asof.defaults import NAME_CLAIM, ROLES_CLAIM, TOKEN_ALGORITHMS, TOKEN_LEEWAY_S
 
 Roles = Annotated[OneOrMore, ValueKind("list", "a list of text", hint="name a role, or remove the entry")]
 KeyId = Annotated[
@@ -76,10 +77,10 @@ class IssuerSection(Section, frozen=True, kw_only=True):
     ] = None
     algorithms: Annotated[
         OneOrMore, OptionDoc("The accepted signature algorithms, all asymmetric.")
-    ] = field(default_factory=lambda: ["RS256", "ES256", "EdDSA"])  # fmt: skip
-    leeway_s: Annotated[Leeway, OptionDoc("Tolerated clock difference.")] = 30
-    name_claim: Annotated[Scalar, OptionDoc("The claim with the caller's name; `a.b` is b inside a.")] = "sub"
-    roles_claim: Annotated[Scalar, OptionDoc("The claim with the caller's roles.")] = "roles"
+    ] = field(default_factory=lambda: list(TOKEN_ALGORITHMS))  # fmt: skip
+    leeway_s: Annotated[Leeway, OptionDoc("Tolerated clock difference.")] = TOKEN_LEEWAY_S
+    name_claim: Annotated[Scalar, OptionDoc("The claim with the caller's name; `a.b` is b inside a.")] = NAME_CLAIM
+    roles_claim: Annotated[Scalar, OptionDoc("The claim with the caller's roles.")] = ROLES_CLAIM
     roles: Annotated[
         dict[str, Annotated[list[Scalar], ValueKind("list", "a list of text")]] | None,
         OptionDoc("Value of the roles claim → names of roles; by default, its values are names of roles."),

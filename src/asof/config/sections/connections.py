@@ -19,7 +19,18 @@ from asof.config.sections.kinds import (
     ValueKind,
     Whole,
 )
-from asof.defaults import SCHEMA_BYTES
+from asof.defaults import (
+    KAFKA_TIMEOUT_S,
+    ONLINE_STATEMENT_S,
+    POSTGRES_CONNECT_S,
+    POSTGRES_CONNECTIONS,
+    POSTGRES_IDLE_S,
+    POSTGRES_LOCK_S,
+    POSTGRES_NAME,
+    REGISTRY_STATEMENT_S,
+    SCHEMA_BYTES,
+    SCHEMA_TIMEOUT_S,
+)
 
 PostgresUrl = Annotated[
     str,
@@ -80,25 +91,25 @@ class PostgresConnectionSection(ConnectionSection, frozen=True, kw_only=True):
     ] = None
     max_connections: Annotated[
         Whole, OptionDoc("Maximum connections of a process.", also=("max_conn",))
-    ] = 10  # fmt: skip
+    ] = POSTGRES_CONNECTIONS  # fmt: skip
     keepalives_idle_s: Annotated[
         Whole,
         OptionDoc("Idle time after which TCP keepalives check that the server is there.", also=("keepalives_idle",)),
-    ] = 60
-    connect_timeout_s: Annotated[Number, OptionDoc("How long to wait for a connection.")] = 10
+    ] = POSTGRES_IDLE_S
+    connect_timeout_s: Annotated[Number, OptionDoc("How long to wait for a connection.")] = POSTGRES_CONNECT_S
     statement_timeout_s: Annotated[
         Number | None,
         OptionDoc(
-            "Time limit of a statement, enforced by the server. Default: 60 for a registry, 30 for an online store, "
-            "else the server's own setting."
+            f"Time limit of a statement, enforced by the server. Default: {REGISTRY_STATEMENT_S} for a "
+            f"registry, {ONLINE_STATEMENT_S} for an online store, else the server's own setting."
         ),
     ] = None
-    lock_timeout_s: Annotated[Number, OptionDoc("How long a statement waits for a lock.")] = 30
+    lock_timeout_s: Annotated[Number, OptionDoc("How long a statement waits for a lock.")] = POSTGRES_LOCK_S
     replicas: Annotated[
         Texts | None,
         OptionDoc("Read replicas, as `host` or `host:port`. Sources are read from them; they may lag a little."),
     ] = None
-    application_name: Annotated[Text, OptionDoc("Name of the sessions in the server's own views.")] = "asof"
+    application_name: Annotated[Text, OptionDoc("Name of the sessions in the server's own views.")] = POSTGRES_NAME
     pgbouncer: Annotated[
         bool | None,
         OptionDoc(
@@ -118,7 +129,9 @@ class SchemaRegistryConnectionSection(ConnectionSection, frozen=True, kw_only=Tr
     password: Annotated[Text | None, OptionDoc("The password; better as `${VAR}`.")] = None
     token: Annotated[Text | None, OptionDoc("A bearer token instead of a user; better as `${VAR}`.")] = None
     ca_file: Annotated[Path | None, OptionDoc("The CA certificates to trust; default: the machine's.")] = None
-    timeout_s: Annotated[Number, OptionDoc("How long to try to get a schema before its source pauses.")] = 10
+    timeout_s: Annotated[Number, OptionDoc("How long to try to get a schema before its source pauses.")] = (
+        SCHEMA_TIMEOUT_S
+    )
     max_schema_bytes: Annotated[
         Whole,
         OptionDoc("Maximum size of a schema with those that it refers to. Messages of larger ones are dead letters."),
@@ -137,7 +150,7 @@ class KafkaConnectionSection(ConnectionSection, frozen=True, kw_only=True):
         Settings | None,
         OptionDoc("librdkafka's own settings, passed through: `security.protocol`, `sasl.*`, `ssl.*` and so on."),
     ] = None
-    timeout_s: Annotated[Number, OptionDoc("Timeout of a call.")] = 10
+    timeout_s: Annotated[Number, OptionDoc("Timeout of a call.")] = KAFKA_TIMEOUT_S
     session_timeout_s: Annotated[
         Number | None,
         OptionDoc(

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from asof.config.sections.connections import KafkaConnectionSection
 from asof.config.sections.kinds import Number, OptionDoc, Path, Prefix, Section, Settings, Text, Whole
+from asof.defaults import SEGMENT_BYTES, SESSION_TIMEOUT_S
 
 Partitions = Annotated[Whole, OptionDoc("Number of partitions of a topic that `apply` creates.")]
 
@@ -25,10 +26,10 @@ class FileLogSection(LogSection, frozen=True, kw_only=True):
 
     path: Annotated[Path, OptionDoc("The folder for the log's topics.")] = "data/log"
     partitions: Partitions = 1
-    segment_bytes: Annotated[Whole | None, OptionDoc("Maximum size of a segment.", unset=64 << 20)] = None
+    segment_bytes: Annotated[Whole | None, OptionDoc("Maximum size of a segment.", unset=SEGMENT_BYTES)] = None
     session_timeout_s: Annotated[
         Number | None,
-        OptionDoc("How long a consumer may be silent before its partitions are reassigned.", unset=60),
+        OptionDoc("How long a consumer may be silent before its partitions are reassigned.", unset=SESSION_TIMEOUT_S),
     ] = None
 
 

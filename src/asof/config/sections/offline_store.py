@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from asof.config.sections.connections import PostgresConnectionSection
 from asof.config.sections.kinds import OptionDoc, Path, Section, Size, Text, Whole
+from asof.defaults import WORK_MEM
 
 
 class OfflineStoreSection(Section, frozen=True, kw_only=True):
@@ -43,4 +44,4 @@ class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
     PRODUCT: ClassVar[str] = "postgres"
     SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection
 
-    work_mem: Annotated[Size, OptionDoc("PostgreSQL's `work_mem` for reads: memory of one sort or hash.")] = "256MB"
+    work_mem: Annotated[Size, OptionDoc("PostgreSQL's `work_mem` for reads: memory of one sort or hash.")] = WORK_MEM

@@ -6,6 +6,15 @@ from typing import Annotated, ClassVar, Literal
 
 from asof.config.sections.connections import PostgresConnectionSection
 from asof.config.sections.kinds import Index, Number, OptionDoc, Path, Section, Text, Whole
+from asof.defaults import (
+    BUSY_TIMEOUT_S,
+    REDIS_CONNECT_S,
+    REDIS_CONNECTIONS,
+    REDIS_PREFIX,
+    REDIS_RETRY_S,
+    REDIS_TIMEOUT_S,
+    SENTINEL_MASTER,
+)
 
 
 class OnlineStoreSection(Section, frozen=True, kw_only=True):
@@ -23,7 +32,9 @@ class SqliteOnlineSection(OnlineStoreSection, frozen=True, kw_only=True):
     PRODUCT: ClassVar[str] = "sqlite"
 
     path: Annotated[Path, OptionDoc("The file.")] = "data/online.db"
-    busy_timeout_s: Annotated[Number | None, OptionDoc("How long a write waits for other writers.", unset=30)] = None
+    busy_timeout_s: Annotated[
+        Number | None, OptionDoc("How long a write waits for other writers.", unset=BUSY_TIMEOUT_S)
+    ] = None
 
 
 class PostgresOnlineSection(OnlineStoreSection, frozen=True, kw_only=True):
@@ -63,16 +74,18 @@ class RedisOnlineSection(OnlineStoreSection, frozen=True, kw_only=True):
     tls_verify: Annotated[
         bool | None, OptionDoc("Whether to check the server's certificate and name.", unset="true")
     ] = None  # fmt: skip
-    sentinel_master: Annotated[Text | None, OptionDoc("The master's name at the sentinels.", unset="mymaster")] = None
+    sentinel_master: Annotated[Text | None, OptionDoc("The master's name at the sentinels.", unset=SENTINEL_MASTER)] = (
+        None
+    )
     sentinel_username: Annotated[Text | None, OptionDoc("The sentinels' own ACL user.")] = None
     sentinel_password: Annotated[Text | None, OptionDoc("The sentinels' own password.")] = None
-    key_prefix: Annotated[Text, OptionDoc("Prefix of all keys.")] = "asof:"
-    timeout_s: Annotated[Number, OptionDoc("Timeout of a response.")] = 5
-    connect_timeout_s: Annotated[Number, OptionDoc("How long to wait for a connection.")] = 2
+    key_prefix: Annotated[Text, OptionDoc("Prefix of all keys.")] = REDIS_PREFIX
+    timeout_s: Annotated[Number, OptionDoc("Timeout of a response.")] = REDIS_TIMEOUT_S
+    connect_timeout_s: Annotated[Number, OptionDoc("How long to wait for a connection.")] = REDIS_CONNECT_S
     retry_s: Annotated[
         Number, OptionDoc("How long a read or write is retried while servers restart or fail over.")
-    ] = 15  # fmt: skip
-    max_connections: Annotated[Whole, OptionDoc("Maximum connections of a process.")] = 64
+    ] = REDIS_RETRY_S  # fmt: skip
+    max_connections: Annotated[Whole, OptionDoc("Maximum connections of a process.")] = REDIS_CONNECTIONS
     replica_reads: Annotated[
         bool | None, OptionDoc("Read features from replicas, which may lag.", unset="false")
     ] = None  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from asof.config.sections.connections import PostgresConnectionSection
 from asof.config.sections.kinds import Number, OptionDoc, Path, Section, Text
+from asof.defaults import BUSY_TIMEOUT_S
 
 
 class RegistrySection(Section, frozen=True, kw_only=True):
@@ -28,7 +29,9 @@ class SqliteRegistrySection(RegistrySection, frozen=True, kw_only=True):
     PRODUCT: ClassVar[str] = "sqlite"
 
     path: Annotated[Path, OptionDoc("The file.")] = "data/registry.db"
-    busy_timeout_s: Annotated[Number | None, OptionDoc("How long a commit waits for other writers.", unset=30)] = None
+    busy_timeout_s: Annotated[
+        Number | None, OptionDoc("How long a commit waits for other writers.", unset=BUSY_TIMEOUT_S)
+    ] = None
 
 
 class PostgresRegistrySection(RegistrySection, frozen=True, kw_only=True):

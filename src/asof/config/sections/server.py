@@ -34,6 +34,10 @@ class ServerSection(Section, frozen=True, kw_only=True):
         bool,
         OptionDoc("Whether one-row reads of plain views from Redis take the fast path, which returns the same bytes."),
     ] = True
+    catalog: Annotated[
+        bool,
+        OptionDoc("Whether browsers get the catalog's pages, at `/ui/`; they need the extra `catalog`."),
+    ] = True
     backlog: Annotated[Whole, OptionDoc("Length of the queue of connections that are not accepted yet.")] = 2048
     function_timeout_s: Annotated[Number, OptionDoc("How long an on-demand function may take (424).")] = 2
     function_threads: Annotated[Whole, OptionDoc("Maximum concurrent on-demand functions of a worker.")] = 4

@@ -17,6 +17,7 @@ from adbc_driver_postgresql import dbapi as adbc
 from psycopg import conninfo, sql
 
 from asof.connections.postgres.errors import ConnectionTarget, translate, translated
+from asof.defaults import POSTGRES_CONNECT_S, POSTGRES_CONNECTIONS, POSTGRES_IDLE_S, POSTGRES_LOCK_S, POSTGRES_NAME
 from asof.errors import AsofError, ConfigError, StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.sql.quoting import quote
@@ -70,13 +71,13 @@ class Postgres(ForkListener):
         sslcert: str = "",
         sslkey: str = "",
         min_connections: int = 0,
-        max_connections: int = 10,
-        keepalives_idle_s: int = 60,
-        connect_timeout_s: float = 10.0,
+        max_connections: int = POSTGRES_CONNECTIONS,
+        keepalives_idle_s: int = POSTGRES_IDLE_S,
+        connect_timeout_s: float = POSTGRES_CONNECT_S,
         statement_timeout_s: float | None = None,
-        lock_timeout_s: float = 30.0,
+        lock_timeout_s: float = POSTGRES_LOCK_S,
         replicas: Sequence[str] = (),
-        application_name: str = "asof",
+        application_name: str = POSTGRES_NAME,
         pgbouncer: bool = False,
         label: str = "connection",
         kind: type[AsofError] = StorageError,

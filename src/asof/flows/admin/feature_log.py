@@ -99,7 +99,7 @@ def forget_served(stores: Stores, snapshot: Snapshot, entity: Entity, values: Ma
         if rows is None:
             continue
         text = statements.served_rows(SERVED_AT, describe_only=True)
-        columns = set(stores.offline.sql(text, {"served": rows}).schema.names)
+        columns = set(stores.offline.sql(text, {"served": rows}).schema().names)
         service = snapshot.project.services.get(name.removeprefix(PREFIX))
         maps = [dict(part.join_key_map) for part in service.features] if service is not None else []
         for names in {tuple(each.get(key, key) for key in entity.join_keys) for each in (*maps, {})}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asof.definitions import LogSource
 from asof.flows.stores import Stores
-from asof.flows.stream.shared_logs import delete_or_leave, leave
+from asof.flows.stream.shared_logs import also_used_by, delete_or_leave, leave
 
 
 def teardown(stores: Stores, *, purge: bool = False) -> list[str]:
@@ -23,7 +23,7 @@ def teardown(stores: Stores, *, purge: bool = False) -> list[str]:
             own = [source.topic] if source.type == "push" else []
             for topic in [*own, source.replay_topic]:
                 if others := delete_or_leave(stores, topic):
-                    left.append(f"topic {topic!r} was kept: it is also used by {' and '.join(others)}")
+                    left.append(f"topic {topic!r} was kept: it is {also_used_by(others)}")
             if source.type == "log":
                 # Other programs may send to it.
                 leave(stores, source.topic)

@@ -35,14 +35,15 @@ from asof.flows.batch.known_rows import KnownIds, KnownRows
 from asof.flows.facts import change_facts
 from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.archive import archive_schema, with_arrival
+from asof.flows.rows.counts import total_of
 from asof.flows.rows.pushed import fit_table
 from asof.flows.stores import Progress, Stores, silent
 from asof.flows.stream.event_ids import EventIdClaims
 from asof.sources.protocol import Batches, Input, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
-from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
-from asof.values.fit import event_micros, fit, nul_in_text
+from asof.timing import DAY, LATEST, UNITS, Micros
+from asof.values.fit import event_micros, fit, nul_in_text, source_micros
 
 BLOCK = 1 << 20
 """Number of offsets that one append takes."""
@@ -91,10 +92,13 @@ class HistoryLoad:
         """
         known = self._known_rows()
         count = seen = 0
+        total = self._source_rows()
         for rows in self._rows():
             count += int(np.count_nonzero(~known.match(rows)))
             seen += rows.num_rows
-            self._progress(f"check {self.batch.name}", seen, None)
+            self._progress(f"check {self.batch.name}", seen, None if total is None else max(total, seen))
+        # Rows without a time are no history: fewer may be seen than there are.
+        self._progress(f"check {self.batch.name}", seen, seen)
         self._missing_rows = count
         return count
 
@@ -132,10 +136,11 @@ class HistoryLoad:
         known = self._known_rows()
         first = (last // BLOCK + 1) * BLOCK
         claims = EventIdClaims(self.stores, self.source) if self.source.event_id else None
-        total = 0
+        total = seen = 0
         for rows in self._news(known):
             if not total:
                 self._begin(first)
+            seen += rows.num_rows
             offsets = np.arange(first, first + rows.num_rows)
             if claims is not None:
                 firsts = claims.first_of_history(rows, offset=offsets, now=self.stores.clock())
@@ -151,7 +156,9 @@ class HistoryLoad:
             if not self.stores.offline.append(self.archive, table, {HISTORY: first + BLOCK - 1}):
                 return total, False
             total, first = total + rows.num_rows, first + BLOCK
-            self._progress(f"load {self.batch.name}", before + total, None)
+            # Rows whose event ID came before are seen, and not loaded.
+            missing = None if self._missing_rows is None else max(self._missing_rows, before + seen)
+            self._progress(f"load {self.batch.name}", before + seen, missing)
         return total, True
 
     def _news(self, known: _ArchivedRows) -> Iterator[pa.Table]:
@@ -169,6 +176,13 @@ class HistoryLoad:
                 held, size = [], 0
         if size:
             yield pa.concat_tables(held)
+
+    def _source_rows(self) -> int | None:
+        """Number of rows that a check reads, where it is known without reading them."""
+        if self._progress is silent or self._start is not None or self._end is not None or self._since is not None:
+            return None
+        given = rows_of(self.stores, self.batch, [self.source])
+        return None if given is None else total_of(self.stores, given)
 
     def _rows(self) -> Iterator[pa.Table]:
         """The batch source's rows in the source's columns and types, as far as this load asks for them."""
@@ -207,7 +221,7 @@ class HistoryLoad:
     def _fitted(self, rows: pa.Table) -> pa.Table:
         name = self.source.timestamp_field
         unit = self.batch.timestamp_unit or self.source.timestamp_unit
-        times = event_micros(_as_time(rows[name].combine_chunks()), unit)
+        times = source_micros(_as_time(rows[name].combine_chunks()), unit)
         # As of other batch sources: no read can find rows without a time.
         counts = times.is_valid().to_numpy(zero_copy_only=False).copy()
         at = times.fill_null(0).to_numpy(zero_copy_only=False)
@@ -224,15 +238,12 @@ class HistoryLoad:
             rows = rows.set_column(place, name, _time_as(at, dtype.name, self.source.timestamp_unit))
         what = f"rows of batch source {self.batch.name!r}, which source {self.source.name!r} loads,"
         fitted = fit_table(rows, self.source.schema, required=[name], what=what, where=self.source.where)
-        self._refuse_unkept(fitted, at, what)
+        self._refuse_unkept(fitted, what)
         return self._recent(fitted)
 
-    def _refuse_unkept(self, rows: pa.Table, at: npt.NDArray[np.int64], what: str) -> None:
+    def _refuse_unkept(self, rows: pa.Table, what: str) -> None:
         """Refuse rows that no archive, or not this one, can store."""
-        odd = {
-            i: f"event time {int(at[i])} µs is outside the years 1 to 9999"
-            for i in np.flatnonzero((at < EARLIEST) | (at > LATEST)).tolist()
-        }
+        odd: dict[int, str] = {}
         created = self.source.created_timestamp_column
         if created not in ("", self.source.timestamp_field):
             odd |= unusable_created(self.source, rows[created].combine_chunks())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.flows.offline.inputs import inputs_of, rows_of
@@ -23,7 +24,7 @@ from asof.sql.names import free_name
 from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime, columns_of, tie_columns
 from asof.timing import Micros, moment
-from asof.values.fit import event_micros, fit
+from asof.values.fit import event_micros, fit, source_micros
 from asof.values.from_arrow import python_values
 
 _TIMES = pa.timestamp("us", "UTC")
@@ -56,6 +57,13 @@ def view_as_of(
     result = stores.offline.run(query, inputs_of(stores, snapshot, query, None), spine=pa.table(columns))
     table = result.reader().read_all()
     return {feature.output: python_values(table[feature.output]) for feature in read.features}
+
+
+def _of_times(table: pa.Table, keys: Mapping[str, Micros]) -> pa.Table:
+    """The rows whose columns are these times, in microseconds."""
+    for column, value in keys.items():
+        table = table.filter(pc.equal(event_micros(table[column].combine_chunks()), value))
+    return table
 
 
 def newest_event(stores: Stores, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
@@ -96,18 +104,22 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
     found = rows_of(stores, source, [view], need=ScanRequest(keys=keys or None))
     table = _empty(source)
     if found is not None:
+        # Engines compare times of nanoseconds each in its way, so that `_of_key` looks at those keys.
+        asked = [i for i, field in enumerate(view.key_fields) if source.is_log or field.dtype.name != "Timestamp"]
         text = statements.rows_of_keys(
-            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=stores.offline.dialect,
-            relation="source",
+            [source.raw(view.join_keys[i]) for i in asked], [view.key_fields[i] for i in asked],
+            [[plain[i] for i in asked]], dialect=stores.offline.dialect, relation="source",
             # Of a table only what the view reads: it may have more, of whatever names.
             selected=() if source.is_log else sorted(columns_of(PointInTime((whole_view(view),)), source.name)),
         )  # fmt: skip
         table = stores.offline.sql(text, {"source": found}).reader().read_all()
-    table = table.filter(table[source.timestamp_field].is_valid())
+        left = [(view.key_fields[i], plain[i]) for i in range(len(plain)) if i not in asked]
+        table = _of_times(table, {source.raw(field.name): int(value) for field, value in left})
+    times = source_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
+    table, times = table.filter(times.is_valid()), times.drop_null()
     if source.is_log:
         batch = batch_of_archive(source, table)
     else:
-        times = event_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
         batch = batch_of(
             source, table, event_time=times.to_numpy(zero_copy_only=False),
             partition=np.zeros(table.num_rows, dtype=np.int32), offset=np.arange(table.num_rows),

@@ -19,6 +19,7 @@ from asof.flows.offline.entity_frame import (
     check_keys,
     check_types,
     normal_frame,
+    several_of_one_name,
     spine_of,
     time_column,
 )
@@ -31,6 +32,7 @@ from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
 from asof.timing import Micros
 from asof.values.frame_types import is_pandas
+from asof.values.frames import repeated_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +71,8 @@ def read_history(
         if TIME in [key for read in reads for key in read.keys]:
             raise _frameless(f"join key {TIME!r} is named like the times of a read without an entity frame")
         result = stores.offline.run(query, inputs_of(stores, snapshot, query, None), spine=None)
-        frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
+        columns = list(result.schema())
+        frame = pa.schema(columns[: len(columns) - len(query.outputs)])
         shape = ResultColumns(frame, selection.outputs)
         return HistoricalRead(stores, snapshot, selection, query, None, shape)
     spine = spine_of(entity_df, selection)
@@ -188,10 +191,13 @@ def _described(
     stores: Stores, snapshot: Snapshot, query: PointInTime, inputs: Mapping[str, Any], spine: Any
 ) -> pa.Schema:
     if isinstance(spine, Files):
-        schema: pa.Schema = stores.offline.run(query, {}, spine=spine).schema
+        schema: pa.Schema = stores.offline.run(query, {}, spine=spine).schema()
         return schema
     try:
-        return stores.offline.sql(spine.strip().rstrip(";"), inputs).schema
+        schema = stores.offline.sql(spine.strip().rstrip(";"), inputs).schema()
+        if repeated := repeated_names(schema.names):
+            raise several_of_one_name(repeated)
+        return schema
     except EntityFrameError as error:
         # Who thinks of a table of that name looks for its columns in vain.
         sources = [snapshot.project.sources[name] for name in sorted(inputs)]

@@ -88,7 +88,7 @@ class HistoricalResult(Frames):
 
     def to_sql(self) -> str:
         """The SQL that the engine runs (on-demand functions follow it in Python)."""
-        return self._read.run().text
+        return self._read.run().text()
 
     def write(self, path: str | Path) -> int:
         """Write all rows to a Parquet or CSV file, in bounded memory; returns their number.

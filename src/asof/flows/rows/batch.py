@@ -17,7 +17,7 @@ from asof.flows.rows.arrival import Arrivals, numbers
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.sql.partitions import HISTORY
-from asof.values.fit import event_micros, fit
+from asof.values.fit import event_micros, fit, source_micros
 from asof.values.packing import key_bytes, plain_values
 
 Ints = npt.NDArray[np.int64]
@@ -69,10 +69,10 @@ def batch_of(
     created = event_time
     column = source.created_timestamp_column
     if column and column != source.timestamp_field:
-        known = event_micros(rows[column].combine_chunks(), source.timestamp_unit or "us")
+        known = source_micros(rows[column].combine_chunks(), source.timestamp_unit or "us")
         created = known.fill_null(0).to_numpy(zero_copy_only=False)
         missing = known.is_null().to_numpy(zero_copy_only=False)
-        # A null created time is replaced by the event time.
+        # A created time that is none is replaced by the event time.
         created = np.where(missing, event_time, created)
     if source.field_mapping:
         rows = rows.rename_columns([source.renamed(name) for name in rows.column_names])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from asof.definitions import LogSource, Project
 from asof.errors import AsofError
 from asof.flows.stores import Stores
-from asof.log.protocol import UnknownTopic
+from asof.log.protocol import LogUser, UnknownTopic
 from asof.offline.protocol import Archive
 from asof.planning import Finding
 from asof.sql.partitions import ArchivePartition
@@ -42,8 +42,8 @@ def kept_topics(stores: Stores, old: Mapping[str, str], *, project: str = "") ->
     return kept
 
 
-def others_of(stores: Stores, topic: str) -> list[str]:
-    """Descriptions of the other stores that use one of the project's topics."""
+def others_of(stores: Stores, topic: str) -> list[LogUser]:
+    """The other stores that use one of the project's topics."""
     log = stores.log.shared
     if log is None:
         return []
@@ -55,18 +55,22 @@ def others_of(stores: Stores, topic: str) -> list[str]:
     if topic in old and topic in kept_topics(stores, old):
         # A store may have used the topic before users were recorded; this registry's projects can be checked.
         for project in stores.registry.projects():
-            named = f"project {project!r} of "
             if (
                 project != stores.project
                 and topic in kept_topics(stores, old, project=project)
-                and not any(each.startswith(named) for each in others)
+                and not any(each.project == project for each in others)
             ):
-                others.append(f"{named}this registry")
+                others.append(LogUser(project))
     return others
 
 
-def delete_or_leave(stores: Stores, topic: str) -> list[str]:
-    """Delete a topic, unless others use it; returns descriptions of them."""
+def also_used_by(others: Sequence[LogUser]) -> str:
+    """`also used by …`, as messages about a shared topic say it."""
+    return f"also used by {' and '.join(map(str, others))}"
+
+
+def delete_or_leave(stores: Stores, topic: str) -> list[LogUser]:
+    """Delete a topic, unless others use it; returns those."""
     others = others_of(stores, topic)
     if others:
         leave(stores, topic)
@@ -108,7 +112,7 @@ def check_sharing(stores: Stores, project: Project) -> list[Finding]:
                 findings.append(
                     Finding(
                         "warning", f"source {source.name!r}", source.where, "",
-                        f"topic {source.topic!r} is also used by {' and '.join(others)}: rows sent to one are trained "
+                        f"topic {source.topic!r} is {also_used_by(others)}: rows sent to one are trained "
                         "on and served in the other",
                         "give each environment its own `project`, or its own log; for a store that was moved or "
                         "deleted, see docs/how-to/environments.md",

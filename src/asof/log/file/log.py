@@ -28,17 +28,17 @@ from zlib import crc32
 
 import numpy as np
 
+from asof.defaults import SEGMENT_BYTES, SESSION_TIMEOUT_S
 from asof.errors import LogError
 from asof.forks import ForkListener, listen_to_forks
 from asof.log.file.consumer import FileConsumer
 from asof.log.file.cursor import Cursor
 from asof.log.file.frames import PackedBatch, pack
 from asof.log.file.group import committed_offsets
-from asof.log.file.partition import SEGMENT_BYTES
 from asof.log.file.retention import drop_before, erase
 from asof.log.file.state import PartitionDeleted, is_writable, reporting
 from asof.log.file.topic import FileTopic, FileTopics
-from asof.log.protocol import Headers, Messages, PartitionsCallback, SharedLog, UnknownTopic
+from asof.log.protocol import Headers, LogUser, Messages, PartitionsCallback, SharedLog, UnknownTopic
 from asof.timing import Clock, Micros
 
 _KEPT_CURSORS = 16
@@ -52,7 +52,7 @@ class FileLog(ForkListener):
         root: created if missing; on a local disk.
         clock: the time of records that are sent without one, and the current time for retention.
         project: the topics' project; they are in its directory. "" is for topics in `root` itself.
-        user: description of the store; recorded with each topic that it creates or uses.
+        user: the store; recorded with each topic that it creates or uses.
         kept: given the topics in `root` itself (name → ID), returns the names of those that are the project's.
         segment_bytes: a new segment is started at this size; retention deletes whole segments.
         session_timeout_s: a group's member that does not poll for this long loses its partitions. It must be the same
@@ -65,10 +65,10 @@ class FileLog(ForkListener):
         *,
         clock: Clock,
         project: str = "",
-        user: str = "",
+        user: LogUser | None = None,
         kept: Callable[[Mapping[str, str]], Collection[str]] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
-        session_timeout_s: float = 60.0,
+        session_timeout_s: float = SESSION_TIMEOUT_S,
     ) -> None:
         self.root = Path(root)
         self._topics = FileTopics(self.root, project=project, user=user, kept=kept, segment_bytes=segment_bytes)
@@ -131,7 +131,7 @@ class FileLog(ForkListener):
         """See `SharedLog.old_topics`."""
         return self._topics.old()
 
-    def other_users(self, topic: str) -> list[str]:
+    def other_users(self, topic: str) -> list[LogUser]:
         """See `SharedLog.other_users`."""
         return self._topics.other_users(topic)
 

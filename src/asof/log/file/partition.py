@@ -42,7 +42,6 @@ from asof.log.file.state import (
     sync_directory,
 )
 
-SEGMENT_BYTES = 64 << 20
 INDEX_EVERY = 64 << 10
 """Bytes of a segment between two entries of its index."""
 

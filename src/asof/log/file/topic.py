@@ -18,9 +18,11 @@ import msgspec
 from asof.errors import LogError
 from asof.log.file.partition import FilePartition
 from asof.log.file.state import PartitionDeleted, reporting, sync_directory
-from asof.log.protocol import Partition, UnknownTopic
+from asof.log.protocol import LogUser, Partition, UnknownTopic
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}")
+_USER_SENTENCE = re.compile(r"project '(?P<project>[^']*)' of the registry (?P<registry>.*)")
+"""A user as earlier versions stored it."""
 
 
 class TopicMetadata(msgspec.Struct, frozen=True):
@@ -139,32 +141,47 @@ def read_topic(path: Path) -> TopicMetadata:
     return file
 
 
-def users_of(path: Path) -> list[str]:
-    """The descriptions of the stores that use the topic."""
+def users_of(path: Path) -> list[LogUser]:
+    """The stores that use the topic: one line each in its file, with the inode of the topic's directory.
+
+    Raises:
+        LogError: the file is damaged.
+    """
     try:
         lines = (path / "users").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
     # In a copy of the directory (another inode), users of the original do not count.
     here = str(path.stat().st_ino)
-    return [user for inode, _, user in (line.partition(" ") for line in lines) if inode == here]
+    kept = [user for inode, _, user in (line.partition(" ") for line in lines) if inode == here]
+    # A process of an earlier version writes its own form: one user may be there in both.
+    return list(dict.fromkeys(_user_of(each, path / "users") for each in kept))
 
 
-def add_user(path: Path, user: str) -> None:
+def _user_of(text: str, file: Path) -> LogUser:
+    if found := _USER_SENTENCE.fullmatch(text):
+        return LogUser(found["project"], found["registry"])
+    try:
+        return msgspec.json.decode(text, type=LogUser)
+    except msgspec.DecodeError as error:
+        raise LogError(f"{file} is damaged at {text!r}: {error}", hint="delete that line of it") from error
+
+
+def add_user(path: Path, user: LogUser | None) -> None:
     """Add a store to the topic's users. The caller holds the log's lock."""
-    if user and user not in (known := users_of(path)):
+    if user is not None and user not in (known := users_of(path)):
         _write_users(path, [*known, user])
 
 
-def remove_user(path: Path, user: str) -> None:
+def remove_user(path: Path, user: LogUser | None) -> None:
     """Remove a store from the topic's users. The caller holds the log's lock."""
     if user in (known := users_of(path)):
         _write_users(path, [each for each in known if each != user])
 
 
-def _write_users(path: Path, users: list[str]) -> None:
+def _write_users(path: Path, users: list[LogUser]) -> None:
     new, here = path / ".users.new", path.stat().st_ino
-    new.write_text("".join(f"{here} {each}\n" for each in users), encoding="utf-8")
+    new.write_text("".join(f"{here} {msgspec.json.encode(each).decode()}\n" for each in users), encoding="utf-8")
     os.replace(new, path / "users")
 
 
@@ -180,7 +197,7 @@ class FileTopics:
         root: Path,
         *,
         project: str,
-        user: str,
+        user: LogUser | None,
         kept: Callable[[Mapping[str, str]], Collection[str]] | None,
         segment_bytes: int,
     ) -> None:
@@ -293,7 +310,7 @@ class FileTopics:
         with reporting("list", self.root):
             return self._old() if self.home != self.root else {}
 
-    def other_users(self, topic: str) -> list[str]:
+    def other_users(self, topic: str) -> list[LogUser]:
         """See `SharedLog.other_users`."""
         found = self.find(topic).path
         with reporting("read the users of", found):

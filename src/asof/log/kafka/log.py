@@ -19,6 +19,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec
 
+from asof.defaults import KAFKA_TIMEOUT_S
 from asof.errors import LogError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.log.kafka.cluster import Broker
@@ -67,7 +68,7 @@ class KafkaLog(LogDefaults, ForkListener):
         replication_factor: int | None = None,
         topic_settings: Mapping[str, Any] | None = None,
         session_timeout_s: float | None = None,
-        timeout_s: float = 10.0,
+        timeout_s: float = KAFKA_TIMEOUT_S,
     ) -> None:
         servers = bootstrap_servers if isinstance(bootstrap_servers, str) else ",".join(bootstrap_servers)
         self.broker = Broker(servers, settings=settings or {}, timeout_s=timeout_s)

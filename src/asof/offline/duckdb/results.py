@@ -37,11 +37,9 @@ class DuckDBSqlResult(LazyResult):
     sql: str
     inputs: Mapping[str, Input | pa.Table | None]
 
-    @property
     def text(self) -> str:
         return self.sql
 
-    @property
     def schema(self) -> pa.Schema:
         with wrapping("SQL", user_sql=True), self.open() as cursor:
             with BatchFetcher(columns_named(cursor, self.sql), describe_only=True) as fetching:
@@ -49,7 +47,7 @@ class DuckDBSqlResult(LazyResult):
             return schema_of(cursor, self.sql)
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
-        yield self.schema
+        yield self.schema()
         with wrapping("SQL", user_sql=True), self.open() as cursor:
             with BatchFetcher(columns_named(cursor, self.sql)) as fetching:
                 expose(cursor, self.inputs, fetching)
@@ -64,12 +62,10 @@ class DuckDBViewRowsResult(LazyResult):
     query: ViewRows
     inputs: Mapping[str, Input | pa.Table | None]
 
-    @property
     def schema(self) -> pa.Schema:
         with self._wrapping(), self.open() as cursor:
             return schema_of(cursor, self._compiled(cursor, describe_only=True))
 
-    @property
     def text(self) -> str:
         with self._wrapping(), self.open() as cursor:
             return self._compiled(cursor, describe_only=True)
@@ -94,7 +90,6 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
 
     open: Open
 
-    @property
     def schema(self) -> pa.Schema:
         """The spine's columns, then the outputs."""
         if isinstance(self.spine, pa.Table):
@@ -105,7 +100,6 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
                 tables = prepare(cursor, self.query, self.inputs, spine=self.spine, describe_only=True)
             return self.with_outputs(self._named(schema_of(cursor, self._spine_select(tables))))
 
-    @property
     def text(self) -> str:
         """The SQL that a read would run now (for its first pass)."""
         with _wrapping_read(), self.open() as cursor:
@@ -115,7 +109,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             return compile_program(self.query, tables, _measured(cursor, self.query.time, columns)).text
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
-        schema = self.schema
+        schema = self.schema()
         yield schema
         with _wrapping_read(), self.open() as cursor:
             tables = prepare(cursor, self.query, self.inputs, spine=self.spine)

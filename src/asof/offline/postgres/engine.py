@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,9 +11,11 @@ from sqlglot import exp
 
 from asof.connections.duckdb import Evaluator
 from asof.connections.postgres.database import Postgres
+from asof.defaults import WORK_MEM
 from asof.errors import EntityFrameError, StorageError
 from asof.expressions.dialects import DUCKDB
 from asof.offline.postgres.archives import PostgresArchives
+from asof.offline.postgres.profile import profile
 from asof.offline.postgres.results import (
     PostgresPointInTimeResult,
     PostgresServer,
@@ -22,8 +24,10 @@ from asof.offline.postgres.results import (
 )
 from asof.offline.postgres.session import Given, relation_in, rows_of
 from asof.offline.protocol import Engine, Spine
+from asof.profiles.summary import FeatureProfile
 from asof.sources.protocol import Files, Input
 from asof.sql.postgres.dialect import POSTGRES
+from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
@@ -66,6 +70,18 @@ class PostgresEngine(Engine):
     def sql(self, text: str, inputs: Mapping[str, Given]) -> PostgresSqlResult:
         """SQL text over named inputs."""
         return PostgresSqlResult(self._server, text, dict(inputs))
+
+    def profile(
+        self,
+        query: ProfiledRows | ProfiledTable,
+        given: Given,
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[FeatureProfile]:
+        """Measure the columns of a view's source, or of a table, in the database."""
+        name = query.view.name if isinstance(query, ProfiledRows) else query.name
+        with self._server.session(f"profile of {name!r}") as opened:
+            return profile(opened, query, given, progress)
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate expressions over a batch in this process: a round trip would cost more than the work."""
@@ -125,7 +141,7 @@ class PostgresOffline(PostgresEngine, PostgresArchives):
         connection: the connection (`asof.connections.postgres.database.Postgres`).
     """
 
-    def __init__(self, *, schema: str = "", work_mem: str = "256MB", **connection: Any) -> None:
+    def __init__(self, *, schema: str = "", work_mem: str = WORK_MEM, **connection: Any) -> None:
         database = Postgres(**{"label": "offline_store", "kind": StorageError, "schema": schema, **connection})
         settings = {"work_mem": work_mem.replace(" ", ""), "maintenance_work_mem": work_mem.replace(" ", "")}
         PostgresEngine.__init__(self, database, settings)

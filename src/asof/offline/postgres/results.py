@@ -61,11 +61,9 @@ class PostgresSqlResult(LazyResult):
     sql: str
     inputs: Mapping[str, Given]
 
-    @property
     def text(self) -> str:
         return self.sql
 
-    @property
     def schema(self) -> pa.Schema:
         with self._session() as opened:
             return _schema(opened, self._exposed(opened, describe_only=True))
@@ -96,12 +94,10 @@ class PostgresViewRowsResult(LazyResult):
     query: ViewRows
     inputs: Mapping[str, Given]
 
-    @property
     def schema(self) -> pa.Schema:
         with self._session() as opened:
             return self._shape(self._tables(opened, describe_only=True))
 
-    @property
     def text(self) -> str:
         """The SQL that a read would run now."""
         with self._session() as opened:
@@ -139,7 +135,6 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
 
     server: PostgresServer
 
-    @property
     def schema(self) -> pa.Schema:
         """The spine's columns, then the outputs."""
         if isinstance(self.spine, pa.Table):
@@ -148,7 +143,6 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
             select = self._spine_select(opened, self._prepare(opened, describe_only=True))
             return self.with_outputs(_schema(opened, select))
 
-    @property
     def text(self) -> str:
         """The SQL that a read would run now (for its first pass)."""
         with self._session() as opened:
@@ -162,8 +156,9 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         if isinstance(self.spine, pa.Table):
-            yield self.schema
-            yield from self._over_table(self.spine, self.schema, batch_rows)
+            schema = self.schema()
+            yield schema
+            yield from self._over_table(self.spine, schema, batch_rows)
         else:
             yield from self._over_loaded(batch_rows)
 

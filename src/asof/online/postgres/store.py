@@ -14,7 +14,7 @@ import psycopg
 
 from asof.connections.postgres.database import Postgres, only_row
 from asof.connections.postgres.schema import lock, migrate, schema_of
-from asof.defaults import SCAN_ROWS
+from asof.defaults import ONLINE_STATEMENT_S, SCAN_ROWS
 from asof.errors import StorageError
 from asof.online.postgres import statements
 from asof.online.postgres.pieces import ROWS_PER_STATEMENT, Piece, fresh_tokens, pieces_of
@@ -52,7 +52,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
 
     has_markers = True
 
-    def __init__(self, url: str = "", *, statement_timeout_s: float = 30.0, **options: Any) -> None:
+    def __init__(self, url: str = "", *, statement_timeout_s: float = ONLINE_STATEMENT_S, **options: Any) -> None:
         self._database = Postgres(
             url, **options, statement_timeout_s=statement_timeout_s, label="online_store", kind=StorageError
         )

@@ -125,7 +125,7 @@ class AsyncReader:
         stale = settings.replica_reads
         address = self._servers.reader_of(0) if stale else ranges[0].master
         host, port = address
-        context = settings.tls_context
+        context = settings.tls_context()
         name = host if context is not None else None
 
         def make() -> _Wire:

@@ -147,7 +147,7 @@ class RedisConnection:
 
 def _connected(address: Address, settings: RedisSettings) -> socket.socket:
     host, port = address
-    context = settings.tls_context
+    context = settings.tls_context()
     try:
         if port:
             plain = socket.create_connection(address, timeout=settings.connect_timeout_s)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from asof.defaults import REDIS_CONNECT_S, REDIS_CONNECTIONS, REDIS_RETRY_S, REDIS_TIMEOUT_S, SENTINEL_MASTER
 from asof.errors import ConfigError, nearest
 
 SECTION = "online_store"
@@ -47,15 +47,16 @@ class RedisSettings:
     tls_cert: str = ""
     tls_key: str = ""
     tls_verify: bool = True
-    sentinel_master: str = "mymaster"
+    sentinel_master: str = SENTINEL_MASTER
     sentinel_username: str = ""
     sentinel_password: str = field(default="", repr=False)
-    timeout_s: float = 5.0
-    connect_timeout_s: float = 2.0
-    retry_s: float = 15.0
-    max_connections: int = 64
+    timeout_s: float = REDIS_TIMEOUT_S
+    connect_timeout_s: float = REDIS_CONNECT_S
+    retry_s: float = REDIS_RETRY_S
+    max_connections: int = REDIS_CONNECTIONS
     replica_reads: bool = False
     setting: str = f"{SECTION}.url"
+    _contexts: list[ssl.SSLContext] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def place(self) -> str:
@@ -65,15 +66,16 @@ class RedisSettings:
             return f"{self.sentinel_master} of the sentinels {where}"
         return f"cluster {where}" if self.kind == "cluster" else where
 
-    @cached_property
     def tls_context(self) -> ssl.SSLContext | None:
-        """The TLS context of connections; None without TLS.
+        """The TLS context of connections; None without TLS. The first call reads the certificates, for all connections.
 
         Raises:
             ConfigError: a certificate or key is unreadable.
         """
         if not self.tls:
             return None
+        if self._contexts:
+            return self._contexts[0]
         try:
             context = ssl.create_default_context(cafile=self.tls_ca or None)
             if self.tls_cert:
@@ -86,6 +88,7 @@ class RedisSettings:
             ) from error
         if not self.tls_verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self._contexts.append(context)
         return context
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from asof.defaults import SCAN_ROWS
+from asof.defaults import REDIS_PREFIX, SCAN_ROWS
 from asof.errors import ConfigError, StorageError
 from asof.online.protocol import (
     Condition,
@@ -66,7 +66,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         self,
         url: str = "",
         *,
-        key_prefix: str = "asof:",
+        key_prefix: str = REDIS_PREFIX,
         clock: Clock | None = None,
         **options: Any,
     ) -> None:

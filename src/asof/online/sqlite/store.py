@@ -15,7 +15,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
 
-from asof.defaults import SCAN_ROWS
+from asof.defaults import BUSY_TIMEOUT_S, SCAN_ROWS
 from asof.errors import StorageError
 from asof.online.protocol import (
     Condition,
@@ -66,7 +66,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     has_markers = True
     """A file that is deleted or replaced has lost its tables and their markers, which are kept with the progress."""
 
-    def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = 30.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._file = SqliteFile(path, busy_timeout_s=busy_timeout_s)
         self.path = self._file.path
 

@@ -9,7 +9,7 @@ import psycopg
 
 from asof.connections.postgres.database import Postgres
 from asof.connections.postgres.schema import lock
-from asof.defaults import HISTORY_COMMITS
+from asof.defaults import HISTORY_COMMITS, REGISTRY_STATEMENT_S
 from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.registry.postgres.records import PostgresRecords
@@ -62,7 +62,7 @@ class PostgresRegistry(PostgresRecords, RegistryDefaults):
         options: the connection (`asof.connections.postgres.database.Postgres`).
     """
 
-    def __init__(self, url: str = "", *, statement_timeout_s: float = 60.0, **options: Any) -> None:
+    def __init__(self, url: str = "", *, statement_timeout_s: float = REGISTRY_STATEMENT_S, **options: Any) -> None:
         super().__init__(
             Postgres(url, **options, statement_timeout_s=statement_timeout_s, label=WHAT, kind=RegistryError)
         )

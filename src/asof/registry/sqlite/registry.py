@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from asof.defaults import HISTORY_COMMITS
+from asof.defaults import BUSY_TIMEOUT_S, HISTORY_COMMITS
 from asof.definitions.project import Snapshot
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
@@ -39,7 +39,7 @@ class SqliteRegistry(SqliteRecords):
         busy_timeout_s: how long a commit waits for other writers.
     """
 
-    def __init__(self, path: str | Path, *, busy_timeout_s: float = 30.0) -> None:
+    def __init__(self, path: str | Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         super().__init__(RegistryFile(path, busy_timeout_s=busy_timeout_s))
 
     @property

@@ -46,8 +46,9 @@ class Endpoint:
         self.service = service
         self.route = route
         self._decoder: msgspec.json.Decoder[Any] | None = (
-            msgspec.json.Decoder(route.content) if route.content is not None else None
+            msgspec.json.Decoder(route.content) if route.content not in (None, bytes) else None
         )
+        self._has_body = route.content is not None
         self._most = service.settings.max_body_bytes
         self._body_of = feast_body if route.is_feast else asof_body
 
@@ -86,12 +87,12 @@ class Endpoint:
                 raise
             running.task.uncancel()
             error = self._too_late(running)
-            answer = self._failed(error)
+            answer = self._failed(error, scope)
         except Exception as caught:
             if isinstance(caught, _ClientDisconnected):
                 return
             error = caught
-            answer = self._failed(error)
+            answer = self._failed(error, scope)
         finally:
             # From here on only the client is waited for.
             service.body_bytes -= running.body_bytes
@@ -115,6 +116,7 @@ class Endpoint:
         """Handle a request that has arrived completely."""
         service, route = self.service, self.route
         if route.action is None:
+            _describe(request, scope)
             return await route.handler(service, request)
         service.working += 1
         try:
@@ -126,16 +128,13 @@ class Endpoint:
                         request.accept = value
                         break
                 request.content = decoded(self._decoder, request.body)
-            if scope["query_string"]:
-                request.query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-            if "path_params" in scope:
-                request.place = scope["path_params"]
+            _describe(request, scope)
             return await route.handler(service, request)
         finally:
             service.working -= 1
 
     async def _body(self, running: ActiveRequest, headers: Any, receive: Receive) -> bytes:
-        if self._decoder is None:
+        if not self._has_body:
             return b""
         message = await receive()
         if message["type"] != "http.request":
@@ -193,7 +192,7 @@ class Endpoint:
             hint="retry later, or raise server.request_timeout_s",
         )  # fmt: skip
 
-    def _failed(self, error: BaseException) -> HttpResponse:
+    def _failed(self, error: BaseException, scope: Scope) -> HttpResponse:
         if not isinstance(error, AsofError):
             log.error("%s %s failed", self.route.method, self.route.path, exc_info=error)
         return HttpResponse(self._body_of(error), status_of(error), [JSON, *headers_of(error)])
@@ -223,6 +222,17 @@ class Endpoint:
         except TimeoutError:
             pass
         await send({"type": "http.response.body", "body": b""})
+
+
+def _describe(request: HttpRequest, scope: Scope) -> None:
+    """Add what the request's first lines say."""
+    if scope["query_string"]:
+        request.query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    if "path_params" in scope:
+        request.place = scope["path_params"]
+    request.path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+    request.headers = scope["headers"]
+    request.is_tls = scope.get("scheme") == "https"
 
 
 def _overloaded() -> Overloaded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +23,8 @@ class HttpRequest:
         body: the raw body; `content` is the same, decoded as the route's type.
         accept: the header of that name.
         query: query parameters; `place`: path parameters.
+        path: the raw path, still quoted.
+        headers: names in lower case, and values.
     """
 
     principal: Any
@@ -31,6 +33,9 @@ class HttpRequest:
     accept: bytes = b""
     query: Mapping[str, str] = field(default_factory=dict)
     place: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    is_tls: bool = False
     # For metrics and logs.
     service: str = ""
     rows: int = 0
@@ -66,7 +71,7 @@ class Route(Generic[S]):
 
     Args:
         action: the role that callers need; None for a public route.
-        content: type of the request body; None if there is none.
+        content: type of the request body; None if there is none, `bytes` for one that is not JSON.
         answers: status → meaning, for statuses that only this route returns.
         is_feast: errors have the shape that Feast's client parses.
         waits: the timeout: `read` and `write` have `request_timeout_s`, `job` has none.

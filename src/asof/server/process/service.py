@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asof.definitions import FeatureView
 from asof.errors import AsofError
@@ -31,8 +31,12 @@ from asof.server.telemetry.request_counts import RequestCounts, SharedCounts
 from asof.server.telemetry.tracing import Tracing
 from asof.store import FeatureStore, open_store_of
 
+if TYPE_CHECKING:
+    from asof.catalog.site import Site
+
 READ_THREADS = 8
 WRITE_THREADS = 4
+PAGE_THREADS = 2
 SWEEP_S = 0.25
 WRITE_DOWN_S = 1.0
 CATCH_UP_S = 1.0
@@ -121,6 +125,10 @@ class Service:
         await self.reading.close()
         if self.served is not None:
             await self.in_writer(self.served.flush)
+        if "site" in self.__dict__:
+            self.site.close()
+        if "_page_threads" in self.__dict__:
+            self._page_threads.shutdown(wait=False, cancel_futures=True)
         self.functions.close()
         if self.tracing is not None:
             await self.in_writer(self.tracing.close)
@@ -180,6 +188,21 @@ class Service:
             rows=request.rows if request is not None and request.rows else None, status=status,
             error=type(error).__name__ if error is not None else None,
         )  # fmt: skip
+
+    @cached_property
+    def site(self) -> Site:
+        """The catalog's pages; nothing of them is loaded before the first request for one."""
+        from asof.catalog.site import Site
+
+        return Site(self.store, snapshot=lambda: self.reading.snapshot, can_sign_out=self.store.config.auth.is_on)
+
+    @cached_property
+    def _page_threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(PAGE_THREADS, "asof-pages")
+
+    async def in_page(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run a function in one of the threads for pages."""
+        return await asyncio.get_running_loop().run_in_executor(self._page_threads, work, *args)
 
     @cached_property
     def jobs(self) -> Jobs:

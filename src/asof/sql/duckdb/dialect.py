@@ -12,7 +12,7 @@ from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, DType
 from asof.expressions.dialects import DUCKDB as FORMS
 from asof.sql.dialect import Dialect
 from asof.sql.quoting import text
-from asof.timing import UNITS, Micros, micros
+from asof.timing import EARLIEST, LATEST, UNITS, Micros, micros, whole_units
 
 LAST_OF_ALL = "9223372036854775807"
 """Sorts a spine row after every row of the same time."""
@@ -29,6 +29,12 @@ EXACT_UP_TO = {"DOUBLE": GREATEST_EXACT, "FLOAT": GREATEST_EXACT_32}
 _INTEGERS = {
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
 }  # fmt: skip
+
+_WITHIN = {
+    "Int32": ("TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT"),
+    "Int64": ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"),
+}
+"""Type of integers → those whose values all fit it."""
 
 TYPES = {
     "Bool": "BOOLEAN", "Int32": "INTEGER", "Int64": "BIGINT", "Float32": "FLOAT", "Float64": "DOUBLE",
@@ -97,9 +103,20 @@ def time_of(column: str, sql_type: str, unit: str = "") -> str:
     return f"epoch_us(CAST({column} AS TIMESTAMPTZ))"
 
 
-def is_time(column: str, sql_type: str) -> str:
-    """Whether a raw time column holds a moment."""
-    return f"{column} IS NOT NULL"
+def is_time(column: str, sql_type: str, unit: str = "") -> str:
+    """Whether a raw time column holds a moment of the years 1 to 9999: null is none.
+
+    Args:
+        unit: of an integer column, which is compared before `time_of` multiplies it.
+    """
+    if sql_type == "DATE":
+        return f"{column} BETWEEN DATE '0001-01-01' AND DATE '9999-12-31'"
+    if unit and not sql_type.startswith("TIMESTAMP"):
+        # No nanosecond of 64 bits is outside these years.
+        inside = f"{column} BETWEEN {whole_units(EARLIEST, unit)} AND {whole_units(LATEST, unit)}"
+        return f"{column} IS NOT NULL" if unit == "ns" else inside
+    least, greatest = (from_micros(us, sql_type) for us in (EARLIEST, LATEST))
+    return f"{column} BETWEEN {least} AND {greatest}" if least else f"{column} IS NOT NULL"
 
 
 def instant(us: Micros) -> str:
@@ -107,8 +124,18 @@ def instant(us: Micros) -> str:
     return str(us)
 
 
+def join_key(column: str, sql_type: str, dtype: DType, what: str) -> str:
+    """A source's raw join key, such that it compares with a spine's; a value that does not fit is an error."""
+    if sql_type in _WITHIN.get(dtype.name, ()):
+        return column
+    made = cast(column, sql_type, dtype, what)
+    if dtype.name in ("Date", "Timestamp"):
+        return _unless(f"NOT ({is_time(column, sql_type)})", made, column, dtype, what)
+    return made
+
+
 def keeps_key(sql_type: str, dtype: DType) -> bool:
-    """Whether a key of this type compares with values of the declared type as that type does."""
+    """Whether a spine's key of this type compares with values of the declared type as that type does."""
     return sql_type in _INTEGERS if dtype.is_integer else sql_type == type_name(dtype)
 
 
@@ -148,8 +175,8 @@ def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = Fals
     if sql_type in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"):
         return f"make_timestamptz({value})"
     if unit:
-        multiplier, divisor = UNITS[unit]
-        whole = value // multiplier * divisor
+        whole = whole_units(value, unit)
+        divisor = UNITS[unit][1]
         return str(whole + divisor if up else whole)
     return ""
 
@@ -294,6 +321,7 @@ class DuckDBDialect:
     is_time = staticmethod(is_time)
     from_micros = staticmethod(from_micros)
     cast = staticmethod(cast)
+    join_key = staticmethod(join_key)
     keeps_key = staticmethod(keeps_key)
     ordering = staticmethod(ordering)
     is_value = staticmethod(is_value)

@@ -15,10 +15,10 @@ from typing import Any
 from asof.dtypes import DType
 from asof.expressions.dialects import POSTGRES as FORMS
 from asof.sql.dialect import Dialect
-from asof.sql.postgres.casts import cast, cast_or_null
-from asof.sql.postgres.types import TEXTS, base_type, floor_divide, time_of, type_name, whole_units
+from asof.sql.postgres.casts import cast, cast_key, cast_or_null
+from asof.sql.postgres.types import TEXTS, base_type, floor_divide, time_of, type_name
 from asof.sql.quoting import text
-from asof.timing import EARLIEST, LATEST, UNITS, Micros, micros, moment
+from asof.timing import EARLIEST, LATEST, UNITS, Micros, micros, moment, whole_units
 
 _INT64 = "-9223372036854775808 AND 9223372036854775807"
 _DOWN = "18446744073709551616e0"
@@ -79,13 +79,22 @@ def micros_of(time: str) -> str:
     return f"CAST(EXTRACT(EPOCH FROM {time}) * 1000000 AS bigint)"
 
 
-def is_time(column: str, sql_type: str) -> str:
-    """Whether a raw time column holds a moment: null is none, and an infinity is none either."""
+def is_time(column: str, sql_type: str, unit: str = "") -> str:
+    """Whether a raw time column holds a moment of the years 1 to 9999: null is none, and an infinity is none either.
+
+    Args:
+        unit: of an integer column.
+    """
     kind = base_type(sql_type)
-    if not kind.startswith("timestamp") and kind != "date":
-        return f"{column} IS NOT NULL"
-    # Not isfinite(): of comparisons the planner knows how many rows they leave.
-    return f"{column} > '-infinity' AND {column} < 'infinity'"
+    if kind == "date":
+        return f"{column} BETWEEN DATE '0001-01-01' AND DATE '9999-12-31'"
+    if unit and not kind.startswith("timestamp"):
+        # No nanosecond of 64 bits is outside these years.
+        inside = f"{column} BETWEEN {whole_units(EARLIEST, unit)} AND {whole_units(LATEST, unit)}"
+        return f"{column} IS NOT NULL" if unit == "ns" else inside
+    least, greatest = (from_micros(us, sql_type) for us in (EARLIEST, LATEST))
+    # Comparisons, since of these the planner knows how many rows they leave.
+    return f"{column} BETWEEN {least} AND {greatest}" if least else f"{column} IS NOT NULL"
 
 
 def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = False) -> str:
@@ -300,6 +309,7 @@ class PostgresDialect:
     is_time = staticmethod(is_time)
     from_micros = staticmethod(from_micros)
     cast = staticmethod(cast)
+    join_key = staticmethod(cast_key)
     keeps_key = staticmethod(keeps_key)
     ordering = staticmethod(ordering)
     is_value = staticmethod(is_value)

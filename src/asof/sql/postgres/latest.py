@@ -17,6 +17,7 @@ from asof.sql.postgres.casts import cast
 from asof.sql.postgres.dialect import collated, shifted, span
 from asof.sql.quoting import quote
 from asof.sql.source_rows import RowCutoff, SourceRows, SpineTable
+from asof.timing import EARLIEST
 
 S = "asof_s"
 """The spine's alias in the SELECT of all."""
@@ -95,8 +96,8 @@ def by_index(
     if view.ttl:
         least = postgres.bound(at, us, sql_type, unit=unit, shift=-view.delay - view.ttl, upper=False)
         where.append(f"{time} >= {least}")
-    elif not unit:
-        where.append(f"{time} > '-infinity'")
+    if unit != "ns":
+        where.append(f"{time} >= {postgres.from_micros(EARLIEST, sql_type, unit)}")
     # What only lets a scan skip rows would be checked once for every spine row.
     plain = SourceRows(view, rows.table, rows.keys, cut=RowCutoff(known_at=rows.cut.known_at, seen=rows.cut.seen))
     where += plain.restrictions()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from asof.dtypes import DType
-from asof.timing import EARLIEST, HOUR, LATEST, UNITS, Micros
+from asof.timing import EARLIEST, HOUR, LATEST, UNITS, whole_units
 
 TYPES = {
     "Bool": "boolean", "Int32": "integer", "Int64": "bigint", "Float32": "real", "Float64": "double precision",
@@ -71,9 +71,4 @@ def _from_micros(us: str) -> str:
     return f"(timestamptz 'epoch' + make_interval(hours => {hours}, secs => {rest}))"
 
 
-def whole_units(us: Micros, unit: str) -> int:
-    multiplier, divisor = UNITS[unit]
-    return us // multiplier * divisor
-
-
-__all__ = ["TEXTS", "TYPES", "base_type", "digits_of", "floor_divide", "time_of", "type_name", "whole_units"]
+__all__ = ["TEXTS", "TYPES", "base_type", "digits_of", "floor_divide", "time_of", "type_name"]

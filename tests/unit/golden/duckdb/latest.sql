@@ -4,7 +4,7 @@ FROM (
   SELECT n, ts, last_value(source_row IGNORE NULLS) OVER w AS source_row
   FROM (
     SELECT k0, ts, created, arrived, source_row, NULL AS n FROM (
-SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, coalesce(epoch_us("written"), ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000) AS created, asof_row AS arrived, asof_row AS source_row
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END AS created, asof_row AS arrived, asof_row AS source_row
 FROM asof_source_0
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL
     )

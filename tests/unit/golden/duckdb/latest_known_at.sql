@@ -6,7 +6,7 @@ FROM (
     SELECT k0, greatest(ts, known) AS t, ts, source_row, NULL AS n,
       row_number() OVER (PARTITION BY k0 ORDER BY ts, created NULLS FIRST, arrived NULLS FIRST) AS place
     FROM (
-SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, coalesce(epoch_us("written"), ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000) AS created, asof_row AS arrived, coalesce(epoch_us("written"), ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000) AS known, asof_row AS source_row
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END AS created, asof_row AS arrived, CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END AS known, asof_row AS source_row
 FROM asof_source_0
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL
     )

@@ -3,7 +3,7 @@ SELECT source_row AS outdone
 FROM (
   SELECT source_row, row_number() OVER (PARTITION BY k0, ts ORDER BY created DESC NULLS LAST, tie0 DESC NULLS LAST, tie1 DESC NULLS LAST, tie2 DESC NULLS LAST) AS place
   FROM (
-SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, coalesce(epoch_us("written"), ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000) AS created, "amount" AS tie0, "price" AS tie1, "page" AS tie2, asof_row AS source_row
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END AS created, "amount" AS tie0, "price" AS tie1, "page" AS tie2, asof_row AS source_row
 FROM asof_source_0
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("user_id") IN (SELECT ("user_id") FROM asof_spine)
   )

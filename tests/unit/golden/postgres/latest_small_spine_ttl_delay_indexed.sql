@@ -5,7 +5,7 @@ SELECT CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f
 FROM (
 SELECT *
 FROM "public"."orders" AS asof_r
-WHERE "user_id" = asof_s."user_id" AND "happened" <= ((asof_s.asof_at - interval '300000000 microseconds') AT TIME ZONE 'UTC') AND "happened" >= ((asof_s.asof_at - interval '86700000000 microseconds') AT TIME ZONE 'UTC')
+WHERE "user_id" = asof_s."user_id" AND "happened" <= ((asof_s.asof_at - interval '300000000 microseconds') AT TIME ZONE 'UTC') AND "happened" >= ((asof_s.asof_at - interval '86700000000 microseconds') AT TIME ZONE 'UTC') AND "happened" >= (timestamptz '0001-01-01 00:00:00+00:00' AT TIME ZONE 'UTC')
 ORDER BY "happened" DESC
 FETCH FIRST 1 ROW WITH TIES
 ) AS asof_r
@@ -20,10 +20,10 @@ SELECT CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f
 FROM (
 SELECT *
 FROM "public"."orders" AS asof_r
-WHERE "user_id" = asof_s."user_id" AND "happened" <= ((asof_s.asof_at - interval '300000000 microseconds') AT TIME ZONE 'UTC') AND "happened" >= ((asof_s.asof_at - interval '86700000000 microseconds') AT TIME ZONE 'UTC')
+WHERE "user_id" = asof_s."user_id" AND "happened" <= ((asof_s.asof_at - interval '300000000 microseconds') AT TIME ZONE 'UTC') AND "happened" >= ((asof_s.asof_at - interval '86700000000 microseconds') AT TIME ZONE 'UTC') AND "happened" >= (timestamptz '0001-01-01 00:00:00+00:00' AT TIME ZONE 'UTC')
 ORDER BY "happened" DESC
 FETCH FIRST 1 ROW WITH TIES
 ) AS asof_r
-ORDER BY coalesce("written", ("happened" AT TIME ZONE 'UTC')) DESC NULLS LAST, "amount" DESC NULLS LAST, "price" DESC NULLS LAST, ("page" COLLATE "C") DESC NULLS LAST
+ORDER BY CASE WHEN "written" BETWEEN timestamptz '0001-01-01 00:00:00+00:00' AND timestamptz '9999-12-31 23:59:59.999999+00:00' THEN "written" ELSE ("happened" AT TIME ZONE 'UTC') END DESC NULLS LAST, "amount" DESC NULLS LAST, "price" DESC NULLS LAST, ("page" COLLATE "C") DESC NULLS LAST
 LIMIT 1
 ) AS asof_l0 ON TRUE

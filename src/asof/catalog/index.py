@@ -1,0 +1,179 @@
+"""What pages look up in one applied snapshot, made once per version and not per page."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from asof.catalog.entries import CatalogEntry, entries_of
+from asof.catalog.viewer import Viewer
+from asof.definitions import (
+    Entity,
+    FeatureService,
+    FeatureView,
+    OnDemandFeatureView,
+    Projection,
+    RequestSource,
+    Snapshot,
+    Source,
+)
+from asof.definitions.project import Project
+
+if TYPE_CHECKING:
+    from asof.catalog.search import CatalogSearch
+
+View = FeatureView | OnDemandFeatureView
+
+
+class CatalogIndex:
+    """The objects of a snapshot, and how they hang together.
+
+    Args:
+        snapshot: as the registry has it.
+        before: the index of an earlier snapshot: what is made of definitions alone is taken from it, if they are equal.
+    """
+
+    def __init__(self, snapshot: Snapshot, before: CatalogIndex | None = None) -> None:
+        self.snapshot = snapshot
+        self.project: Project = snapshot.project
+        self._lock = Lock()
+        self._services: dict[str, list[FeatureService]] = defaultdict(list)
+        self._on_demand: dict[str, list[OnDemandFeatureView]] = defaultdict(list)
+        self._by_source: dict[str, list[FeatureView]] = defaultdict(list)
+        self._by_entity: dict[str, list[FeatureView]] = defaultdict(list)
+        for service in self.project.services.values():
+            for name in dict.fromkeys(part.view.name for part in service.features):
+                self._services[name].append(service)
+        for derived in self.project.on_demand_views.values():
+            for name in dict.fromkeys(each.view.name for each in derived.sources if isinstance(each, Projection)):
+                self._on_demand[name].append(derived)
+        for view in self.project.views.values():
+            self._by_source[view.source.name].append(view)
+            for entity in view.entities:
+                self._by_entity[entity.name].append(view)
+        # Most versions are of facts: a search over ten thousand features is not made again for them.
+        if (
+            before is not None
+            and before.project == self.project
+            and before.snapshot.facts.where == snapshot.facts.where
+        ):
+            self._lock = before._lock
+            for name in ("entries", "_by_view", "_search"):
+                if name in before.__dict__:
+                    self.__dict__[name] = before.__dict__[name]
+
+    def prepare(self) -> None:
+        """Make what the first search would wait for."""
+        with self._lock:
+            len(self._search)
+
+    # ---- objects ----
+
+    def view(self, name: str) -> View | None:
+        return self.project.views.get(name) or self.project.on_demand_views.get(name)
+
+    def source(self, name: str) -> Source | RequestSource | None:
+        return self.project.sources.get(name) or self.project.request_sources.get(name)
+
+    def entity(self, name: str) -> Entity | None:
+        return self.project.entities.get(name)
+
+    def views(self) -> list[View]:
+        return [*self.project.views.values(), *self.project.on_demand_views.values()]
+
+    # ---- how they hang together ----
+
+    def services_of(self, view: str) -> Sequence[FeatureService]:
+        """The services that have features of the view."""
+        return self._services.get(view, ())
+
+    def on_demand_of(self, view: str) -> Sequence[OnDemandFeatureView]:
+        """The on-demand views that read the view."""
+        return self._on_demand.get(view, ())
+
+    def views_of_source(self, source: str) -> Sequence[FeatureView]:
+        return self._by_source.get(source, ())
+
+    def views_of_entity(self, entity: str) -> Sequence[FeatureView]:
+        return self._by_entity.get(entity, ())
+
+    # ---- what a viewer may see ----
+
+    def shows_view(self, viewer: Viewer, view: View) -> bool:
+        """Whether the viewer may read the view and, of an on-demand view, all views that it is made of."""
+        return viewer.may("read", _with_inputs(view))
+
+    def shows_source(self, viewer: Viewer, source: str) -> bool:
+        """Whether the viewer may read one of the source's views, or everything."""
+        return viewer.may("read") or any(viewer.may("read", [view]) for view in self.views_of_source(source))
+
+    def shows_entity(self, viewer: Viewer, entity: str) -> bool:
+        return viewer.may("read") or any(viewer.may("read", [view]) for view in self.views_of_entity(entity))
+
+    def shows_service(self, viewer: Viewer, service: FeatureService) -> bool:
+        return viewer.may("read") or viewer.may(
+            "read", [each for part in service.features for each in _with_inputs(part.view)]
+        )
+
+    def shows(self, viewer: Viewer, entry: CatalogEntry) -> bool:
+        """Whether an entry may be shown to the viewer."""
+        if viewer.may("read"):
+            return True
+        if entry.kind in ("view", "on-demand-view", "feature"):
+            view = self.view(entry.name.partition(":")[0])
+            return view is not None and self.shows_view(viewer, view)
+        if entry.kind == "service":
+            service = self.project.services.get(entry.name)
+            return service is not None and self.shows_service(viewer, service)
+        return (self.shows_source if entry.kind == "source" else self.shows_entity)(viewer, entry.name)
+
+    # ---- search ----
+
+    @cached_property
+    def entries(self) -> list[CatalogEntry]:
+        return entries_of(self.project)
+
+    @cached_property
+    def _by_view(self) -> dict[str, list[CatalogEntry]]:
+        found: dict[str, list[CatalogEntry]] = defaultdict(list)
+        for each in self.entries:
+            if each.kind in ("view", "on-demand-view", "feature"):
+                found[each.name.partition(":")[0]].append(each)
+        return found
+
+    def entries_of_view(self, view: str) -> Sequence[CatalogEntry]:
+        """The entries of a view, also an on-demand one, and of its features."""
+        return self._by_view.get(view, ())
+
+    def find(self, text: str, *, limit: int, viewer: Viewer, **filters: str | None) -> list[CatalogEntry]:
+        """The best matches among what the viewer may see; see `CatalogSearch.find` and `filter_of`."""
+        # NumPy's share of the search is not loaded by pages that do without it.
+        from asof.catalog.search import filter_of
+
+        chosen = filter_of(**filters)
+        everything = viewer.may("read")
+
+        def keeps(entry: CatalogEntry) -> bool:
+            return (chosen is None or chosen(entry)) and (everything or self.shows(viewer, entry))
+
+        with self._lock:
+            return self._search.find(text, limit=limit, keeps=None if everything and chosen is None else keeps)
+
+    @cached_property
+    def _search(self) -> CatalogSearch:
+        from asof.catalog.search import CatalogSearch
+
+        return CatalogSearch(self.entries)
+
+
+def _with_inputs(view: object) -> list[View]:
+    """The view and, at any depth, the views that it is made of."""
+    if isinstance(view, FeatureView):
+        return [view]
+    if not isinstance(view, OnDemandFeatureView):
+        return []
+    inputs = [each.view for each in view.sources if isinstance(each, Projection)]
+    return [view, *(each for below in inputs for each in _with_inputs(below))]

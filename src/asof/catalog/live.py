@@ -1,0 +1,122 @@
+"""What pages show of the live store: each value has a time budget, and says how old it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+from asof.errors import AsofError
+
+T = TypeVar("T")
+
+BUDGET_S = 0.25
+"""How long a page waits for one of its values."""
+
+MAX_AGE_S = 30.0
+"""How long a value is shown before it is asked for again."""
+
+_THREADS = 4
+_MOST = 2_000
+"""Number of values that are kept; the oldest are dropped beyond it."""
+
+
+@dataclass(frozen=True)
+class LiveValue(Generic[T]):
+    """One value of a page.
+
+    Args:
+        value: its value; None while there is none.
+        age_s: seconds since it was asked for; None without a value.
+        is_late: it takes longer than its budget, and is still being asked for: the value, if any, is an earlier one.
+        error: why there is no value; empty if there is no error.
+        hint: the next step after an error.
+    """
+
+    value: T | None = None
+    age_s: float | None = None
+    is_late: bool = False
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass
+class _CachedValue:
+    value: Any
+    since: float
+
+
+class LiveValues:
+    """Asks the store for what pages show, in a few threads; all pages share the values.
+
+    Args:
+        monotonic: seconds, for ages and budgets.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, "asof-catalog")
+        self._known: dict[Hashable, _CachedValue] = {}
+        self._running: dict[Hashable, Future[Any]] = {}
+
+    def get(
+        self,
+        key: Hashable,
+        work: Callable[[], T],
+        *,
+        budget_s: float = BUDGET_S,
+        max_age_s: float = MAX_AGE_S,
+    ) -> LiveValue[T]:
+        """A value: the one that is known if it is young enough, else a new one if it comes within its budget.
+
+        Args:
+            key: what is asked for: equal keys share a value.
+            work: asks for it. It goes on after the budget, and the next page finds its value.
+        """
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None and self._monotonic() - known.since <= max_age_s:
+                return self._part(known)
+            running = self._running.get(key)
+            if running is None:
+                running = self._running[key] = self._threads.submit(self._work, key, work)
+        try:
+            running.result(budget_s)
+        except FutureTimeout:
+            return self._part(known, is_late=True)
+        except AsofError as error:
+            return LiveValue(error=error.message, hint=error.hint or "")
+        with self._lock:
+            return self._part(self._known.get(key))
+
+    def forget(self, *keys: Hashable) -> None:
+        """Ask again for these at the next page: what they show was changed."""
+        with self._lock:
+            for key in keys:
+                self._known.pop(key, None)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _work(self, key: Hashable, work: Callable[[], Any]) -> None:
+        since = self._monotonic()
+        try:
+            value = work()
+        finally:
+            with self._lock:
+                self._running.pop(key, None)
+        with self._lock:
+            self._known.pop(key, None)
+            self._known[key] = _CachedValue(value, since)
+            while len(self._known) > _MOST:
+                self._known.pop(next(iter(self._known)))
+
+    def _part(self, known: _CachedValue | None, *, is_late: bool = False) -> LiveValue[Any]:
+        if known is None:
+            return LiveValue(is_late=True)
+        return LiveValue(known.value, self._monotonic() - known.since, is_late)

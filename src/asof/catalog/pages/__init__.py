@@ -1,0 +1,39 @@
+"""The catalog's pages: one module and one dataclass per page, with a template of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from asof.catalog.pages.home import home_page
+from asof.catalog.pages.page import Page, PageRequest, Redirect
+from asof.catalog.pages.search import search_page
+from asof.catalog.pages.view import view_page
+
+
+@dataclass(frozen=True)
+class PageKind:
+    """A kind of page. Its key in `PAGES` is the first segment of its address, and (with `_`) its template's name.
+
+    Args:
+        make: the page for a request, or the address to go to instead.
+        fewest, most: how many names follow the kind in an address.
+        parts: what can be asked for alone, as `?part=`: each has a template of its own, `KIND_PART`.
+        template: the name of the template, where it is that of another kind.
+        submit: does what the page's form is for.
+    """
+
+    make: Callable[[PageRequest], Page | Redirect]
+    fewest: int = 0
+    most: int = 0
+    parts: tuple[str, ...] = ()
+    template: str = ""
+    submit: Callable[[PageRequest], Redirect] | None = None
+
+
+PAGES: Mapping[str, PageKind] = {
+    "home": PageKind(home_page),
+    "search": PageKind(search_page, parts=("results",)),
+    "view": PageKind(view_page, 1, 1),
+    "on-demand-view": PageKind(view_page, 1, 1, template="view"),
+}

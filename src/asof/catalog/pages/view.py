@@ -1,0 +1,89 @@
+"""The page of a feature view or an on-demand view: its features, where its rows come from, who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asof.catalog.pages.page import Link, Page, PageRequest, Redirect, missing
+from asof.catalog.urls import page_url, url_of
+from asof.definitions import FeatureView, OnDemandFeatureView, RequestSource
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    """One feature of the view."""
+
+    name: str
+    type: str
+    expression: str
+    columns: Sequence[str]
+    description: str
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewPage(Page):
+    """The page.
+
+    Args:
+        kind: `view` or `on-demand-view`.
+        reads: links to what it is made of: its source, or the views of an on-demand view.
+        on_demand: on-demand views that read it.
+    """
+
+    kind: str
+    name: str
+    description: str
+    owner: str
+    tags: Sequence[tuple[str, str]]
+    defined_at: str
+    entities: Sequence[Link]
+    reads: Sequence[Link]
+    ttl_us: int | None
+    boundary: str
+    is_online: bool
+    features: Sequence[FeatureRow]
+    services: Sequence[Link]
+    on_demand: Sequence[Link]
+
+
+def view_page(request: PageRequest) -> ViewPage | Redirect:
+    index, (name,) = request.index, request.names
+    view = index.view(name)
+    if view is None or not index.shows_view(request.viewer, view):
+        known = [each.name for each in index.views() if index.shows_view(request.viewer, each)]
+        raise missing("feature view", name, known)
+    entries = {each.name: each for each in index.entries_of_view(name)}
+    own = entries[name]
+    features = [
+        FeatureRow(
+            feature, entry.type, "; ".join(entry.expressions), entry.columns, entry.description,
+            page_url("feature", name, feature),
+        )
+        for feature in view.feature_names
+        if (entry := entries[f"{name}:{feature}"])
+    ]  # fmt: skip
+    services = [each for each in index.services_of(name) if index.shows_service(request.viewer, each)]
+    derived = [each for each in index.on_demand_of(name) if index.shows_view(request.viewer, each)]
+    return ViewPage(
+        title=name, above=[Link("Home", page_url()), Link("Views", page_url("search", query={"kind": own.kind}))],
+        kind=own.kind, name=name, description=own.description, owner=own.owner, tags=own.tags, defined_at=own.where,
+        entities=[Link(each, url_of("entity", each)) for each in own.entities], reads=_reads(view),
+        ttl_us=view.ttl if isinstance(view, FeatureView) and view.ttl else None,
+        boundary=view.boundary if isinstance(view, FeatureView) and view.aggregations else "",
+        is_online=view.online if isinstance(view, FeatureView) else True, features=features,
+        services=[Link(each.name, url_of("service", each.name)) for each in services],
+        on_demand=[Link(each.name, url_of("on-demand-view", each.name)) for each in derived],
+    )  # fmt: skip
+
+
+def _reads(view: FeatureView | OnDemandFeatureView) -> Sequence[Link]:
+    if isinstance(view, FeatureView):
+        return [Link(view.source.name, url_of("source", view.source.name))]
+    return [
+        Link(each.name, url_of("source", each.name))
+        if isinstance(each, RequestSource)
+        else Link(each.name, url_of("view" if isinstance(each.view, FeatureView) else "on-demand-view", each.view.name))
+        for each in view.sources
+    ]

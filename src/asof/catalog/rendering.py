@@ -1,0 +1,109 @@
+"""Pages as HTML: the templates, and what they call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Any
+
+from asof.catalog.urls import STATIC, page_url, url_of
+from asof.display import cell, counted
+from asof.errors import MissingExtra
+from asof.timing import span_text
+
+TYPES = {
+    "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+}  # fmt: skip
+"""Endings of static files → their media types."""
+
+_AGES = ((86400 * 2, 86400, "day"), (3600 * 2, 3600, "hour"), (60 * 2, 60, "minute"), (0, 1, "second"))
+
+
+@cache
+def static_file(name: str) -> tuple[bytes, str] | None:
+    """A static file and its media type; None if there is none of that name."""
+    ending = name.rpartition(".")[2]
+    if "/" in name or "\\" in name or name.startswith(".") or ending not in TYPES:
+        return None
+    found = files("asof.catalog") / "static" / name
+    return (found.read_bytes(), TYPES[ending]) if found.is_file() else None
+
+
+@cache
+def static_url(name: str) -> str:
+    """The address of a static file; it changes with its content, so that browsers may keep it forever."""
+    found = static_file(name)
+    assert found is not None, f"there is no static file {name}"
+    return f"{STATIC}/{name}?v={blake2b(found[0], digest_size=6).hexdigest()}"
+
+
+@cache
+def _environment() -> Any:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingExtra("the catalog's pages", "catalog") from error
+
+    environment = Environment(
+        loader=PackageLoader("asof.catalog"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, auto_reload=False,
+    )  # fmt: skip
+    environment.globals.update(page_url=page_url, url_of=url_of, static_url=static_url, counted=counted)
+    environment.filters.update(value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number)
+    return environment
+
+
+def render(name: str, content: Mapping[str, Any]) -> bytes:
+    """A template's HTML.
+
+    Raises:
+        MissingExtra: Jinja is not installed.
+    """
+    text: str = _environment().get_template(f"{name}.html").render(content)
+    return text.encode()
+
+
+def drawings(functions: Mapping[str, Callable[..., str]]) -> None:
+    """Let templates call functions that return SVG, which is not escaped again."""
+    from markupsafe import Markup
+
+    for name, function in functions.items():
+        _environment().globals[name] = lambda *args, _draw=function, **named: Markup(_draw(*args, **named))
+
+
+def when(moment: datetime | None) -> str:
+    """A moment in UTC, to the second."""
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def age(moment: datetime | None, now: datetime) -> str:
+    """How long before `now` a moment was: `3 minutes ago`."""
+    if moment is None:
+        return ""
+    passed = (now - moment).total_seconds()
+    if passed < 0:
+        return f"in {seconds(-passed)}"
+    return "just now" if passed < 1 else f"{seconds(passed)} ago"
+
+
+def seconds(passed: float | None) -> str:
+    """A duration in its largest unit: `3 minutes`."""
+    if passed is None:
+        return ""
+    for least, unit, name in _AGES:
+        if passed >= least:
+            return counted(int(passed / unit), name)
+    return counted(0, "second")
+
+
+def number(value: float | None) -> str:
+    """A number with thousands' separators, at most six digits after the point; `-` for none."""
+    if value is None:
+        return "-"
+    if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.6g}"

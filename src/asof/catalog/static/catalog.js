@@ -1,0 +1,31 @@
+// What pages do with JavaScript beside htmx: copy buttons, "/" for the search, and closing the list of matches.
+"use strict";
+function ready(root) {
+  if (!navigator.clipboard) return;
+  root.querySelectorAll("button[data-copy]").forEach((button) => {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 1500);
+    });
+  });
+}
+document.addEventListener("DOMContentLoaded", () => {
+  ready(document);
+  const find = document.getElementById("find"), found = document.getElementById("found");
+  if (!find) return;
+  const close = () => found.replaceChildren();
+  document.addEventListener("keydown", (event) => {
+    const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName);
+    if (event.key === "/" && !typing) { event.preventDefault(); find.focus(); }
+    if (event.key === "Escape" && document.activeElement.closest(".find")) { close(); find.focus(); }
+    if ((event.key === "ArrowDown" || event.key === "ArrowUp") && document.activeElement.closest(".find")) {
+      const stops = [find, ...found.querySelectorAll("li > a")];
+      const next = stops.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1);
+      if (stops[next]) { event.preventDefault(); stops[next].focus(); }
+    }
+  });
+  document.addEventListener("focusin", (event) => { if (!event.target.closest(".find")) close(); });
+  document.addEventListener("click", (event) => { if (!event.target.closest(".find")) close(); });
+});
