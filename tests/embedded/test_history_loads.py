@@ -192,6 +192,29 @@ def test_apply_loads_history_and_materialize_what_comes_later(stores: Stores, ye
     assert [each.loaded for each in materialize(stores, views=["ends"])] == [0]
 
 
+def test_the_progress_of_loads_and_of_what_they_bring_has_totals(stores: Stores, years: Years) -> None:
+    years.write(row(1, at=NOW - 3 * HOUR), row(2, at=NOW - 2 * HOUR))
+    apply(stores, source())
+    years.write(row(4, at=NOW - HOUR), row(8, at=NOW - MINUTE), row(16, at=NOW - MINUTE))
+    seen: list[tuple[str, int, int | None]] = []
+
+    assert backfill(stores, "prices", progress=lambda *each: seen.append(each)) == 3
+    assert seen == [
+        ("check old", 5, 5), ("check old", 5, 5), ("load old", 3, 3), *((f"feed {view}", 3, 3) for view in sorted(VIEWS)),
+    ]  # fmt: skip
+
+
+def test_a_load_says_no_total_that_it_does_not_know(stores: Stores, years: Years) -> None:
+    years.write(row(1, at=NOW - 3 * HOUR), row(2, at=NOW - 2 * HOUR))
+    apply(stores, source())
+    years.write(row(4, at=NOW - HOUR), row(8, at=NOW - MINUTE))
+    seen: list[tuple[str, int, int | None]] = []
+
+    # How many of the source's rows are within these times, only reading them says.
+    materialize(stores, start=NOW - HOUR, end=NOW, progress=lambda *each: seen.append(each))
+    assert seen[:3] == [("check old", 2, None), ("check old", 2, 2), ("load old", 2, 2)]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_serving_is_training_between_and_after_loads(
     stores: Stores, years: Years, pusher: Callable[..., None], monkeypatch: pytest.MonkeyPatch, seed: int

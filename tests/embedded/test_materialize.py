@@ -270,6 +270,27 @@ def test_running_twice_changes_no_window(stores: Stores, tmp_path: Path) -> None
     assert_online_is_history(stores, "activity", rows)
 
 
+def test_the_progress_of_latest_values_has_a_total_once_the_run_is_long_enough_to_count(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_by_hand(stores, latest(source()))
+    write(tmp_path, [row(user, at) for user in range(1, 8) for at in (-HOUR, -MINUTE)])
+    monkeypatch.setattr(batch_rows, "ROWS_AT_ONCE", 2)
+
+    def seen(**options: Any) -> list[tuple[str, int, int | None]]:
+        found: list[tuple[str, int, int | None]] = []
+        materialize(stores, progress=lambda *each: found.append(each), **options)
+        return found
+
+    assert [each[1:] for each in seen()] == [(2, None), (4, None), (6, None), (7, 7)]
+    monkeypatch.setattr(batch_rows, "COUNTED_AFTER", 4)
+    found = seen()
+    assert {each[0] for each in found} == {"materialize profile"}
+    # Rows that the store has already are part of the run, too.
+    assert [each[1:] for each in found] == [(2, None), (4, 7), (6, 7), (7, 7)]
+    assert [each[1:] for each in seen(start=NOW - 2 * HOUR, end=NOW - 30 * MINUTE)][1:] == [(4, 7), (6, 7), (7, 7)]
+
+
 def test_of_two_rows_of_one_key_and_time_the_later_in_file_and_row_wins(stores: Stores, tmp_path: Path) -> None:
     apply_by_hand(stores, latest(source()), windows(source()))
     rows = write(tmp_path, [row(1, -5, 1, page="a"), row(1, -5, 2, page="b")], "rows/1.parquet")

@@ -31,6 +31,7 @@ KEYS = [
 ]  # fmt: skip
 CASES: dict[str, Callable[[Dialect], str]] = {
     "count_rows": lambda dialect: archive.count_rows(),
+    "count_between": lambda dialect: archive.count_between(3, after=10, through=20),
     "rows_between": lambda dialect: archive.rows_between(3, after=10, through=20),
     "history_rows": lambda dialect: archive.history_rows(["text", 'b"ig'], -1),
     "rows_of_bucket": lambda dialect: archive.rows_of_bucket("0", 0, through={-1: 4, 0: 10, 1: -1}),

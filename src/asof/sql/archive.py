@@ -22,6 +22,14 @@ def count_rows(relation: str = "archive") -> str:
     return f"SELECT count(*) AS n FROM {relation}"
 
 
+def count_between(partition: int, *, after: int, through: int) -> str:
+    """The number of a partition's rows with `after < offset <= through`, as `n`."""
+    return (
+        f'SELECT count(*) AS n FROM archive WHERE "partition" = {partition} AND "offset" > {after} '
+        f'AND "offset" <= {through}'
+    )
+
+
 def rows_between(partition: int, *, after: int, through: int) -> str:
     """A partition's rows with `after < offset <= through`, in the order of offsets."""
     return (

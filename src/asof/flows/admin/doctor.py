@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.training_sets.manifest import saved_training_sets
+from asof.flows.rows.counts import count
 from asof.flows.rows.history import not_loaded
 from asof.flows.rows.keys import restored_key
 from asof.flows.rows.pages import pages_of
@@ -29,9 +30,11 @@ from asof.flows.stream.dead_letters import replayed_places
 from asof.flows.stream.status import stream_status
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive
+from asof.planning import users_of, with_declared_types
+from asof.planning.declared import SourceUser
+from asof.planning.drift import columns_in_use, drift, drift_hint
 from asof.results import Record, Records
-from asof.sources.protocol import Files
-from asof.sql import archive as statements
+from asof.sources.protocol import Batches, Files, ScanRequest
 from asof.sql.partitions import HISTORY
 from asof.timing import iso
 from asof.values.packing import key_values
@@ -140,19 +143,28 @@ def _batch_source(stores: Stores, snapshot: Snapshot, source: Source) -> Said:
     reader = stores.readers.get(source.type)
     if reader is None:
         raise SourceError(f"no reader for sources of type {source.type!r}", hint="install the extra that reads it")
-    columns = {column.name for column in reader.describe(source)}
-    needed = {source.timestamp_field, source.created_timestamp_column} - {""}
-    for view in snapshot.project.views_of(source.name):
-        names = view.join_keys if view.is_aggregated else (*view.join_keys, *view.feature_names)
-        needed |= {source.raw(name) for name in names}
-    if missing := sorted(needed - columns):
-        return False, f"columns {some(missing)} are missing, which its views need", "run `asof plan`"
+    users = users_of(snapshot.project, source.name)
+    columns = reader.describe(with_declared_types(source, users))
+    if changed := drift(source, users, columns):
+        return False, "; ".join(map(str, changed)), drift_hint(changed, columns)
     if reader.counts is not None:
         rows = reader.counts.count(source)
     else:
-        found = rows_of(stores, source, columns=[source.timestamp_field])
-        rows = counted(0 if found is None else _count(stores, found), "row")
+        rows = counted(_count_rows(stores, source, users), "row")
     return True, f"{rows}, {counted(len(columns), 'column')}", ""
+
+
+def _count_rows(stores: Stores, source: Source, users: Sequence[SourceUser]) -> int:
+    """Number of rows; those of files that are fitted as they are read are read with all columns that are in use.
+
+    Raises:
+        SourceError: a value does not fit.
+    """
+    read = columns_in_use(source, users)
+    found = rows_of(stores, source, users, columns=sorted(read))
+    if isinstance(found, Batches) and found.paths:
+        return sum(batch.num_rows for batch in found.open(ScanRequest(sorted(read))))
+    return 0 if found is None else count(stores, found)
 
 
 def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
@@ -162,7 +174,7 @@ def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
         if not source.topic_is_ours:
             return False, error.message, "create it there, or check topic= and bootstrap_servers="
         return True, f"topic {source.topic!r} does not exist yet; a worker or the first push creates it", ""
-    status = [each for each in stream_status(stores) if each.source == source.name]
+    status = stream_status(stores, source.name)
     lag = sum(each.lag for each in status)
     bounds = ", ".join(
         f"{each.topic}/{each.partition} " + (f"{each.first}..{each.next - 1}" if each.next > each.first else "empty")
@@ -186,7 +198,7 @@ def _archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
     version = stores.offline.version(archive)
     if found is None:
         return True, f"version {version}, no rows" if version >= 0 else "not created yet", ""
-    text = f"version {version}, {counted(_count(stores, found), 'row')}"
+    text = f"version {version}, {counted(count(stores, found), 'row')}"
     if not isinstance(found, Files):
         return True, text, ""
     sizes = [Path(path).stat().st_size for path in found.paths]
@@ -214,9 +226,13 @@ def _letters(stores: Stores, source: LogSource) -> Said:
     found = stores.offline.rows(Archive(stores.project, source.name, "letters"))
     if found is None:
         return True, "none", ""
-    count, replayed = _count(stores, found), len(replayed_places(stores, source))
-    text = counted(count, "dead letter") + (f", {replayed} of them replayed" if replayed else "")
-    return True, text if count else "none", f"run `asof dead-letters list {source.name}`" if count > replayed else ""
+    letters, replayed = count(stores, found), len(replayed_places(stores, source))
+    text = counted(letters, "dead letter") + (f", {replayed} of them replayed" if replayed else "")
+    return (
+        True,
+        text if letters else "none",
+        f"run `asof dead-letters list {source.name}`" if letters > replayed else "",
+    )
 
 
 def _view(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Said:
@@ -332,8 +348,3 @@ def _training_sets(stores: Stores) -> Said:
     if gone:
         return False, f"the rows of {some(gone)} are gone from the offline store", "restore it, or save them again"
     return True, f"{len(saved)} saved" if saved else "none", ""
-
-
-def _count(stores: Stores, rows: Any) -> int:
-    table = stores.offline.sql(statements.count_rows("source"), {"source": rows}).reader().read_all()
-    return int(table.column(0)[0].as_py())

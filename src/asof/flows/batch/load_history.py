@@ -35,6 +35,7 @@ from asof.flows.batch.known_rows import KnownIds, KnownRows
 from asof.flows.facts import change_facts
 from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.archive import archive_schema, with_arrival
+from asof.flows.rows.counts import total_of
 from asof.flows.rows.pushed import fit_table
 from asof.flows.stores import Progress, Stores, silent
 from asof.flows.stream.event_ids import EventIdClaims
@@ -91,10 +92,13 @@ class HistoryLoad:
         """
         known = self._known_rows()
         count = seen = 0
+        total = self._source_rows()
         for rows in self._rows():
             count += int(np.count_nonzero(~known.match(rows)))
             seen += rows.num_rows
-            self._progress(f"check {self.batch.name}", seen, None)
+            self._progress(f"check {self.batch.name}", seen, None if total is None else max(total, seen))
+        # Rows without a time are no history: fewer may be seen than there are.
+        self._progress(f"check {self.batch.name}", seen, seen)
         self._missing_rows = count
         return count
 
@@ -132,10 +136,11 @@ class HistoryLoad:
         known = self._known_rows()
         first = (last // BLOCK + 1) * BLOCK
         claims = EventIdClaims(self.stores, self.source) if self.source.event_id else None
-        total = 0
+        total = seen = 0
         for rows in self._news(known):
             if not total:
                 self._begin(first)
+            seen += rows.num_rows
             offsets = np.arange(first, first + rows.num_rows)
             if claims is not None:
                 firsts = claims.first_of_history(rows, offset=offsets, now=self.stores.clock())
@@ -151,7 +156,9 @@ class HistoryLoad:
             if not self.stores.offline.append(self.archive, table, {HISTORY: first + BLOCK - 1}):
                 return total, False
             total, first = total + rows.num_rows, first + BLOCK
-            self._progress(f"load {self.batch.name}", before + total, None)
+            # Rows whose event ID came before are seen, and not loaded.
+            missing = None if self._missing_rows is None else max(self._missing_rows, before + seen)
+            self._progress(f"load {self.batch.name}", before + seen, missing)
         return total, True
 
     def _news(self, known: _ArchivedRows) -> Iterator[pa.Table]:
@@ -169,6 +176,13 @@ class HistoryLoad:
                 held, size = [], 0
         if size:
             yield pa.concat_tables(held)
+
+    def _source_rows(self) -> int | None:
+        """Number of rows that a check reads, where it is known without reading them."""
+        if self._progress is silent or self._start is not None or self._end is not None or self._since is not None:
+            return None
+        given = rows_of(self.stores, self.batch, [self.source])
+        return None if given is None else total_of(self.stores, given)
 
     def _rows(self) -> Iterator[pa.Table]:
         """The batch source's rows in the source's columns and types, as far as this load asks for them."""

@@ -19,9 +19,9 @@ from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.batch import input_schema
 from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.retries import write_until_kept
-from asof.flows.stores import Progress, Stores, table_of
+from asof.flows.stores import Progress, Stores, silent, table_of
 from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, state_rows
-from asof.sources.protocol import Input
+from asof.sources.protocol import Batches, Input
 from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys
 from asof.timing import Micros
 from asof.values.fit import fit
@@ -32,6 +32,8 @@ Ints = npt.NDArray[np.int64]
 ROWS_AT_ONCE = 50_000
 EVENTS_AT_ONCE = 200_000
 KEYS_AT_ONCE = 500_000
+COUNTED_AFTER = 200_000
+"""After so many rows a run of latest values counts its keys; that is a tenth of its time, so a short one does not."""
 _TOKENS_AT_ONCE = 10_000
 _SIGN = np.uint64(1 << 63)
 
@@ -100,7 +102,8 @@ class _ViewRun:
         """Write the newest row per key; the store ignores rows older than the stored one."""
         view, query = self.view, NewestRows(self.view, self.chosen)
         done = WriteCounts()
-        for batch in self.stores.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE):
+        seen, total, is_counted = 0, None, self.progress is silent
+        for batch, is_last in _with_last(self.stores.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE)):
             rows, keys = keyed_rows(view, pa.Table.from_batches([batch]))
             times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
             refuse_misfits(view, {field.name: (rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)})
@@ -111,8 +114,22 @@ class _ViewRun:
             )  # fmt: skip
             oldest = self.stores.clock() - view.delay - view.ttl if view.ttl else NEVER
             done += WriteCounts(sum(kept), expired=int(np.count_nonzero(np.array(kept, dtype=bool) & (times < oldest))))
-            self.report(done.rows)
+            seen += batch.num_rows
+            if is_last:
+                total = seen
+            elif not is_counted and seen >= COUNTED_AFTER:
+                total, is_counted = self._keys_to_write(), True
+            self.report(seen, None if total is None else max(total, seen))
         return done
+
+    def _keys_to_write(self) -> int | None:
+        """Number of keys with a selected row; None where the source's rows would be fetched once more for that."""
+        inputs = self.inputs()
+        if any(isinstance(each, Batches) for each in inputs.values()):
+            return None
+        return sum(
+            batch.num_rows for batch in self.stores.offline.run(TouchedKeys(self.view, self.chosen), inputs).reader()
+        )
 
     def windows(self) -> WriteCounts:
         """Recompute the rows of all touched keys from all of their source rows, and replace them.
@@ -299,6 +316,18 @@ def _starts(view: FeatureView, rows: pa.Table) -> Ints:
         column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
         new[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
     return np.flatnonzero(new)
+
+
+def _with_last(batches: pa.RecordBatchReader) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    """Each batch that has rows, and whether it is the last one: the next is read before it is given."""
+    held: pa.RecordBatch | None = None
+    for batch in batches:
+        if batch.num_rows:
+            if held is not None:
+                yield held, False
+            held = batch
+    if held is not None:
+        yield held, True
 
 
 def _ints(column: pa.ChunkedArray) -> Ints:

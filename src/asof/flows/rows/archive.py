@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from asof.definitions import LogSource, Source
 from asof.definitions.logs import TOMBSTONE
+from asof.flows.rows.counts import count_by
 from asof.flows.stores import Stores
 from asof.log.protocol import Headers, Messages
 from asof.sql import archive as statements
@@ -154,6 +155,14 @@ def archived_after(
     for batch in stores.offline.sql(text, {"archive": rows}).reader(batch_rows):
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
+
+
+def archived_rows(stores: Stores, source: LogSource, partition: int, *, after: int, through: int) -> int:
+    """Number of archived rows of a partition with `after < offset <= through`."""
+    rows = stores.offline.rows(stores.archive_of(source))
+    if rows is None or after >= through:
+        return 0
+    return count_by(stores, statements.count_between(partition, after=after, through=through), "archive", rows)
 
 
 def letters_after(stores: Stores, source: LogSource, partition: int, *, after: int) -> dict[int, str]:

@@ -7,7 +7,7 @@ from asof.errors import StorageError
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.recompute import recompute_rows
 from asof.flows.generations.writer import GenerationWriter
-from asof.flows.rows.archive import archived_after
+from asof.flows.rows.archive import archived_after, archived_rows
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
 from asof.sql.partitions import HISTORY
@@ -55,12 +55,14 @@ def _feed(stores: Stores, view: FeatureView, generation: str, progress: Progress
     if view.is_aggregated and known.is_incomplete(HISTORY):
         writer.find_incomplete(HISTORY)
     written = done = 0
+    # Offsets are in blocks with gaps: only a count says how many rows are left.
+    total = None if progress is silent else archived_rows(stores, source, HISTORY, after=reached, through=loaded)
     for rows in archived_after(stores, source, HISTORY, after=reached, through=loaded):
         written += writer.apply(counted(source, batch_of_archive(source, rows)), clock=stores.clock())
         reached = int(rows["offset"][-1].as_py())
         write_progress(stores.online, table, TableProgress(reached={HISTORY: reached}), within=writer.incarnation)
         done += rows.num_rows
-        progress(f"feed {view.name}", done, None)
+        progress(f"feed {view.name}", done, total)
     write_progress(stores.online, table, TableProgress(reached={HISTORY: loaded}), within=writer.incarnation)
     if writer.incomplete:
         writer.completed(recompute_rows(stores, source, writer, sorted(writer.incomplete)))

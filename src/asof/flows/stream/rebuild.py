@@ -6,14 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from asof.definitions import FeatureView, LogSource
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.batch import batch_of_archive, counted
+from asof.flows.rows.counts import count
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
 from asof.flows.stream.feed_history import feed_history
 from asof.flows.stream.ingest import Ingest
@@ -119,7 +118,7 @@ def _fold_archive(
     rows = stores.offline.rows(stores.archive_of(source))
     if rows is None:
         return 0
-    total = _one(stores, statements.count_rows(), {"archive": rows})
+    total = count(stores, rows)
     buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     keys = [source.raw(key) for key in feeder.view.join_keys]
     hashed = stores.offline.bucket(keys, buckets)
@@ -133,11 +132,6 @@ def _fold_archive(
         done += table.num_rows
         progress(f"build {feeder.view.name}", done, total)
     return written
-
-
-def _one(stores: Stores, text: str, inputs: Mapping[str, Any]) -> int:
-    table: pa.Table = stores.offline.sql(text, inputs).reader().read_all()
-    return int(table.column(0)[0].as_py())
 
 
 __all__ = ["fill", "rebuild", "wait_for_workers"]
