@@ -1,6 +1,8 @@
 """The feature store as users hold it: one object over the configured stores, a verb per method.
 
 What the verbs do is in `open_store` and `store_admin`; their docstrings are those of the reference.
+
+Over 400 lines: each public verb has its signature and docstring here, and one line of code.
 """
 
 from __future__ import annotations
