@@ -51,7 +51,13 @@ def every_function(column: str, window: Any, names: tuple[str, ...], where: str 
 
 NUMBERS = ("count", "sum", "mean", "min", "max", "std", "var", "first", "last", "count_distinct", "last_n")
 ORDERED = ("count", "min", "max", "first", "last", "count_distinct", "last_n")
-WINDOWS = (Sliding.of_micros(10 * S, S), Sliding.of_micros(25 * S, S), Sliding.of_micros(60 * S, 7 * S), Session.of_micros(4 * S), None)
+WINDOWS = (
+    Sliding.of_micros(10 * S, S),
+    Sliding.of_micros(25 * S, S),
+    Sliding.of_micros(60 * S, 7 * S),
+    Session.of_micros(4 * S),
+    None,
+)
 BROAD = [
     Aggregation("", "count", window=window, where=where, name=f"rows {window} {where}")
     for window in WINDOWS
@@ -329,7 +335,9 @@ def test_late_events_are_exact_dropped_and_counted_or_mark_the_row(data: Any) ->
 
 
 def test_an_event_within_the_allowed_lateness_never_makes_a_row_incomplete() -> None:
-    layout = RowLayout.of([Aggregation("", "count", window=Session.of_micros(4 * S), name="n")], COLUMNS, allowed_lateness=20 * S)
+    layout = RowLayout.of(
+        [Aggregation("", "count", window=Session.of_micros(4 * S), name="n")], COLUMNS, allowed_lateness=20 * S
+    )
     rig = Rig(layout)
     order = [0, 17, 40, 36, 20, 24, 28, 32, 44, 24]
     for offset, second in enumerate(order):
@@ -339,7 +347,9 @@ def test_an_event_within_the_allowed_lateness_never_makes_a_row_incomplete() -> 
 
 
 def test_an_event_that_may_reach_back_past_what_was_kept_marks_its_row() -> None:
-    layout = RowLayout.of([Aggregation("", "count", window=Session.of_micros(4 * S), name="n")], COLUMNS, allowed_lateness=0)
+    layout = RowLayout.of(
+        [Aggregation("", "count", window=Session.of_micros(4 * S), name="n")], COLUMNS, allowed_lateness=0
+    )
     rig = Rig(layout)
     for offset, second in enumerate([0, 10, 18]):
         rig.feed([event(second * S, offset=offset)])
