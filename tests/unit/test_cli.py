@@ -632,7 +632,7 @@ class TestStream:
         store.answers["stream_status"] = [
             {"source": "traffic", "topic": "shop.website.traffic", "partition": 0, "first": 0, "next": 1_000_000,
              "archived": 999_000, "lag": 1000, "behind_s": 4.125, "events_per_s": 1520.3, "freshness_s": 0.012,
-             "late_p50_s": 2.5, "late_max_s": 3601.25, "letters": 2, "last_message": "2026-11-23T12:00:00Z", "gaps": []}
+             "late_p50_s": 2.5, "late_max_s": 3601.25, "dead_letters": 2, "last_message": "2026-11-23T12:00:00Z", "gaps": []}
         ]  # fmt: skip
         narrow, wide = asof_("stream", "status"), asof_("stream", "status", width=120)
 

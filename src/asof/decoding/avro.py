@@ -100,7 +100,7 @@ class AvroCodec:
         places: list[int],
         values: list[bytes],
         *,
-        letters: dict[int, str],
+        dead_letters: dict[int, str],
         undeclared: Counter[str],
         schemas: Schemas | None,
     ) -> tuple[list[int], dict[str, pa.Array]]:
@@ -109,14 +109,14 @@ class AvroCodec:
         Raises:
             SourceError: no schema registry is configured.
         """
-        groups = by_schema(places, values, letters) if self.is_framed else {-1: (places, values)}
+        groups = by_schema(places, values, dead_letters) if self.is_framed else {-1: (places, values)}
         parts = []
         for schema_id, (its_places, its_values) in groups.items():
             reader = self._reader(schema_id, schemas)
             if isinstance(reader, str):
-                letters.update(dict.fromkeys(its_places, reader))
+                dead_letters.update(dict.fromkeys(its_places, reader))
                 continue
-            parts.append(reader.decode(its_places, its_values, letters, undeclared))
+            parts.append(reader.decode(its_places, its_values, dead_letters, undeclared))
         if not parts:
             return [], {each.name: empty_column(0, each.dtype) for each in self.fields}
         return joined(parts)
@@ -173,11 +173,11 @@ class _Reader:
         self.many = (_parsed(_array(record), references), _parsed(_array(own), ()))
 
     def decode(
-        self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
+        self, places: list[int], values: list[bytes], dead_letters: dict[int, str], undeclared: Counter[str]
     ) -> tuple[list[int], dict[str, pa.Array]]:
         records = self._all(values)
         if records is None:
-            places, records = self._each(places, values, letters)
+            places, records = self._each(places, values, dead_letters)
         undeclared.update(dict.fromkeys(self.undeclared, len(records)) if records else {})
         columns = {}
         for each in self.fields:
@@ -188,7 +188,7 @@ class _Reader:
             values_of = list(map(itemgetter(each.name), records))
             array, misfits = salvaged(partial(_column, kind=kind, dtype=each.dtype), values_of, each.dtype)
             for row, reason in misfits:
-                letters.setdefault(places[row], f"column {each.name!r}: {reason}")
+                dead_letters.setdefault(places[row], f"column {each.name!r}: {reason}")
             columns[each.name] = array
         return places, columns
 
@@ -207,23 +207,23 @@ class _Reader:
         return records if all(each[GUARD] == guard for each in records) else None
 
     def _each(
-        self, places: list[int], values: list[bytes], letters: dict[int, str]
+        self, places: list[int], values: list[bytes], dead_letters: dict[int, str]
     ) -> tuple[list[int], list[dict[str, Any]]]:
         good, records = [], []
         for place, value in zip(places, values, strict=True):
             if self.bounds.are_needed and (reason := self.bounds.refusal(value)):
-                letters[place] = f"not an Avro record of its schema: it {reason}"
+                dead_letters[place] = f"not an Avro record of its schema: it {reason}"
                 continue
             try:
                 record: Any = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
             except EOFError:
-                letters[place] = f"not an Avro record of its schema: it {SHORTER}"
+                dead_letters[place] = f"not an Avro record of its schema: it {SHORTER}"
                 continue
             except Exception as error:  # fastavro may raise anything on damaged bytes
-                letters[place] = f"not an Avro record of its schema: {why(error)}"
+                dead_letters[place] = f"not an Avro record of its schema: {why(error)}"
                 continue
             if record[GUARD] != self.guard:
-                letters[place] = f"not an Avro record of its schema: it {LONGER}"
+                dead_letters[place] = f"not an Avro record of its schema: it {LONGER}"
                 continue
             good.append(place)
             records.append(record)

@@ -1,6 +1,6 @@
 """Statements over an archive's rows, dead letters and served features, and over the rows of a source by key.
 
-An engine runs them over inputs by name: `archive`, `letters`, `served`, `source`, and `asked` for a table of keys.
+An engine runs them over inputs by name: `archive`, `dead_letters`, `served`, `source`, and `asked` for a table of keys.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def count_nulls(columns: Sequence[str]) -> str:
 # -- dead letters and served features ---------------------------------------------------------------------------------
 
 
-def letters(places: Iterable[tuple[int, int]] | None = None) -> str:
+def dead_letters(places: Iterable[tuple[int, int]] | None = None) -> str:
     """All dead letters, or those at these positions (partition, offset)."""
     if places is None:
         return "SELECT * FROM letters"
@@ -191,17 +191,17 @@ def letters(places: Iterable[tuple[int, int]] | None = None) -> str:
     return f'SELECT * FROM letters WHERE {f"""("partition", "offset") IN ({pairs})""" if pairs else "false"}'
 
 
-def newest_letters(limit: int) -> str:
+def newest_dead_letters(limit: int) -> str:
     """The newest dead letters, newest first."""
     return f'SELECT * FROM letters ORDER BY "at" DESC, "partition", "offset" DESC LIMIT {limit}'
 
 
-def letter_values() -> str:
+def dead_letter_values() -> str:
     """partition, offset and raw value of each dead letter."""
     return 'SELECT "partition", "offset", "value" FROM letters'
 
 
-def letter_reasons(partition: int, *, after: int) -> str:
+def dead_letter_reasons(partition: int, *, after: int) -> str:
     """offset and reason of a partition's dead letters with `offset > after`."""
     return f'SELECT "offset", "reason" FROM letters WHERE "partition" = {partition} AND "offset" > {after}'
 

@@ -282,13 +282,13 @@ class ArchiveSuite:
         def places(text: str) -> list[tuple[int, int]]:
             return [(row["partition"], row["offset"]) for row in ran(text)]
 
-        assert sorted(places(statements.letters())) == [(0, 0), (0, 1), (0, 2), (1, 5), (1, 6)]
-        assert sorted(places(statements.letters([(1, 6), (0, 1), (1, 0)]))) == [(0, 1), (1, 6)]
-        assert places(statements.letters([])) == []
-        assert places(statements.newest_letters(4)) == [(1, 6), (0, 0), (0, 2), (1, 5)]
-        found = {(row["partition"], row["offset"]): row["value"] for row in ran(statements.letter_values())}
+        assert sorted(places(statements.dead_letters())) == [(0, 0), (0, 1), (0, 2), (1, 5), (1, 6)]
+        assert sorted(places(statements.dead_letters([(1, 6), (0, 1), (1, 0)]))) == [(0, 1), (1, 6)]
+        assert places(statements.dead_letters([])) == []
+        assert places(statements.newest_dead_letters(4)) == [(1, 6), (0, 0), (0, 2), (1, 5)]
+        found = {(row["partition"], row["offset"]): row["value"] for row in ran(statements.dead_letter_values())}
         assert found == {(0, 0): b"a", (0, 1): b"\x00\xff", (0, 2): None, (1, 5): b"", (1, 6): b"e"}
-        reasons = {row["offset"]: row["reason"] for row in ran(statements.letter_reasons(0, after=0))}
+        reasons = {row["offset"]: row["reason"] for row in ran(statements.dead_letter_reasons(0, after=0))}
         assert reasons == {1: "no", 2: "no"}
 
     def test_served_features_come_in_the_order_in_which_they_were_answered(self, store: OfflineStore) -> None:

@@ -243,13 +243,13 @@ class StreamRun:
             for row in rows
         ]
 
-    def letters(self) -> list[dict[str, object]]:
+    def dead_letters(self) -> list[dict[str, object]]:
         """Every dead letter's place and reason."""
         return self._table("letters", '"partition", "offset", reason')
 
     def _table(self, kind: str, columns: str) -> list[dict[str, object]]:
         source = self.stores.registry.load(self.stores.project).project.sources[VISITS.name]
-        archive = self.stores.archive_of(source) if kind == "events" else self.stores.letters_of(source)
+        archive = self.stores.archive_of(source) if kind == "events" else self.stores.dead_letters_of(source)
         rows = self.stores.offline.rows(archive)
         if rows is None:
             return []
@@ -257,7 +257,7 @@ class StreamRun:
 
     def assert_nothing_lost_or_doubled(self) -> None:
         """Every message is exactly one archived event or one dead letter."""
-        places = [(row["partition"], row["offset"]) for row in self.archived() + self.letters()]
+        places = [(row["partition"], row["offset"]) for row in self.archived() + self.dead_letters()]
         assert sorted(places) == sorted(self.sent)
 
     def assert_online_is_history(
