@@ -173,7 +173,7 @@ def raw_reader(
                 piece = keys[start : start + 512]
                 statement = alone[number]
                 if len(piece) > 1:
-                    statement = several.format(number=number, places=", ".join(["(?)"] * len(piece)))
+                    statement = several.format(number=number, positions=", ".join(["(?)"] * len(piece)))
                 values += [value for (value,) in db.execute(statement, piece).fetchall()]
             answers.append(unpack(values))
         return answers

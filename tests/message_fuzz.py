@@ -215,16 +215,16 @@ def avro_schema(rng: random.Random) -> tuple[list[str], dict[str, Any]]:
 
 def spoil(rng: random.Random, schema: dict[str, Any]) -> None:
     """Replace one node below a schema by junk."""
-    places: list[tuple[Any, Any]] = []
+    positions: list[tuple[Any, Any]] = []
     todo: list[Any] = [schema]
     while todo:
         each = todo.pop()
         items = each.items() if isinstance(each, dict) else enumerate(each)
         for key, inner in items:
-            places.append((each, key))
+            positions.append((each, key))
             if isinstance(inner, dict | list):
                 todo.append(inner)
-    where, key = rng.choice(places[1:] or places)
+    where, key = rng.choice(positions[1:] or positions)
     where[key] = json.loads(json.dumps(rng.choice(JUNK)))
 
 

@@ -332,10 +332,10 @@ def test_threads_that_send_while_another_syncs_share_the_next_sync(
         assert go_on.wait(30)
 
     monkeypatch.setattr(file_partition, "sync_data", slow_sync)
-    places: dict[bytes, list[tuple[int, int]]] = {}
+    positions: dict[bytes, list[tuple[int, int]]] = {}
 
     def send(value: bytes) -> None:
-        places[value] = log.send("t", [value, value], durable=True)
+        positions[value] = log.send("t", [value, value], durable=True)
 
     threads = [threading.Thread(target=send, args=(b"%d" % i,)) for i in range(6)]
     threads[0].start()
@@ -353,7 +353,7 @@ def test_threads_that_send_while_another_syncs_share_the_next_sync(
     assert len(syncs) == 2
     messages = log.read("t", 0, 0)
     assert len(messages) == 12
-    for value, [(_, first), (_, second)] in places.items():
+    for value, [(_, first), (_, second)] in positions.items():
         assert messages.values[first : second + 1] == [value, value]
 
 

@@ -1036,9 +1036,9 @@ class TestDemo:
         assert told == [(tmp_path / "out", {"users": 50, "ticks": 500, "seed": 3, "servers": None})]
 
     def test_it_plays_on_servers(self, asof_: Shell, told: list[Any], tmp_path: Path) -> None:
-        places = ("--postgres=postgresql://db/shop", "--kafka=broker:9092", "--redis=cache:6379")
+        positions = ("--postgres=postgresql://db/shop", "--kafka=broker:9092", "--redis=cache:6379")
 
-        asof_("demo", "--output", str(tmp_path / "out"), *places, "--offline=postgres", "--format=avro")
+        asof_("demo", "--output", str(tmp_path / "out"), *positions, "--offline=postgres", "--format=avro")
 
         servers = told[0][1]["servers"]
         assert (servers.offline, servers.message_format, servers.project) == ("postgres", "avro", "asof_demo")

@@ -19,7 +19,7 @@ class Codec(Protocol):
 
     def decode(
         self,
-        places: list[int],
+        indexes: list[int],
         values: list[bytes],
         *,
         dead_letters: dict[int, str],

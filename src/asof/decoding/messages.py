@@ -156,22 +156,24 @@ def decode_in_bulk(
     left_out = 0
     values = messages.values
     dead_letters = too_large(values, messages.keys, messages.headers, bounds.max_bytes)
-    places = [place for place in range(len(values)) if place not in dead_letters]
+    indexes = [place for place in range(len(values)) if place not in dead_letters]
     tombstones: list[int] = []
     if None in values:
-        tombstones = [place for place in places if values[place] is None]
-        places = [place for place in places if values[place] is not None]
+        tombstones = [place for place in indexes if values[place] is None]
+        indexes = [place for place in indexes if values[place] is not None]
         if not source.has_tombstones:
             reason = "the message is empty (a tombstone), but the source has no key_fields= to find its key"
             dead_letters |= dict.fromkeys(tombstones, reason)
             tombstones = []
-    present: list[Any] = [values[place] for place in places] if len(places) < len(values) else list(values)
+    present: list[Any] = [values[place] for place in indexes] if len(indexes) < len(values) else list(values)
     index, columns = codec_of(source, bounds).decode(
-        places, present, dead_letters=dead_letters, undeclared=undeclared, schemas=schemas,
+        indexes, present, dead_letters=dead_letters, undeclared=undeclared, schemas=schemas,
     )  # fmt: skip
     if source.has_metadata:
-        beside = _beside(source, messages, index, dead_letters=dead_letters, schemas=schemas, bounds=bounds)
-        columns = {each.name: (beside | columns)[each.name] for each in source.message_fields}
+        other_columns = _other_columns(
+            source, messages, index, dead_letters=dead_letters, schemas=schemas, bounds=bounds
+        )
+        columns = {each.name: (other_columns | columns)[each.name] for each in source.message_fields}
     if source.transform is not None:
         assert transform is not None
         before = len(index) + len(dead_letters)
@@ -216,8 +218,8 @@ def _names(source: LogSource) -> list[str]:
     return [*(each.name for each in source.schema), *([TOMBSTONE] if source.has_tombstones else [])]
 
 
-def _beside(
-    source: LogSource, messages: EncodedMessages, places: list[int], *,
+def _other_columns(
+    source: LogSource, messages: EncodedMessages, indexes: list[int], *,
     dead_letters: dict[int, str], schemas: Schemas | None, bounds: MessageBounds,
 ) -> dict[str, pa.Array]:  # fmt: skip
     """The columns from keys, headers and record times of the messages at these positions."""
@@ -225,22 +227,22 @@ def _beside(
     if source.key_fields:
         keys = messages.keys if messages.keys is not None else [None] * len(messages.values)
         made |= key_columns(
-            source, [keys[i] for i in places], places, dead_letters=dead_letters, schemas=schemas, bounds=bounds
+            source, [keys[i] for i in indexes], indexes, dead_letters=dead_letters, schemas=schemas, bounds=bounds
         )
-    headers = None if messages.headers is None else [messages.headers[i] for i in places]
+    headers = None if messages.headers is None else [messages.headers[i] for i in indexes]
     for each in source.message_fields:
         if each.name in source.header_fields:
-            made[each.name] = header_column(source.header_fields[each.name], each, headers, places, dead_letters)
+            made[each.name] = header_column(source.header_fields[each.name], each, headers, indexes, dead_letters)
         elif each.name == source.record_time_field:
-            times = _record_times(messages, places)
+            times = _record_times(messages, indexes)
             made[each.name] = record_times(
-                times, each.dtype, source.timestamp_unit, places=places, dead_letters=dead_letters
+                times, each.dtype, source.timestamp_unit, indexes=indexes, dead_letters=dead_letters
             )
     return made
 
 
-def _record_times(messages: EncodedMessages, places: list[int]) -> npt.NDArray[np.int64]:
-    return np.asarray(messages.timestamps_us, dtype=np.int64)[np.asarray(places, dtype=np.int64)]
+def _record_times(messages: EncodedMessages, indexes: list[int]) -> npt.NDArray[np.int64]:
+    return np.asarray(messages.timestamps_us, dtype=np.int64)[np.asarray(indexes, dtype=np.int64)]
 
 
 def _with_tombstones(
@@ -258,17 +260,19 @@ def _with_tombstones(
     columns = {**columns, TOMBSTONE: pa.array(np.zeros(len(index), dtype=bool))}
     if not tombstones:
         return index, columns
-    beside = _beside(source, messages, tombstones, dead_letters=dead_letters, schemas=schemas, bounds=bounds)
+    other_columns = _other_columns(
+        source, messages, tombstones, dead_letters=dead_letters, schemas=schemas, bounds=bounds
+    )
     ends = {}
     for each in source.schema:
         ends[each.name] = pa.nulls(len(tombstones), each.dtype.arrow())
         if each.name == source.timestamp_field:
             times = _record_times(messages, tombstones)
             ends[each.name] = record_times(
-                times, each.dtype, source.timestamp_unit, places=tombstones, dead_letters=dead_letters
+                times, each.dtype, source.timestamp_unit, indexes=tombstones, dead_letters=dead_letters
             )
-        elif each.name in beside and beside[each.name].type == each.dtype.arrow():
-            ends[each.name] = beside[each.name]
+        elif each.name in other_columns and other_columns[each.name].type == each.dtype.arrow():
+            ends[each.name] = other_columns[each.name]
     ends[TOMBSTONE] = pa.array(np.ones(len(tombstones), dtype=bool))
     return joined([(index, columns), (tombstones, ends)])
 
@@ -318,10 +322,10 @@ def _times(
         scale, _ = UNITS[unit]
         whole = picked.cast(pa.int64()).to_pylist()
         times = np.array([max(LEAST_INT64, min(value * scale, GREATEST_INT64)) for value in whole], dtype=np.int64)
-    places = positions[good]
+    indexes = positions[good]
     for row in np.flatnonzero((times < EARLIEST) | (times > LATEST)):
         shown = f"{_shown_time(picked[int(row)])} {unit}".rstrip()
-        dead_letters.setdefault(int(places[row]), f"{what} {shown} is beyond the calendar")
+        dead_letters.setdefault(int(indexes[row]), f"{what} {shown} is beyond the calendar")
     return times
 
 

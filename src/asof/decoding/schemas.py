@@ -48,11 +48,11 @@ class BrokenSchema(ValueError):
 
 
 def by_schema(
-    places: Sequence[int], values: Sequence[bytes], dead_letters: dict[int, str]
+    indexes: Sequence[int], values: Sequence[bytes], dead_letters: dict[int, str]
 ) -> dict[int, tuple[list[int], list[bytes]]]:
     """Group framed messages by schema ID: positions and payloads; messages without a frame become dead letters."""
     found: dict[int, tuple[list[int], list[bytes]]] = {}
-    for place, value in zip(places, values, strict=True):
+    for place, value in zip(indexes, values, strict=True):
         if len(value) < FRAME or value[0]:
             dead_letters[place] = "has no schema registry frame (a zero byte and a schema id)"
             continue

@@ -153,10 +153,10 @@ class StreamRun:
         keys = [None if isinstance(each, bytes) else str(each["user_id"]).encode() for each in events]
         # Only a tombstone's time is the time of its record.
         times: list[Any] = [self.clock.now if isinstance(each, bytes) else each["at"] for each in events]
-        places = self.stores.log.send(
+        positions = self.stores.log.send(
             self.topic, values, keys=keys, partition=partition, timestamps_us=times, durable=False
         )  # fmt: skip
-        for place, event in zip(places, events, strict=True):
+        for place, event in zip(positions, events, strict=True):
             self.sent[place] = None if isinstance(event, bytes) else event
 
     def send_again(self, count: int, partition: int = 0) -> None:
@@ -257,8 +257,8 @@ class StreamRun:
 
     def assert_nothing_lost_or_doubled(self) -> None:
         """Every message is exactly one archived event or one dead letter."""
-        places = [(row["partition"], row["offset"]) for row in self.archived() + self.dead_letters()]
-        assert sorted(places) == sorted(self.sent)
+        positions = [(row["partition"], row["offset"]) for row in self.archived() + self.dead_letters()]
+        assert sorted(positions) == sorted(self.sent)
 
     def assert_online_is_history(
         self, expected: Callable[[FeatureView, int, Micros], Mapping[str, object]] | None = None,

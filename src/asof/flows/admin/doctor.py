@@ -26,7 +26,7 @@ from asof.flows.rows.history import not_loaded
 from asof.flows.rows.keys import restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Stores, building_generation, current_generation, table_of
-from asof.flows.stream.dead_letters import replayed_places
+from asof.flows.stream.dead_letters import replayed_positions
 from asof.flows.stream.status import stream_status
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive
@@ -214,7 +214,7 @@ def _dead_letters(stores: Stores, source: LogSource) -> Said:
     found = stores.offline.rows(Archive(stores.project, source.name, "letters"))
     if found is None:
         return True, "none", ""
-    dead_letters, replayed = count(stores, found), len(replayed_places(stores, source))
+    dead_letters, replayed = count(stores, found), len(replayed_positions(stores, source))
     text = counted(dead_letters, "dead letter") + (f", {replayed} of them replayed" if replayed else "")
     return (
         True,

@@ -149,8 +149,8 @@ class _Matcher:
         self._columns = [(source.raw(field.name), each, field) for each, field in zip(plain, fields, strict=True)]
         self._fields = list(fields)
         # An undecodable message is searched for the value delimited by punctuation or spaces.
-        words = [re.escape(str(value).encode()) for value in self.wanted.values()]
-        self._mentions = [re.compile(rb"(?<![0-9A-Za-z_])" + word + rb"(?![0-9A-Za-z_])") for word in words]
+        texts = [re.escape(str(value).encode()) for value in self.wanted.values()]
+        self._mentions = [re.compile(rb"(?<![0-9A-Za-z_])" + text + rb"(?![0-9A-Za-z_])") for text in texts]
 
     def __call__(self, key: bytes | None, value: bytes | None) -> bool:
         message = self._message(value)
@@ -215,7 +215,7 @@ def _forget_events(
     if rows is None:
         return
     found: dict[int, list[int]] = {}
-    for batch in stores.offline.sql(statements.dead_letter_values(), {"letters": rows}).reader(10_000):
+    for batch in stores.offline.sql(statements.dead_letter_values(), {"dead_letters": rows}).reader(10_000):
         for partition, offset, value in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if matcher(None, value):
                 found.setdefault(partition, []).append(offset)
@@ -250,10 +250,10 @@ def _online_keys(
     plain = plain_key(fields, {field.name: values[field.name] for field in fields})
     if len(fields) == len(view.key_fields):
         return [key_bytes(plain)]
-    places = [view.join_keys.index(field.name) for field in fields]
+    positions = [view.join_keys.index(field.name) for field in fields]
     return [
         row[0] for page in pages_of(stores, table) for row in page
-        if [key_values(row[0])[place] for place in places] == plain
+        if [key_values(row[0])[place] for place in positions] == plain
     ]  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
     gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
     if not source.is_log and not is_ordered(found):
         batch = replace(batch, offset=_ranks(view, batch.rows, gone))
-    arrival = reversed(batch.arrival.words) if source.is_log else (batch.partition, batch.offset)
+    arrival = reversed(batch.arrival.columns) if source.is_log else (batch.partition, batch.offset)
     order = np.lexsort((*arrival, batch.created, batch.event_time))
     known = batch.created
     if source.is_log and not source.created_timestamp_column:
@@ -149,9 +149,9 @@ def _ranks(view: FeatureView, rows: pa.Table, gone: npt.NDArray[np.bool_]) -> np
         columns.append(column.to_pylist())
     ranks = [tuple(map(_rank, values)) for values in zip(*columns, gone.tolist(), strict=True)]
     order = sorted(range(len(ranks)), key=ranks.__getitem__)
-    places = np.zeros(len(ranks), dtype=np.int64)
-    places[order] = np.arange(len(ranks))
-    return places
+    positions = np.zeros(len(ranks), dtype=np.int64)
+    positions[order] = np.arange(len(ranks))
+    return positions
 
 
 def _rank(value: Any) -> tuple[Any, ...]:

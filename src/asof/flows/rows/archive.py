@@ -74,10 +74,10 @@ def with_arrival(
         none = pa.nulls(rows.num_rows, _STAMP.type)
         later.append(none if pushed_at is None else pa.array(pushed_at, pa.int64(), mask=pushed_at == 0))
     if fields:
-        places = [pa.nulls(rows.num_rows, each.type) for each in _ORIGIN]
+        positions = [pa.nulls(rows.num_rows, each.type) for each in _ORIGIN]
         if origin is not None:
-            places = [pa.array(column, each.type) for column, each in zip(origin, _ORIGIN, strict=True)]
-        later += places
+            positions = [pa.array(column, each.type) for column, each in zip(origin, _ORIGIN, strict=True)]
+        later += positions
     at = np.ascontiguousarray(np.broadcast_to(np.asarray(ingested_at, np.int64), rows.num_rows))
     arrival = (
         pa.array(partition, pa.int32()), pa.array(offset, pa.int64()), pa.array(at).cast(ARRIVAL_FIELDS[2].type),
@@ -173,7 +173,7 @@ def dead_letters_after(stores: Stores, source: LogSource, partition: int, *, aft
     if rows is None:
         return {}
     text = statements.dead_letter_reasons(partition, after=after)
-    found = stores.offline.sql(text, {"letters": rows}).reader().read_all()
+    found = stores.offline.sql(text, {"dead_letters": rows}).reader().read_all()
     return dict(zip(found["offset"].to_pylist(), found["reason"].to_pylist(), strict=True))
 
 

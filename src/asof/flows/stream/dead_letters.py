@@ -96,7 +96,7 @@ def list_dead_letters(stores: Stores, source: str | None = None, limit: int = DE
     found: list[DeadLetter] = []
     for each in _sources(snapshot, source):
         rows = _dead_letters(stores, each, statements.newest_dead_letters(int(limit)))
-        sent = replayed_places(stores, each) if rows.num_rows else set()
+        sent = replayed_positions(stores, each) if rows.num_rows else set()
         for row in rows.to_pylist():
             found.append(DeadLetter(**_columns(each, row, sent)))
     found.sort(key=lambda dead_letter: dead_letter.at, reverse=True)
@@ -116,7 +116,7 @@ def show_dead_letter(stores: Stores, id: str) -> DeadLetterMessage:  # the name 
     dead_letter = rows.to_pylist()[0]
     refused = _refused(stores, stores.registry.load(stores.project), source, [dead_letter])
     return DeadLetterMessage(
-        **_columns(source, dead_letter, replayed_places(stores, source)),
+        **_columns(source, dead_letter, replayed_positions(stores, source)),
         key=dead_letter["key"], value=dead_letter["value"], headers=unpacked_headers(dead_letter["headers"]),
         text=_text(dead_letter["value"]), refused_now=refused.get(0),
     )  # fmt: skip
@@ -149,7 +149,7 @@ def replay_dead_letters(stores: Stores, source: str, ids: Sequence[str] | None =
         stores.log.create(topic, 1)
     token = _take_turn(stores, source)
     try:
-        already = replayed_places(stores, wanted) & by_place.keys()
+        already = replayed_positions(stores, wanted) & by_place.keys()
         news = [(place, row) for place, row in sorted(by_place.items()) if place not in already]
         refused = _refused(stores, snapshot, wanted, [row for _, row in news])
         fit = [each for i, each in enumerate(news) if i not in refused]
@@ -170,23 +170,23 @@ def replay_dead_letters(stores: Stores, source: str, ids: Sequence[str] | None =
     return ReplayResult(len(fit), len(already), still)
 
 
-def replayed_places(stores: Stores, source: LogSource) -> set[Place]:
+def replayed_positions(stores: Stores, source: LogSource) -> set[Place]:
     """The dead letters that are in the replay topic already."""
     topic = source.replay_topic
     try:
         bounds = stores.log.bounds(topic)
     except UnknownTopic:
         return set()
-    places: set[Place] = set()
+    positions: set[Place] = set()
     for number, (first, after) in bounds.items():
         start = first
         while start < after:
             messages = stores.log.read(topic, number, start, stop=after)
             if not len(messages):
                 break
-            places.update(place for headers in messages.headers or () if (place := origin(headers)) is not None)
+            positions.update(place for headers in messages.headers or () if (place := origin(headers)) is not None)
             start = int(messages.offsets[-1]) + 1
-    return places
+    return positions
 
 
 def _columns(source: LogSource, row: Mapping[str, Any], sent: Collection[Place]) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def _dead_letters(stores: Stores, source: LogSource, text: str) -> pa.Table:
     rows = stores.offline.rows(stores.dead_letters_of(source))
     if rows is None:
         return _STORED.empty_table()
-    found = stores.offline.sql(text, {"letters": rows}).reader().read_all()
+    found = stores.offline.sql(text, {"dead_letters": rows}).reader().read_all()
     for name in set(_STORED.names) - set(found.column_names):
         # Tables of an earlier version have no headers column.
         found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
@@ -316,5 +316,5 @@ def _text(value: bytes | None) -> str | None:
 
 __all__ = [
     "DeadLetter", "DeadLetterMessage", "ReplayResult", "dead_letter_id", "list_dead_letters", "replay_dead_letters",
-    "replayed_places", "show_dead_letter",
+    "replayed_positions", "show_dead_letter",
 ]  # fmt: skip

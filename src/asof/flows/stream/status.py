@@ -168,7 +168,7 @@ def _dead_letters(stores: Stores, source: LogSource) -> dict[int, int]:
     rows = stores.offline.rows(stores.dead_letters_of(source))
     if rows is None:
         return {}
-    return _counts(stores, statements.counts_by_partition("letters"), {"letters": rows})
+    return _counts(stores, statements.counts_by_partition("dead_letters"), {"dead_letters": rows})
 
 
 def _counts(stores: Stores, text: str, inputs: Mapping[str, Any]) -> dict[int, int]:

@@ -67,8 +67,8 @@ class Verdicts:
         }
         if not known:
             return {}
-        places = zip(messages.partitions.tolist(), messages.offsets.tolist(), strict=True)
-        return {i: known[place] for i, place in enumerate(places) if place in known}
+        positions = zip(messages.partitions.tolist(), messages.offsets.tolist(), strict=True)
+        return {i: known[place] for i, place in enumerate(positions) if place in known}
 
     def decode(
         self,

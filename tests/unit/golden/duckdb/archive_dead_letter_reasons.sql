@@ -1,1 +1,1 @@
-SELECT "offset", "reason" FROM letters WHERE "partition" = 2 AND "offset" > 5
+SELECT "offset", "reason" FROM dead_letters WHERE "partition" = 2 AND "offset" > 5

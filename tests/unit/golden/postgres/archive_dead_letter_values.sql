@@ -1,1 +1,1 @@
-SELECT "partition", "offset", "value" FROM letters
+SELECT "partition", "offset", "value" FROM dead_letters

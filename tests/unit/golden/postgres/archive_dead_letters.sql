@@ -1,1 +1,1 @@
-SELECT * FROM letters
+SELECT * FROM dead_letters

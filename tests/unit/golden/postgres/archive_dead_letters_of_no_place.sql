@@ -1,1 +1,1 @@
-SELECT * FROM letters WHERE false
+SELECT * FROM dead_letters WHERE false

@@ -1,1 +1,1 @@
-SELECT * FROM letters WHERE ("partition", "offset") IN ((0, 9), (1, 7))
+SELECT * FROM dead_letters WHERE ("partition", "offset") IN ((0, 9), (1, 7))
