@@ -162,7 +162,7 @@ def raw_reader(
         query = "SELECT id FROM tables WHERE project = ? AND view = ? AND generation = ?"
         numbers.append(db.execute(query, table[:3]).fetchone()[0])
     alone = {number: f"SELECT value FROM rows_{number} WHERE key = ?" for number in numbers}
-    several = "SELECT r.value FROM (VALUES {places}) k CROSS JOIN rows_{number} r ON r.key = k.column1"
+    several = "SELECT r.value FROM (VALUES {positions}) k CROSS JOIN rows_{number} r ON r.key = k.column1"
 
     def read(keys: list[bytes], unpack: Callable[[list[bytes]], Any] = unpack) -> list[Any]:
         answers = []

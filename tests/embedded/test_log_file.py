@@ -473,7 +473,7 @@ def test_a_member_that_did_not_poll_in_time_is_fenced_and_told(tmp_path: Path, c
         slow.consumer.commit({0: 0})
     assert slow.consumer.committed() == {}
     slow.poll()
-    assert slow.told[1] == ("lost", [0, 1])
+    assert slow.calls[1] == ("lost", [0, 1])
     LogSuite().until([slow, quick], lambda: len(slow.holds) == len(quick.holds) == 1)
     for member in (slow, quick):
         member.consumer.close()

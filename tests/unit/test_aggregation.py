@@ -192,7 +192,7 @@ def histories(draw: Any, rare: bool = False, max_size: int = 14) -> list[dict[st
         )  # fmt: skip
         if rare:
             each |= {
-                "d": draw(st.one_of(st.none(), st.decimals("-1e17", "1e17", positions=2))),
+                "d": draw(st.one_of(st.none(), st.decimals("-1e17", "1e17", places=2))),
                 "b": draw(st.one_of(st.none(), st.booleans())),
                 "ts": draw(st.one_of(st.none(), st.datetimes(timezones=st.just(UTC)))),
                 "day": draw(st.one_of(st.none(), st.dates())),

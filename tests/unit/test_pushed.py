@@ -57,7 +57,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "f32": st.floats(width=32, allow_nan=False, allow_infinity=False) | st.floats(-1e30, 1e30), "flag": st.booleans(),
     "text": st.text(max_size=4), "raw": st.binary(max_size=4), "at": past, "seen": past | whole_seconds,
     "day": st.dates(date(1900, 1, 1), date(2100, 1, 1)),
-    "price": st.decimals(-1000, 1000, positions=2), "doc": st.sampled_from(['{"a":1}', "[]", "3"]),
+    "price": st.decimals(-1000, 1000, places=2), "doc": st.sampled_from(['{"a":1}', "[]", "3"]),
     "list": st.lists(st.integers(-5, 5), max_size=2),
     "vector": st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=2),
 }  # fmt: skip

@@ -164,7 +164,7 @@ def test_a_value_of_another_form_is_refused(dtype: DType, value: Any) -> None:
         read(value)
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, positions=9, min_value=-(10**20), max_value=10**20), MOMENTS)
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=9, min_value=-(10**20), max_value=10**20), MOMENTS)
 def test_the_server_fits_what_a_client_writes(number: Decimal, time: datetime) -> None:
     assert fit_values([write_value(number)], DecimalType(38, 9))[1] == []
     assert fit_values([write_value(time)], Timestamp)[0].to_pylist() == [time]
