@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from asof.definitions import FeatureService, FeatureView, Project
+from asof.definitions import FeatureService, FeatureView, Project, Snapshot
 from asof.errors import RequestError
 from asof.flows.stores import Progress
 from asof.open_store import OpenStore
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
-    from asof.flows.admin.history import AppliedVersion
+    from asof.flows.admin.history import AppliedVersion, VersionChanges
+    from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
+    from asof.lineage import LineageGraph
 
 
 class StoreAdmin:
@@ -35,6 +37,7 @@ class StoreAdmin:
 
     def __init__(self, store: OpenStore) -> None:
         self._store = store
+        self._lineage: tuple[Snapshot, LineageGraph] | None = None
 
     # ---- looking ----
 
@@ -49,6 +52,12 @@ class StoreAdmin:
             functions=self._store.repository.with_functions, progress=progress,
         )  # fmt: skip
         return TableResult(rows, f"Sample of {name!r}")
+
+    def online_keys(self, view: str, limit: int) -> TableResult:
+        from asof.flows.admin.sample import online_keys
+
+        keys = online_keys(self._store.stores, self._store.snapshot(), view, limit=limit)
+        return TableResult(keys, f"Served keys of {view!r}")
 
     def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
         from asof.flows.admin.explain import explain
@@ -98,15 +107,34 @@ class StoreAdmin:
 
         return replay_dead_letters(self._store.stores, source, ids)
 
-    def stream_status(self) -> Records[PartitionStatus]:
+    def stream_status(self, source: str | None) -> Records[PartitionStatus]:
         from asof.flows.stream.status import stream_status
 
-        return stream_status(self._store.stores)
+        return stream_status(self._store.stores, source)
+
+    def source_schema(self, name: str) -> Records[SchemaColumn]:
+        from asof.flows.admin.source_schema import source_schema
+
+        return source_schema(self._store.stores, self._store.snapshot(), name)
 
     def history(self, limit: int) -> Records[AppliedVersion]:
         from asof.flows.admin.history import applied_versions
 
         return applied_versions(self._store.stores, limit)
+
+    def lineage(self) -> LineageGraph:
+        from asof.flows.admin.lineage import lineage_of
+
+        snapshot = self._store.snapshot()
+        known = self._lineage
+        if known is None or known[0] is not snapshot:
+            known = self._lineage = snapshot, lineage_of(self._store.stores, snapshot)
+        return known[1]
+
+    def version_changes(self, version: int) -> VersionChanges:
+        from asof.flows.admin.history import version_changes
+
+        return version_changes(self._store.stores, version)
 
     def training_sets(self) -> Records[TrainingSet]:
         from asof.flows.offline.training_sets.manifest import list_training_sets
@@ -117,6 +145,11 @@ class StoreAdmin:
         from asof.flows.offline.training_sets.manifest import saved_training_set
 
         return saved_training_set(self._store.stores, name)
+
+    def training_set_changes(self, name: str) -> list[str]:
+        from asof.flows.offline.training_sets.rebuild import changes_since
+
+        return changes_since(self._store.stores, name)
 
     def read_training_set(self, name: str) -> TableResult:
         from asof.flows.offline.training_sets.manifest import read_training_set

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from math import hypot
 
-from asof.demo.histograms import PANELS, Histogram, place_of
+from asof.demo.histograms import PANELS, Panel, place_of
 from asof.demo.shop import TRANSITIONS
 
 _COLORS = {
@@ -94,7 +94,7 @@ def draw_state_machine(layout: DiagramLayout) -> str:
     )
 
 
-def draw_histogram(column: str, histogram: Histogram, *, top_share: float) -> str:
+def draw_histogram(column: str, histogram: Panel, *, top_share: float) -> str:
     """One histogram as an SVG of 360 by 250; `top_share` is the share at the top of the axis, equal for all panels."""
     left, right, top, bottom = 40.0, 352.0, 34.0, 206.0
     bars = histogram["bins"]
@@ -189,7 +189,7 @@ def _share_lines(top_share: float, *, left: float, right: float, bottom: float, 
     return "".join(lines)
 
 
-def _mark_legend(histogram: Histogram, *, right: float, y: float) -> str:
+def _mark_legend(histogram: Panel, *, right: float, y: float) -> str:
     return (
         f'<line class="mark mean" x1="{right - 150}" x2="{right - 132}" y1="{y - 4}" y2="{y - 4}"></line>'
         f'<text class="legend" x="{right - 128}" y="{y}">mean {histogram["mean"]:.1f}</text>'

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict
 
-from asof.demo.histograms import Histogram, caption
+from asof.demo.histograms import Panel, caption
 from asof.demo.pictures import NARROW, WIDE, draw_histogram, draw_state_machine
 from asof.display import counted
 
@@ -81,7 +81,7 @@ class Report(TypedDict):
     sizes: dict[str, int]
     steps: list[StoryStep]
     training_set: TrainingSetReport
-    histograms: dict[str, Histogram]
+    histograms: dict[str, Panel]
     online: OnlineReport
     audit: AuditSummary
     servers: dict[str, str]
@@ -163,7 +163,7 @@ def _state_machine() -> str:
     )
 
 
-def _histograms(histograms: dict[str, Histogram]) -> str:
+def _histograms(histograms: dict[str, Panel]) -> str:
     panels = list(histograms.values())
     top = max((bar["share"] for panel in panels for bar in panel["bins"]), default=0.0)
     pictures = "".join(draw_histogram(column, panel, top_share=top) for column, panel in histograms.items())

@@ -227,7 +227,7 @@ def columns_of(request: ViewReads, source: str) -> set[str]:
     needed: set[str] = set()
     for read in request.reads:
         if read.view.source.name == source:
-            needed |= _columns_of_view(read.view, read.view.feature_names)
+            needed |= columns_of_view(read.view, read.view.feature_names)
     return needed
 
 
@@ -239,11 +239,11 @@ def lenient_columns_of(request: PointInTime, source: str) -> frozenset[str]:
     requested: set[str] = set()
     for read in request.reads:
         if read.view.source.name == source:
-            requested |= _columns_of_view(read.view, [feature.name for feature in read.features])
+            requested |= columns_of_view(read.view, [feature.name for feature in read.features])
     return frozenset(columns_of(request, source) - requested)
 
 
-def _columns_of_view(view: FeatureView, features: Collection[str]) -> set[str]:
+def columns_of_view(view: FeatureView, features: Collection[str]) -> set[str]:
     """The columns of the view's source that its times, its keys and these features are made of."""
     source = view.source
     own = {source.timestamp_field, *(source.raw(key) for key in view.join_keys)}
@@ -360,7 +360,7 @@ def _needs_order(read: ViewRead) -> bool:
 
 
 __all__ = [
-    "OWN", "WANTED", "NewestRows", "PointInTime", "Program", "QueryStep", "ResultSchema", "RowFilter", "RowsOfKeys",
-    "TouchedKeys", "ViewReads", "ViewRows", "columns_of", "cut_of", "grouped", "latest_rows", "range_rows", "reach_of",
-    "lenient_columns_of", "rows_of", "tie_columns",
+    "NewestRows", "OWN", "PointInTime", "Program", "QueryStep", "ResultSchema", "RowFilter", "RowsOfKeys",
+    "TouchedKeys", "ViewReads", "ViewRows", "WANTED", "columns_of", "columns_of_view", "cut_of", "grouped",
+    "latest_rows", "lenient_columns_of", "range_rows", "reach_of", "rows_of", "tie_columns",
 ]  # fmt: skip

@@ -161,8 +161,8 @@ def columns_of(
     Args:
         declared: column → type; the type of a `numeric` whose digits say none.
     """
-    # LIMIT 0 ends before the first row is made.
-    cursor = connection.execute(f"SELECT * FROM {relation} LIMIT 0")
+    # LIMIT 0 ends before the first row is made. A prepared statement would fail once the table has other columns.
+    cursor = connection.execute(f"SELECT * FROM {relation} LIMIT 0", prepare=False)
     description = cursor.description or []
     rows = connection.execute(_TYPES, [sorted({each.type_code for each in description})])
     found: dict[int, Any] = {row[0]: row[1:] for row in rows}

@@ -30,8 +30,11 @@ from asof.flows.stream.dead_letters import replayed_positions
 from asof.flows.stream.status import stream_status
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive
+from asof.planning import users_of, with_declared_types
+from asof.planning.declared import SourceUser
+from asof.planning.drift import columns_in_use, drift, drift_hint
 from asof.results import Record, Records
-from asof.sources.protocol import Files
+from asof.sources.protocol import Batches, Files, ScanRequest
 from asof.sql.partitions import HISTORY
 from asof.timing import iso
 from asof.values.packing import key_values
@@ -140,19 +143,28 @@ def _batch_source(stores: Stores, snapshot: Snapshot, source: Source) -> Said:
     reader = stores.readers.get(source.type)
     if reader is None:
         raise SourceError(f"no reader for sources of type {source.type!r}", hint="install the extra that reads it")
-    columns = {column.name for column in reader.describe(source)}
-    needed = {source.timestamp_field, source.created_timestamp_column} - {""}
-    for view in snapshot.project.views_of(source.name):
-        names = view.join_keys if view.is_aggregated else (*view.join_keys, *view.feature_names)
-        needed |= {source.raw(name) for name in names}
-    if missing := sorted(needed - columns):
-        return False, f"columns {some(missing)} are missing, which its views need", "run `asof plan`"
+    users = users_of(snapshot.project, source.name)
+    columns = reader.describe(with_declared_types(source, users))
+    if changed := drift(source, users, columns):
+        return False, "; ".join(map(str, changed)), drift_hint(changed, columns)
     if reader.counts is not None:
         rows = reader.counts.count(source)
     else:
-        found = rows_of(stores, source, columns=[source.timestamp_field])
-        rows = counted(0 if found is None else count(stores, found), "row")
+        rows = counted(_count_rows(stores, source, users), "row")
     return True, f"{rows}, {counted(len(columns), 'column')}", ""
+
+
+def _count_rows(stores: Stores, source: Source, users: Sequence[SourceUser]) -> int:
+    """Number of rows; those of files that are fitted as they are read are read with all columns that are in use.
+
+    Raises:
+        SourceError: a value does not fit.
+    """
+    read = columns_in_use(source, users)
+    found = rows_of(stores, source, users, columns=sorted(read))
+    if isinstance(found, Batches) and found.paths:
+        return sum(batch.num_rows for batch in found.open(ScanRequest(sorted(read))))
+    return 0 if found is None else count(stores, found)
 
 
 def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
@@ -162,7 +174,7 @@ def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
         if not source.topic_is_ours:
             return False, error.message, "create it there, or check topic= and bootstrap_servers="
         return True, f"topic {source.topic!r} does not exist yet; a worker or the first push creates it", ""
-    status = [each for each in stream_status(stores) if each.source == source.name]
+    status = stream_status(stores, source.name)
     lag = sum(each.lag for each in status)
     bounds = ", ".join(
         f"{each.topic}/{each.partition} " + (f"{each.first}..{each.next - 1}" if each.next > each.first else "empty")

@@ -14,7 +14,7 @@ from asof.definitions import Definition, FeatureView, FileSource, LogSource, Pro
 from asof.definitions.identity import KnownFunction
 from asof.display import counted
 from asof.dtypes import from_arrow
-from asof.errors import AsofError, DefinitionError, MissingExtra, SourceError, StorageError
+from asof.errors import AsofError, DefinitionError, ExpressionError, MissingExtra, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import whole_view
 from asof.flows.rows.history import not_loaded
@@ -244,7 +244,11 @@ def check_reach(stores: Stores, project: Project, described: Mapping[str, Any]) 
         source = view.source
         if isinstance(source, LogSource) or isinstance(described.get(source.name), AsofError):
             continue
-        if not stores.offline.reaches(rows_of(stores, source, [view], columns=[source.timestamp_field])):
+        try:
+            rows = rows_of(stores, source, [view], columns=[source.timestamp_field])
+        except (SourceError, ExpressionError):
+            continue  # the checks of its columns have found that
+        if not stores.offline.reaches(rows):
             findings.append(
                 Finding(
                     "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",

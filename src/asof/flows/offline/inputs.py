@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
 from asof.definitions import FileSource, LogSource, Snapshot, Source
+from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError, SourceError, nearest, some
 from asof.flows.stores import Stores
 from asof.planning import users_of, with_declared_types
 from asof.planning.declared import SourceUser
-from asof.sources.protocol import Input, ScanRequest
-from asof.sql.query import PointInTime, columns_of
+from asof.planning.drift import Drift, drift, drift_error
+from asof.sources.protocol import Files, Input, Relation, ScanRequest, SourceColumn, is_ordered
+from asof.sql.query import PointInTime, columns_of, lenient_columns_of
 
 
 def inputs_of(stores: Stores, snapshot: Snapshot, query: PointInTime, spine: Any) -> dict[str, Any]:
@@ -29,9 +33,12 @@ def inputs_of(stores: Stores, snapshot: Snapshot, query: PointInTime, spine: Any
             sources[name] = known[name]
     inputs: dict[str, Any] = {}
     for name, source in sources.items():
-        # A text may ask for any column; what a query asks for is known.
-        columns = () if isinstance(spine, str) else sorted(columns_of(query, name))
-        inputs[name] = rows_of(stores, source, users_of(snapshot.project, name), columns=columns)
+        touched = columns_of(query, name)
+        inputs[name] = rows_of(
+            stores, source, users_of(snapshot.project, name), read=touched, ordering=lenient_columns_of(query, name),
+            # A text may ask for any column; what a query asks for is known.
+            columns=() if isinstance(spine, str) else sorted(touched),
+        )  # fmt: skip
     return inputs
 
 
@@ -41,6 +48,8 @@ def rows_of(
     users: Iterable[SourceUser] = (),
     *,
     columns: Sequence[str] = (),
+    read: Collection[str] | None = None,
+    ordering: Collection[str] = (),
     version: int | None = None,
     need: ScanRequest | None = None,
 ) -> Input | None:
@@ -49,7 +58,13 @@ def rows_of(
     Args:
         users: what declares types of its columns.
         columns: all of them that will be asked for, where that is known, by their names in the source.
+        read: those that have to be there, in the types that the users declare; None is `columns`, or all that the
+            users read where those are not given.
+        ordering: those that only order rows that are equal so far.
         need: all that will be asked of it, where that is known; there may be more.
+
+    Raises:
+        SourceError: it cannot be reached, or was changed so that its columns are not those of the definitions.
     """
     if isinstance(source, LogSource):
         return stores.offline.rows(stores.archive_of(source), version=version)
@@ -60,7 +75,35 @@ def rows_of(
             hint=f"installed readers: {some(sorted(stores.readers))}",
             where=source.where,
         )
-    source = with_declared_types(source, users)
+    users = list(users)
+    declared = with_declared_types(source, users)
     if isinstance(source, FileSource):
         need = replace(need or ScanRequest(), columns=tuple(columns))
-    return reader.scan(source, need or ScanRequest())
+    given = reader.scan(declared, need or ScanRequest())
+    there = _columns_of(given)
+    if there is not None:
+        read = set(columns or ()) or None if read is None else set(read)
+        if read is not None and is_ordered(given):
+            read -= set(ordering)
+
+        def changes(found: Sequence[SourceColumn]) -> list[Drift]:
+            return drift(source, users, found, read=read, untyped=ordering)
+
+        # Rows have only columns of types that Asof has; the description of the source knows all.
+        if changes(there) and (found := changes(described := reader.describe(declared))):
+            raise drift_error(source, found, described)
+    return given
+
+
+def _columns_of(given: Input) -> list[SourceColumn] | None:
+    """The columns of rows, as far as that is known before they are read."""
+    if isinstance(given, Relation) or given.schema is None:
+        return None
+    fields = list(given.schema)
+    if isinstance(given, Files) and given.partitions is not None:
+        fields += given.partitions.schema
+    return [
+        # A column without a single value is of whatever type is declared.
+        SourceColumn(each.name, from_arrow(each.type), str(each.type), is_text=pa.types.is_null(each.type))
+        for each in fields
+    ]

@@ -12,6 +12,7 @@ import pyarrow as pa
 from asof.connections.csv_files import CsvFiles
 from asof.definitions import FileSource, Source
 from asof.dtypes import DType, Int64, Timestamp, from_arrow
+from asof.errors import SourceError
 from asof.sources.file.delta import delta_files
 from asof.sources.file.find import SourceFiles, find_files, refused
 from asof.sources.file.parquet import fitted_rows, union_of
@@ -150,10 +151,14 @@ def _batches(
         wanted = {name: dtype for name, dtype in types.items() if name in names}
         for at, path in enumerate(found.paths):
             constants = [(name, partitions[name][at]) for name in partitions.column_names if name in names]
-            for batch in read(path, wanted):
-                for name, value in constants:
-                    batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
-                yield batch.select(names)
+            try:
+                for batch in read(path, wanted):
+                    for name, value in constants:
+                        batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
+                    yield batch.select(names)
+            except SourceError as error:
+                error.where = error.where or source.where
+                raise
 
     def opened(request: ScanRequest) -> pa.RecordBatchReader:
         names = [name for name in schema.names if not request.columns or name in request.columns]
