@@ -46,6 +46,7 @@ CALLED: dict[str, tuple[Callable[..., Any], ...]] = {
     "plan": (FeatureStore.plan,),
     "push": (FeatureStore.push,),
     "rebuild": (FeatureStore.rebuild,),
+    "runs": (FeatureStore.runs,),
     "sample": (FeatureStore.sample,),
     "stream run": (FeatureStore.stream_run,),
     "stream status": (FeatureStore.stream_status,),
