@@ -1,6 +1,8 @@
 """The feature store as users hold it: one object over the configured stores, a verb per method.
 
 What the verbs do is in `open_store` and `store_admin`; their docstrings are those of the reference.
+
+Over 400 lines: each public verb has its signature and docstring here, and one line of code.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from asof.applied_objects import AppliedObjects
 from asof.config import StoreConfig, load_config
-from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, SAMPLE_ROWS, SEED
+from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, RUNS, SAMPLE_ROWS, SEED
 from asof.definitions import Definition, FeatureService, FeatureView
 from asof.errors import AsofError, ConfigError
 from asof.flows.stores import Progress, silent
@@ -31,12 +33,15 @@ if TYPE_CHECKING:
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
-    from asof.flows.admin.history import AppliedVersion
+    from asof.flows.admin.history import AppliedVersion, VersionChanges
+    from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.offline.training_sets.rebuild import RebuildResult
+    from asof.flows.runs import Run
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
+    from asof.lineage import LineageGraph
     from asof.online_response import OnlineResponse
     from asof.planning import Plan
 
@@ -256,9 +261,9 @@ class FeatureStore(AppliedObjects):
             patience_s=patience_s, waiting=waiting,
         )  # fmt: skip
 
-    def stream_status(self) -> Records[PartitionStatus]:
-        """Where each partition of each log stands."""
-        return self._admin.stream_status()
+    def stream_status(self, source: str | None = None) -> Records[PartitionStatus]:
+        """Where each partition of each log stands; of one log only, if a source is given."""
+        return self._admin.stream_status(source)
 
     def backfill(self, source: str, *, progress: Progress = silent) -> int:
         """Load what a log's archive lacks of its batch source, each row once; returns the number of rows."""
@@ -287,6 +292,13 @@ class FeatureStore(AppliedObjects):
         """A random sample of a view or service; the same for the same seed."""
         return self._admin.sample(name, n=n, seed=seed, by=by, online=online, progress=progress)
 
+    def online_keys(self, view: str, limit: int = SAMPLE_ROWS) -> TableResult:
+        """Some of the keys that are served of a feature view: the first that its online store has, in no known order.
+
+        A view that is not online, or of which nothing is served yet, has none. `sample` returns random ones.
+        """
+        return self._admin.online_keys(view, limit)
+
     def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
         return self._admin.explain(reference, key, at)
@@ -313,6 +325,10 @@ class FeatureStore(AppliedObjects):
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
         return self._admin.forget(entity, key)
 
+    def source_schema(self, name: str) -> Records[SchemaColumn]:
+        """The columns of a batch source: as they are declared, and as the source has them now."""
+        return self._admin.source_schema(name)
+
     def dead_letters(self, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
         """The newest dead letters."""
         return self._admin.dead_letters(source, limit)
@@ -333,6 +349,10 @@ class FeatureStore(AppliedObjects):
         """One training set's manifest."""
         return self._admin.training_set(name)
 
+    def training_set_changes(self, name: str) -> list[str]:
+        """What has changed since a training set was saved, by which its values may differ; it is not made again."""
+        return self._admin.training_set_changes(name)
+
     def read_training_set(self, name: str) -> TableResult:
         """One training set's rows."""
         return self._admin.read_training_set(name)
@@ -345,9 +365,26 @@ class FeatureStore(AppliedObjects):
         """What a server has kept of a service's responses: see `server.feature_log_share`."""
         return self._admin.served_features(service)
 
+    def lineage(self) -> LineageGraph:
+        """What is made of what in all that is applied: from sources and their columns to services and training sets."""
+        return self._admin.lineage()
+
     def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
         return self._admin.history(limit)
+
+    def runs(self, kind: str | None = None, limit: int = RUNS) -> Records[Run]:
+        """What was done to the store and how it ended, newest first; of each kind the registry keeps the last hundred.
+
+        Args:
+            kind: `materialize`, `backfill`, `load-history`, `rebuild`, `compact`, `audit`, `profile`, `stream`
+                or `training-set`. What was applied is in `history`.
+        """
+        return self._admin.runs(kind, limit)
+
+    def version_changes(self, version: int) -> VersionChanges:
+        """What one version of `history` changed, line by line."""
+        return self._admin.version_changes(version)
 
     # ---- ending ----
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import assert_type
@@ -203,15 +203,18 @@ def look(store: FeatureStore) -> None:
         for difference in report:
             print(difference.view, difference.key, difference.online, difference.historical, difference.cause)
     assert_type(report.differences[0].at, datetime)
+    assert_type(store.source_schema("trips")[0].state, str)
+    assert_type(store.version_changes(3).lines, Sequence[str])
+    assert_type(store.training_set_changes("march"), list[str])
     for status in store.stream_status():
         assert_type(status.lag, int)
         assert_type(status.last_message, datetime | None)
-    letters = store.dead_letters("visits", limit=10)
-    if letters:
-        assert_type(letters[0].reason, str)
-        assert_type(store.dead_letter(letters[0].id).value, bytes | None)
-        print(letters[:2].to_dicts())
-    assert_type(store.replay_dead_letters("visits", [each.id for each in letters]).sent, int)
+    dead_letters = store.dead_letters("visits", limit=10)
+    if dead_letters:
+        assert_type(dead_letters[0].reason, str)
+        assert_type(store.dead_letter(dead_letters[0].id).value, bytes | None)
+        print(dead_letters[:2].to_dicts())
+    assert_type(store.replay_dead_letters("visits", [each.id for each in dead_letters]).sent, int)
     for check in store.doctor():
         assert_type(check.ok, bool)
         print(check.part, check.text, check.hint)

@@ -33,7 +33,7 @@ class Bin(TypedDict):
     share: float
 
 
-class Histogram(TypedDict):
+class Panel(TypedDict):
     """The bars of one column, and what a picture should say about it. All of it is JSON-ready."""
 
     title: str
@@ -46,7 +46,7 @@ class Histogram(TypedDict):
     largest: int | None
 
 
-def count_views(table: pa.Table) -> dict[str, Histogram]:
+def count_views(table: pa.Table) -> dict[str, Panel]:
     """Count each column of `PANELS` in the training set; column → its histogram.
 
     All columns share their bins, so that the panels can be compared by eye. The last bin is open (`≥ 12`): it holds
@@ -60,7 +60,7 @@ def count_views(table: pa.Table) -> dict[str, Histogram]:
     values = {name: column.drop_null().to_numpy(zero_copy_only=False) for name, column in columns.items()}
     width, bins = _shared_bins(list(values.values()))
     return {
-        name: Histogram(
+        name: Panel(
             title=title,
             color=color,
             bins=_bars(values[name], width=width, bins=bins),
@@ -113,9 +113,9 @@ def draw_histograms(table: pa.Table, path: Path | str) -> None:
     panels = figure.subplots(1, len(histograms), sharey=True)
     top = max((bar["share"] for histogram in histograms for bar in histogram["bins"]), default=0.0) or 1.0
     for panel, histogram in zip(panels, histograms, strict=True):
-        bars, places = histogram["bins"], range(len(histogram["bins"]))
-        panel.bar(places, [bar["share"] for bar in bars], width=0.82, color=histogram["color"], zorder=2)
-        for place, bar in zip(places, bars, strict=True):
+        bars, positions = histogram["bins"], range(len(histogram["bins"]))
+        panel.bar(positions, [bar["share"] for bar in bars], width=0.82, color=histogram["color"], zorder=2)
+        for place, bar in zip(positions, bars, strict=True):
             if bar["share"] >= 0.01 or (bar["count"] and bar["high"] is None):
                 text = f"{bar['share']:.0%}" if bar["share"] >= 0.01 else "<1%"
                 height = bar["share"] + top * 0.022
@@ -127,7 +127,7 @@ def draw_histograms(table: pa.Table, path: Path | str) -> None:
                 panel.axvline(place_of(value, bars), color=ink, linewidth=1.4, linestyle=dashes, zorder=1, label=label)
         panel.set_title(histogram["title"], loc="left", fontsize=13, fontweight="bold", color=ink, pad=10)
         panel.set_xlabel("page views in the session", color=muted, fontsize=10)
-        panel.set_xticks(places, [bar["label"] for bar in bars])
+        panel.set_xticks(positions, [bar["label"] for bar in bars])
         panel.set_ylim(0, top * 1.12)
         panel.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
         panel.tick_params(length=0, labelsize=9, colors=muted)
@@ -147,7 +147,7 @@ def draw_histograms(table: pa.Table, path: Path | str) -> None:
     figure.savefig(path, format="png")
 
 
-def caption(histograms: list[Histogram]) -> str:
+def caption(histograms: list[Panel]) -> str:
     """What the bars count, in one sentence with the number of orders."""
     rows, missing = histograms[0]["rows"], histograms[0]["missing"]
     without = f" {missing:,} more have no value." if missing else ""
@@ -185,7 +185,7 @@ def _bars(values: np.ndarray, *, width: int, bins: int) -> list[Bin]:
     return bars
 
 
-def _panel_lines(histogram: Histogram, width: int) -> list[str]:
+def _panel_lines(histogram: Panel, width: int) -> list[str]:
     """One histogram as lines of at most `width` characters: title, figures, a line per bar."""
     bars = histogram["bins"]
     labels = max(len(bar["label"]) for bar in bars)
@@ -199,7 +199,7 @@ def _panel_lines(histogram: Histogram, width: int) -> list[str]:
     return lines
 
 
-def _figures(histogram: Histogram) -> str:
+def _figures(histogram: Panel) -> str:
     if not histogram["rows"]:
         return "no orders"
     return f"mean {histogram['mean']:.1f} · median {histogram['median']:g} · max {histogram['largest']:,}"

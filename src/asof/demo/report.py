@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict
 
-from asof.demo.histograms import Histogram, caption
+from asof.demo.histograms import Panel, caption
 from asof.demo.pictures import NARROW, WIDE, draw_histogram, draw_state_machine
 from asof.display import counted
 
@@ -81,7 +81,7 @@ class Report(TypedDict):
     sizes: dict[str, int]
     steps: list[StoryStep]
     training_set: TrainingSetReport
-    histograms: dict[str, Histogram]
+    histograms: dict[str, Panel]
     online: OnlineReport
     audit: AuditSummary
     servers: dict[str, str]
@@ -124,12 +124,12 @@ def _header(report: Report) -> str:
     tiles = "".join(
         f"<div{style}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value, style in sizes
     )
-    places = "; ".join(f"{name} at {place}" for name, place in report["servers"].items())
+    positions = "; ".join(f"{name} at {place}" for name, place in report["servers"].items())
     return (
         "<header>\n<h1>What Asof did with the shop</h1>\n"
         "<p>A simulated shop wrote down its users and orders, and streamed its website traffic. From these, one set of"
         " definitions gave a training set as of each order, and the same features online while events came in."
-        + (f" All of it on servers: {escape(places)}." if places else "")
+        + (f" All of it on servers: {escape(positions)}." if positions else "")
         + "</p>\n"
         f'<dl class="sizes">{tiles}</dl>\n</header>'
     )
@@ -163,7 +163,7 @@ def _state_machine() -> str:
     )
 
 
-def _histograms(histograms: dict[str, Histogram]) -> str:
+def _histograms(histograms: dict[str, Panel]) -> str:
     panels = list(histograms.values())
     top = max((bar["share"] for panel in panels for bar in panel["bins"]), default=0.0)
     pictures = "".join(draw_histogram(column, panel, top_share=top) for column, panel in histograms.items())
@@ -247,8 +247,8 @@ def _next_commands(commands: list[NextCommand]) -> str:
 
 def _section(title: str, text: str, body: str) -> str:
     """A section of escaped `title` and `text`; `body` is HTML already."""
-    words = f"<p>{escape(text)}</p>\n" if text else ""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{words}{body}\n</section>"
+    prose = f"<p>{escape(text)}</p>\n" if text else ""
+    return f"<section>\n<h2>{escape(title)}</h2>\n{prose}{body}\n</section>"
 
 
 def _table(columns: Iterable[str], rows: Iterable[Row]) -> str:

@@ -271,7 +271,7 @@ class Stores:
     def archive_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name)
 
-    def letters_of(self, source: Source) -> Archive:
+    def dead_letters_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name, "letters")
 
     def close(self) -> None:
@@ -331,6 +331,17 @@ def view_named(snapshot: Snapshot, name: str) -> FeatureView:
             hint=nearest(name, snapshot.project.views) or "run `asof list views` to see what there is",
         )
     return view
+
+
+def log_sources(snapshot: Snapshot, name: str | None = None) -> list[LogSource]:
+    """The applied log and push sources; only the one of this name, if it is given.
+
+    Raises:
+        NotFound: it is not applied, or not a log source.
+    """
+    if name is not None:
+        return [log_source_named(snapshot, name)]
+    return [each for each in snapshot.project.sources.values() if isinstance(each, LogSource)]
 
 
 def log_source_named(snapshot: Snapshot, name: str) -> LogSource:

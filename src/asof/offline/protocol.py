@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from asof.defaults import BATCH_ROWS, KEEP_HOURS
+from asof.errors import UnsupportedByDialect
 from asof.expressions.dialects import SqlForms
+from asof.profiles.summary import FeatureProfile
 from asof.sources.protocol import Files, Input
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.sql.dialect import Dialect
+from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.row_select import RowSelect
 
@@ -27,7 +30,7 @@ class Archive:
     Args:
         project: compared exactly: `prod` does not match `prod2`.
         name: the source's name.
-        kind: `events`, or `letters` for dead letters.
+        kind: `events`, or `dead_letters` for dead letters.
     """
 
     project: str
@@ -86,6 +89,26 @@ class Engine(Protocol):
     def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> QueryResult:
         """Run SQL text over named inputs."""
         ...
+
+    def profile(
+        self,
+        query: ProfiledRows | ProfiledTable,
+        given: Input | pa.Table,
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[FeatureProfile]:
+        """Measure the columns of a view's source, or of a table, in bounded memory.
+
+        Args:
+            given: the source's rows, or the table.
+            progress: given how many of the steps are done.
+
+        Raises:
+            UnsupportedByDialect: the engine measures no profiles.
+        """
+        raise UnsupportedByDialect(
+            f"an offline store of type {self.dialect.name} measures no profiles", hint="use duckdb or postgres"
+        )
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate SQL expressions over a batch: one column per name, rows in the batch's order."""

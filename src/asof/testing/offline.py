@@ -20,12 +20,13 @@ from asof.errors import EntityFrameError
 from asof.offline.protocol import OfflineStore
 from asof.sql.query import PointInTime
 from asof.testing.history import CORRECTED, EVENTS, KEY, NOON, US, events, reads, spine, view
+from asof.testing.offline_profiles import ProfilesOfRows
 from asof.testing.offline_rows import ReadsOfViewRows
 from asof.testing.offline_values import ReadsOfValues
 from asof.timing import DAY, EARLIEST, HOUR, LATEST, MINUTE, SECOND
 
 
-class OfflineStoreSuite(ReadsOfValues, ReadsOfViewRows):
+class OfflineStoreSuite(ReadsOfValues, ReadsOfViewRows, ProfilesOfRows):
     """Subclass it with a fixture `engine` that returns an OfflineStore able to read Arrow tables."""
 
     def test_an_event_exactly_at_t_counts(self, engine: OfflineStore) -> None:

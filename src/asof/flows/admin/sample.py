@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from asof.defaults import SAMPLE_ROWS, SEED
 from asof.definitions import FeatureView, Field, Snapshot, Source
-from asof.errors import Argument, NotFound, RequestError, nearest
+from asof.errors import Argument, NotFound, RequestError, SourceError, nearest
 from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
@@ -23,7 +23,7 @@ from asof.flows.online.read import OnlineReader
 from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.planning import users_of
 from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
@@ -82,9 +82,11 @@ def sample(
                 hint=nearest(name, known) or "run `asof list` to see what there is",
             )
         if by == "entities" or online:
-            asked = Argument("online", True) if online else Argument("by", by)
+            argument = Argument("online", True) if online else Argument("by", by)
             raise RequestError(
-                f"{asked}: source {name!r} has rows, but no entities", hint="sample one of its views", arguments=[asked]
+                f"{argument}: source {name!r} has rows, but no entities",
+                hint="sample one of its views",
+                arguments=[argument],
             )
         users = users_of(project, source.name)
         return sampled_rows(stores, source, users, None, n=n, seed=seed, required=[], progress=progress)[0]
@@ -121,6 +123,21 @@ def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Itera
         yield [row[0] for row in page]
 
 
+def online_keys(stores: Stores, snapshot: Snapshot, name: str, *, limit: int) -> pa.Table:
+    """The first keys of a view's online rows, at most `limit`; none if it has no rows.
+
+    Raises:
+        NotFound: no feature view with this name is applied.
+    """
+    view = view_named(snapshot, name)
+    generation = current_generation(snapshot, view)
+    rows = []
+    if view.online and generation is not None:
+        rows = stores.online.scan(table_of(stores.project, view, generation), limit=limit)
+    keys = [restored_key(view.key_fields, key_values(row[0])) for row in rows]
+    return pa.Table.from_pylist(keys, schema=pa.schema([(key.name, key.dtype.arrow()) for key in view.key_fields]))
+
+
 def _online(
     stores: Stores, snapshot: Snapshot, selection: Selection, *, n: int, seed: int, progress: Progress
 ) -> pa.Table:
@@ -146,8 +163,9 @@ def _keys_in_history(stores: Stores, read: ViewRead) -> Iterator[list[bytes]]:
     text = statements.distinct_keys(columns)
     for batch in stores.offline.sql(text, {"source": rows}).reader():
         pairs = zip(batch.columns, view.key_fields, strict=True)
-        plain = [plain_values(fit(column, field.dtype)[0], field.dtype) for column, field in pairs]
-        yield [key_bytes(values) for values in zip(*plain, strict=True)]
+        plain = [plain_values(_fitted(view.source, field, column), field.dtype) for column, field in pairs]
+        # NaN in a column of integers is null.
+        yield [key_bytes(values) for values in zip(*plain, strict=True) if None not in values]
 
 
 def _entities(
@@ -202,7 +220,8 @@ def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int, p
             stores, view.source, [view], named, n=n, seed=seed + number, required=list(named), progress=progress
         )
         for key, field in zip(read.keys, view.key_fields, strict=True):
-            rows = rows.set_column(rows.schema.get_field_index(key), key, fit(rows[key], field.dtype)[0])
+            column = _fitted(view.source, field, rows[key])
+            rows = rows.set_column(rows.schema.get_field_index(key), key, column)
         pieces.append(_with_time(rows, TIME, view.source))
         hashes.append(marks)
     order = np.argsort(np.concatenate(hashes), kind="stable")[:n]
@@ -229,8 +248,23 @@ def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int, progre
     refuse_misfits(view, {field.name: (rows[field.name], field.dtype) for field in fields})
     for field in fields:
         place = rows.schema.get_field_index(field.name)
-        rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
+        rows = rows.set_column(place, field.name, _fitted(source, field, rows[field.name]))
     return _with_time(rows, time, source).select([*view.join_keys, time, *view.feature_names])
+
+
+def _fitted(source: Source, field: Field, column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A sampled column in its declared type.
+
+    Raises:
+        SourceError: a value does not fit.
+    """
+    fitted, misfits = fit(column, field.dtype)
+    if misfits:
+        raise SourceError(
+            f"column {source.raw(field.name)!r} of source {source.name!r} does not fit {field.dtype}: {misfits[0][1]}",
+            hint="declare the column's actual type, or fix the value in the source", where=source.where,
+        )  # fmt: skip
+    return fitted
 
 
 def sampled_rows(
@@ -259,7 +293,7 @@ def sampled_rows(
         kinds = [types.get(named[name] if named else name, pa.int64()) for name in names]
         return pa.table([pa.array([], kind) for kind in kinds], names=names), np.zeros(0, dtype=np.uint64)
     columns = {name: source.raw(own) for name, own in (named or {}).items()}
-    text = statements.columns_of_rows(columns, places=source.is_log)
+    text = statements.columns_of_rows(columns, positions=source.is_log)
     reader = stores.offline.sql(text, {"source": found}).reader()
     kept, kept_hashes = None, np.zeros(0, dtype=np.uint64)
     at = 0
@@ -272,7 +306,8 @@ def sampled_rows(
         for column in required:
             is_time = column in columns and columns[column] == source.timestamp_field
             known = source_micros(rows[column].combine_chunks(), source.timestamp_unit) if is_time else rows[column]
-            wanted &= np.asarray(known.is_valid())
+            # Of floats only those are keys that stand for integers, and NaN is null there.
+            wanted &= ~np.asarray(known.is_null(nan_is_null=True))
         rows, hashes = rows.filter(pa.array(wanted)), hashes[wanted]
         rows = rows if kept is None else pa.concat_tables([kept, rows])
         hashes = np.concatenate([kept_hashes, hashes])
@@ -280,8 +315,8 @@ def sampled_rows(
         kept, kept_hashes = rows.take(pa.array(order)), hashes[order]
     if kept is None:
         kept = reader.schema.empty_table()
-    places = [name for name in ("asof_partition", "asof_offset") if source.is_log]
-    return kept.drop_columns(places), kept_hashes
+    positions = [name for name in ("asof_partition", "asof_offset") if source.is_log]
+    return kept.drop_columns(positions), kept_hashes
 
 
 def _hashes(rows: pa.Table, first: int, seed: int, *, in_log: bool) -> npt.NDArray[np.uint64]:
@@ -315,4 +350,4 @@ def _collides(snapshot: Snapshot, name: str) -> bool:
     return len(set(names)) != len(names)
 
 
-__all__ = ["sample", "sampled_rows", "scanned_keys", "smallest_keys"]
+__all__ = ["online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys"]

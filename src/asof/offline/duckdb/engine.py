@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -16,10 +16,14 @@ from asof.errors import EntityFrameError, StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.duckdb.errors import wrapping
+from asof.offline.duckdb.inputs import tables_named
+from asof.offline.duckdb.profile import profile
 from asof.offline.duckdb.results import DuckDBPointInTimeResult, DuckDBSqlResult, DuckDBViewRowsResult
 from asof.offline.protocol import Engine, Spine
+from asof.profiles.summary import FeatureProfile
 from asof.sources.protocol import Input
 from asof.sql.duckdb.dialect import DUCKDB
+from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
@@ -88,6 +92,17 @@ class DuckDBEngine(Engine, ForkListener):
         """SQL text over named inputs."""
         return DuckDBSqlResult(self.session, text, dict(inputs))
 
+    def profile(
+        self,
+        query: ProfiledRows | ProfiledTable,
+        given: Input | pa.Table,
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[FeatureProfile]:
+        """Measure the columns of a view's source, or of a table, in bounded memory."""
+        with self.session() as cursor:
+            return profile(cursor, query, given, progress)
+
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate SQL expressions over a batch: one column per name, rows in the batch's order."""
         return self._evaluator.evaluate(batch, expressions)
@@ -111,7 +126,7 @@ class DuckDBEngine(Engine, ForkListener):
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
             with self.session() as cursor:
-                return set(cursor.get_table_names(sql))
+                return tables_named(cursor, sql)
 
     def bucket(self, columns: Sequence[str], buckets: int) -> str:
         """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""

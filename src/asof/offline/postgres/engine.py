@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from asof.defaults import WORK_MEM
 from asof.errors import EntityFrameError, StorageError
 from asof.expressions.dialects import DUCKDB
 from asof.offline.postgres.archives import PostgresArchives
+from asof.offline.postgres.profile import profile
 from asof.offline.postgres.results import (
     PostgresPointInTimeResult,
     PostgresServer,
@@ -23,8 +24,10 @@ from asof.offline.postgres.results import (
 )
 from asof.offline.postgres.session import Given, relation_in, rows_of
 from asof.offline.protocol import Engine, Spine
+from asof.profiles.summary import FeatureProfile
 from asof.sources.protocol import Files, Input
 from asof.sql.postgres.dialect import POSTGRES
+from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
@@ -67,6 +70,18 @@ class PostgresEngine(Engine):
     def sql(self, text: str, inputs: Mapping[str, Given]) -> PostgresSqlResult:
         """SQL text over named inputs."""
         return PostgresSqlResult(self._server, text, dict(inputs))
+
+    def profile(
+        self,
+        query: ProfiledRows | ProfiledTable,
+        given: Given,
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[FeatureProfile]:
+        """Measure the columns of a view's source, or of a table, in the database."""
+        name = query.view.name if isinstance(query, ProfiledRows) else query.name
+        with self._server.session(f"profile of {name!r}") as opened:
+            return profile(opened, query, given, progress)
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate expressions over a batch in this process: a round trip would cost more than the work."""

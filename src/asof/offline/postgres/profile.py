@@ -1,0 +1,48 @@
+"""Profiles in Postgres: a view's source or a table, measured in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from asof.offline.postgres.inputs import prepare
+from asof.offline.postgres.session import Given, PostgresSession
+from asof.profiles.summary import FeatureProfile
+from asof.sql.measure import measure
+from asof.sql.postgres.profile import POSTGRES_PROFILES
+from asof.sql.profile import ProfiledRows, ProfiledTable
+
+
+class _Transaction:
+    """See `asof.sql.profile.ProfileSession`."""
+
+    def __init__(self, opened: PostgresSession) -> None:
+        self._opened = opened
+
+    def execute(self, statement: str) -> None:
+        self._opened.execute(statement)
+
+    def fetch(self, select: str) -> pa.Table:
+        return self._opened.table(select)
+
+
+def profile(
+    opened: PostgresSession,
+    query: ProfiledRows | ProfiledTable,
+    given: Given,
+    progress: Callable[[int, int], None],
+) -> list[FeatureProfile]:
+    """Measure the columns of a view's source, or of a table."""
+    if isinstance(query, ProfiledRows):
+        name, source = query.view.name, query.view.source.name
+        rows = query.select(prepare(opened, query, {source: given}, whole=False)[source])
+    else:
+        assert isinstance(given, pa.Table)
+        name = query.name
+        table = given.select(list(query.names)).rename_columns(list(query.names.values()))
+        rows = query.select(opened.ship(table.to_reader()))
+    return measure(_Transaction(opened), POSTGRES_PROFILES, query.columns, rows, view=name, progress=progress)
+
+
+__all__ = ["profile"]

@@ -1,0 +1,1 @@
+SELECT * FROM rows USING SAMPLE 0.500000 PERCENT (bernoulli, 0)

@@ -1,0 +1,1 @@
+SELECT * FROM rows WHERE random() < 0.005000000
