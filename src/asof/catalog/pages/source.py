@@ -38,7 +38,7 @@ _LEFT_OUT = ("name", "type", "description", "owner", "tags", "schema", "timestam
 
 
 @dataclass(frozen=True)
-class DeclaredColumn:
+class SourceField:
     """One column of the definition."""
 
     name: str
@@ -75,7 +75,7 @@ class SourcePage(Page):
     created_time: str
     lag_us: int
     definition: Sequence[tuple[str, str]]
-    declared: Sequence[DeclaredColumn]
+    declared: Sequence[SourceField]
     columns: LiveValue[Sequence[SchemaColumn]] | None
     views: Sequence[Link]
     on_demand: Sequence[Link]
@@ -148,9 +148,9 @@ def _links(request: PageRequest, sources: Sequence[Source]) -> Sequence[Link]:
     return [Link(each.name, url_of("source", each.name)) for each in shown]
 
 
-def _declared(source: Source | RequestSource) -> Sequence[DeclaredColumn]:
+def _declared(source: Source | RequestSource) -> Sequence[SourceField]:
     return [
-        DeclaredColumn(each.name, str(each.dtype), each.description, hides_column(source, each.name))
+        SourceField(each.name, str(each.dtype), each.description, hides_column(source, each.name))
         for each in source.schema
     ]
 
