@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from asof.applied_objects import AppliedObjects
 from asof.config import StoreConfig, load_config
-from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, SAMPLE_ROWS, SEED
+from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, PROFILE_ROWS, SAMPLE_ROWS, SEED
 from asof.definitions import Definition, FeatureService, FeatureView
 from asof.errors import AsofError, ConfigError
 from asof.flows.stores import Progress, silent
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
     from asof.flows.admin.history import AppliedVersion
+    from asof.flows.admin.profile import ProfileReport
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.offline.training_sets.rebuild import RebuildResult
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from asof.flows.stream.status import PartitionStatus
     from asof.online_response import OnlineResponse
     from asof.planning import Plan
+    from asof.profiles.summary import ViewProfile
 
 
 class FeatureStore(AppliedObjects):
@@ -286,6 +288,31 @@ class FeatureStore(AppliedObjects):
     ) -> TableResult:
         """A random sample of a view or service; the same for the same seed."""
         return self._admin.sample(name, n=n, seed=seed, by=by, online=online, progress=progress)
+
+    def profile(
+        self,
+        views: Sequence[str] | None = None,
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        n: int = PROFILE_ROWS,
+        seed: int = SEED,
+        compare: str | None = None,
+        keep: bool = True,
+        progress: Progress = silent,
+    ) -> ProfileReport:
+        """Measure the values of views, and keep the summaries in the registry; all views where none are given.
+
+        Args:
+            start, end: event times `[start, end)` of the rows of a latest-value view; of an aggregated one, n of them
+                are drawn, and its features read as of their times.
+            compare: `previous`, a date or time, `training-set:NAME`, `served` or `served:SERVICE`.
+        """
+        return self._admin.profile(views, start, end, n=n, seed=seed, compare=compare, keep=keep, progress=progress)
+
+    def kept_profiles(self, view: str | None = None, *, limit: int = 1) -> Records[ViewProfile]:
+        """The newest kept profiles of a view, or of each; personal data is hidden as the definitions say now."""
+        return self._admin.kept_profiles(view, limit)
 
     def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""

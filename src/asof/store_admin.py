@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
     from asof.flows.admin.history import AppliedVersion
+    from asof.flows.admin.profile import ProfileReport
     from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
+    from asof.profiles.summary import ViewProfile
 
 
 class StoreAdmin:
@@ -49,6 +51,24 @@ class StoreAdmin:
             functions=self._store.repository.with_functions, progress=progress,
         )  # fmt: skip
         return TableResult(rows, f"Sample of {name!r}")
+
+    def profile(
+        self, views: Sequence[str] | None, start: datetime | str | None, end: datetime | str | None, *, n: int,
+        seed: int, compare: str | None, keep: bool, progress: Progress,
+    ) -> ProfileReport:  # fmt: skip
+        from asof.flows.admin.profile import profile
+
+        return profile(
+            self._store.stores, self._store.snapshot(), views, start=moment_given(start, "start"),
+            end=moment_given(end, "end"), n=n, seed=seed, compare=compare, keep=keep,
+            functions=self._store.repository.with_functions, progress=progress,
+        )  # fmt: skip
+
+    def kept_profiles(self, view: str | None, limit: int) -> Records[ViewProfile]:
+        from asof.flows.admin.profile import kept_profiles
+        from asof.profiles.summary import ViewProfile
+
+        return Records(ViewProfile, kept_profiles(self._store.stores, self._store.snapshot(), view, limit=limit))
 
     def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
         from asof.flows.admin.explain import explain
