@@ -208,8 +208,10 @@ class OnlineResponse(Frames):
     def to_numpy(self) -> npt.NDArray[np.float64]:
         """The features as a float matrix, entity rows × features in the requested order; nulls are NaN.
 
+        Decimals become the nearest floats.
+
         Raises:
-            RequestError: a feature is not numeric.
+            RequestError: a feature is not numeric, or an integer has no float of its own (beyond 2**53).
         """
         import numpy as np
 
@@ -221,5 +223,13 @@ class OnlineResponse(Frames):
                     hint="remove it from the request, or use to_arrow() or to_df()",
                 )
             numbers: list[Any] = self.values[output.column]
+            if output.dtype.name == "Int64":
+                # As on any way out, no integer becomes another one.
+                inexact = [value for value in numbers if value is not None and int(float(value)) != value]
+                if inexact:
+                    raise RequestError(
+                        f"feature {output.reference!r} is {inexact[0]}, which no float is exactly",
+                        hint="remove it from the request, or use to_arrow() or to_df()",
+                    )
             matrix[:, place] = [np.nan if value is None else float(value) for value in numbers]
         return matrix

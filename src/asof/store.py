@@ -11,9 +11,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from asof.applied_objects import AppliedObjects
 from asof.config import StoreConfig, load_config
-from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, PROFILE_ROWS, SAMPLE_ROWS, SEED
+from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, SAMPLE_ROWS, SEED
 from asof.definitions import Definition, FeatureService, FeatureView
 from asof.errors import AsofError, ConfigError
 from asof.flows.stores import Progress, silent
@@ -21,6 +20,7 @@ from asof.open_store import OpenStore
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences
 from asof.store_admin import StoreAdmin
+from asof.store_profiles import StoreProfiles
 from asof.timing import PATIENCE_S, moment
 from asof.values.frame_types import EntityFrame, Rows
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
-    from asof.flows.admin.history import AppliedVersion
-    from asof.flows.admin.profile import ProfileReport
+    from asof.flows.admin.history import AppliedVersion, VersionChanges
+    from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.offline.training_sets.rebuild import RebuildResult
@@ -40,10 +40,9 @@ if TYPE_CHECKING:
     from asof.flows.stream.status import PartitionStatus
     from asof.online_response import OnlineResponse
     from asof.planning import Plan
-    from asof.profiles.summary import ViewProfile
 
 
-class FeatureStore(AppliedObjects):
+class FeatureStore(StoreProfiles):
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:
@@ -258,9 +257,9 @@ class FeatureStore(AppliedObjects):
             patience_s=patience_s, waiting=waiting,
         )  # fmt: skip
 
-    def stream_status(self) -> Records[PartitionStatus]:
-        """Where each partition of each log stands."""
-        return self._admin.stream_status()
+    def stream_status(self, source: str | None = None) -> Records[PartitionStatus]:
+        """Where each partition of each log stands; of one log only, if a source is given."""
+        return self._admin.stream_status(source)
 
     def backfill(self, source: str, *, progress: Progress = silent) -> int:
         """Load what a log's archive lacks of its batch source, each row once; returns the number of rows."""
@@ -289,30 +288,12 @@ class FeatureStore(AppliedObjects):
         """A random sample of a view or service; the same for the same seed."""
         return self._admin.sample(name, n=n, seed=seed, by=by, online=online, progress=progress)
 
-    def profile(
-        self,
-        views: Sequence[str] | None = None,
-        *,
-        start: datetime | str | None = None,
-        end: datetime | str | None = None,
-        n: int = PROFILE_ROWS,
-        seed: int = SEED,
-        compare: str | None = None,
-        keep: bool = True,
-        progress: Progress = silent,
-    ) -> ProfileReport:
-        """Measure the values of views, and keep the summaries in the registry; all views where none are given.
+    def online_keys(self, view: str, limit: int = SAMPLE_ROWS) -> TableResult:
+        """Some of the keys that are served of a feature view: the first that its online store has, in no known order.
 
-        Args:
-            start, end: event times `[start, end)` of the rows of a latest-value view; of an aggregated one, n of them
-                are drawn, and its features read as of their times.
-            compare: `previous`, a date or time, `training-set:NAME`, `served` or `served:SERVICE`.
+        A view that is not online, or of which nothing is served yet, has none. `sample` returns random ones.
         """
-        return self._admin.profile(views, start, end, n=n, seed=seed, compare=compare, keep=keep, progress=progress)
-
-    def kept_profiles(self, view: str | None = None, *, limit: int = 1) -> Records[ViewProfile]:
-        """The newest kept profiles of a view, or of each; personal data is hidden as the definitions say now."""
-        return self._admin.kept_profiles(view, limit)
+        return self._admin.online_keys(view, limit)
 
     def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
@@ -340,6 +321,10 @@ class FeatureStore(AppliedObjects):
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
         return self._admin.forget(entity, key)
 
+    def source_schema(self, name: str) -> Records[SchemaColumn]:
+        """The columns of a batch source: as they are declared, and as the source has them now."""
+        return self._admin.source_schema(name)
+
     def dead_letters(self, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
         """The newest dead letters."""
         return self._admin.dead_letters(source, limit)
@@ -360,6 +345,10 @@ class FeatureStore(AppliedObjects):
         """One training set's manifest."""
         return self._admin.training_set(name)
 
+    def training_set_changes(self, name: str) -> list[str]:
+        """What has changed since a training set was saved, by which its values may differ; it is not made again."""
+        return self._admin.training_set_changes(name)
+
     def read_training_set(self, name: str) -> TableResult:
         """One training set's rows."""
         return self._admin.read_training_set(name)
@@ -375,6 +364,10 @@ class FeatureStore(AppliedObjects):
     def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
         return self._admin.history(limit)
+
+    def version_changes(self, version: int) -> VersionChanges:
+        """What one version of `history` changed, line by line."""
+        return self._admin.version_changes(version)
 
     # ---- ending ----
 

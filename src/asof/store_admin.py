@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
-    from asof.flows.admin.history import AppliedVersion
-    from asof.flows.admin.profile import ProfileReport
+    from asof.flows.admin.history import AppliedVersion, VersionChanges
+    from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
-    from asof.profiles.summary import ViewProfile
 
 
 class StoreAdmin:
@@ -52,23 +51,11 @@ class StoreAdmin:
         )  # fmt: skip
         return TableResult(rows, f"Sample of {name!r}")
 
-    def profile(
-        self, views: Sequence[str] | None, start: datetime | str | None, end: datetime | str | None, *, n: int,
-        seed: int, compare: str | None, keep: bool, progress: Progress,
-    ) -> ProfileReport:  # fmt: skip
-        from asof.flows.admin.profile import profile
+    def online_keys(self, view: str, limit: int) -> TableResult:
+        from asof.flows.admin.sample import online_keys
 
-        return profile(
-            self._store.stores, self._store.snapshot(), views, start=moment_given(start, "start"),
-            end=moment_given(end, "end"), n=n, seed=seed, compare=compare, keep=keep,
-            functions=self._store.repository.with_functions, progress=progress,
-        )  # fmt: skip
-
-    def kept_profiles(self, view: str | None, limit: int) -> Records[ViewProfile]:
-        from asof.flows.admin.profile import kept_profiles
-        from asof.profiles.summary import ViewProfile
-
-        return Records(ViewProfile, kept_profiles(self._store.stores, self._store.snapshot(), view, limit=limit))
+        keys = online_keys(self._store.stores, self._store.snapshot(), view, limit=limit)
+        return TableResult(keys, f"Served keys of {view!r}")
 
     def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
         from asof.flows.admin.explain import explain
@@ -118,15 +105,25 @@ class StoreAdmin:
 
         return replay_letters(self._store.stores, source, ids)
 
-    def stream_status(self) -> Records[PartitionStatus]:
+    def stream_status(self, source: str | None) -> Records[PartitionStatus]:
         from asof.flows.stream.status import stream_status
 
-        return stream_status(self._store.stores)
+        return stream_status(self._store.stores, source)
+
+    def source_schema(self, name: str) -> Records[SchemaColumn]:
+        from asof.flows.admin.source_schema import source_schema
+
+        return source_schema(self._store.stores, self._store.snapshot(), name)
 
     def history(self, limit: int) -> Records[AppliedVersion]:
         from asof.flows.admin.history import applied_versions
 
         return applied_versions(self._store.stores, limit)
+
+    def version_changes(self, version: int) -> VersionChanges:
+        from asof.flows.admin.history import version_changes
+
+        return version_changes(self._store.stores, version)
 
     def training_sets(self) -> Records[TrainingSet]:
         from asof.flows.offline.training_sets.manifest import list_training_sets
@@ -137,6 +134,11 @@ class StoreAdmin:
         from asof.flows.offline.training_sets.manifest import saved_training_set
 
         return saved_training_set(self._store.stores, name)
+
+    def training_set_changes(self, name: str) -> list[str]:
+        from asof.flows.offline.training_sets.rebuild import changes_since
+
+        return changes_since(self._store.stores, name)
 
     def read_training_set(self, name: str) -> TableResult:
         from asof.flows.offline.training_sets.manifest import read_training_set

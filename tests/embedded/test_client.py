@@ -207,7 +207,7 @@ def test_a_read_answers_what_the_store_answers(pair: Pair, what: str, full: bool
 
 
 def test_a_matrix_is_the_same_too(pair: Pair) -> None:
-    features = ["profile:age", "profile:score", "profile:price", "profile:is_new"]
+    features = ["profile:small", "profile:score", "profile:price", "profile:is_new"]
 
     np.testing.assert_array_equal(
         pair.client.get_online_features(features, USERS).to_numpy(),
@@ -215,6 +215,8 @@ def test_a_matrix_is_the_same_too(pair: Pair) -> None:
     )
     with pytest.raises(RequestError, match="feature 'profile:name' has type String; expected a number"):
         pair.client.get_online_features("profile:name", USERS).to_numpy()
+    with pytest.raises(RequestError, match="feature 'profile:age' is 9223372036854775807, which no float is exactly"):
+        pair.client.get_online_features("profile:age", USERS).to_numpy()
 
 
 def test_details_may_be_left_out(pair: Pair) -> None:

@@ -169,3 +169,18 @@ def test_equal_names_are_refused_in_requests_and_pushes(store: FeatureStore, giv
     for ask in (lambda: store.get_online_features(["whole:x"], given), lambda: store.push("pushes", given)):
         with pytest.raises(AsofError, match="'user'"):
             ask()
+
+
+def test_to_numpy_refuses_an_integer_that_no_float_is_exactly(store: FeatureStore) -> None:
+    fields = [Field("user", Int64), Field("n", Int64)]
+    source = PushSource("numbers", [*fields, Field("at", Timestamp)], "at")
+    entity = Entity("user_of_numbers", join_keys=["user"])
+    store.apply([entity, source, FeatureView("numbers_view", entities=[entity], source=source, schema=fields)])
+    store.push("numbers", {"user": [1, 2, 3], "n": [2**53, 2**53 + 1, 2**62], "at": [NOON] * 3})
+
+    def asked(*users: int) -> Any:
+        return store.get_online_features(["numbers_view:n"], {"user": list(users)})
+
+    assert asked(1, 3).to_numpy().tolist() == [[2.0**53], [2.0**62]]
+    with pytest.raises(RequestError, match="feature 'numbers_view:n' is 9007199254740993, which no float is exactly"):
+        asked(1, 2).to_numpy()

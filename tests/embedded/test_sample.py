@@ -13,7 +13,7 @@ import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureService, FeatureView, Field, FileSource, LogSource, Sliding
 from asof.errors import NotFound, RequestError
-from asof.flows.admin.sample import sample
+from asof.flows.admin.sample import online_keys, sample
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Stores
 from asof.flows.stream.rebuild import rebuild
@@ -130,3 +130,15 @@ def test_what_cannot_be_sampled_is_said(stores: Stores) -> None:
         draw(stores, "model", by="keys")
     with pytest.raises(RequestError, match="has rows, but no entities"):
         draw(stores, "users", by="entities")
+
+
+def test_online_keys_are_some_of_those_that_are_served(stores: Stores) -> None:
+    snapshot = stores.registry.load(stores.project)
+    found = online_keys(stores, snapshot, "user_traffic", limit=7)
+    assert found.column_names == ["user_id"] and found.schema.field("user_id").type == pa.int64()
+    assert len(set(found["user_id"].to_pylist())) == 7 and set(found["user_id"].to_pylist()) <= set(range(USERS // 2))
+    assert online_keys(stores, snapshot, "user_traffic", limit=1000).num_rows == USERS // 2
+    # Nothing is materialized of this one.
+    assert online_keys(stores, snapshot, "user_country", limit=7).num_rows == 0
+    with pytest.raises(NotFound, match="no feature view 'user_trafic'"):
+        online_keys(stores, snapshot, "user_trafic", limit=7)

@@ -27,7 +27,7 @@ from asof.flows.offline.read import read_history
 from asof.flows.offline.result import HistoricalResult
 from asof.flows.offline.training_sets.hashes import TableHash
 from asof.flows.offline.training_sets.manifest import list_training_sets, read_training_set, saved_training_set
-from asof.flows.offline.training_sets.rebuild import rebuild_training_set
+from asof.flows.offline.training_sets.rebuild import changes_since, rebuild_training_set
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Stores
 from asof.flows.stream.rebuild import rebuild
@@ -163,6 +163,18 @@ def test_a_changed_definition_is_named_and_the_one_of_then_is_used(stores: Store
 
     assert again["identical"]
     assert again["why"] == ["the definition of feature view 'user_traffic' has changed; rebuilt with the old one"]
+
+
+def test_what_changed_since_is_said_without_making_it_again(stores: Stores, tmp_path: Path) -> None:
+    read(stores, frame()).save("march")
+    assert changes_since(stores, "march") == []
+
+    apply_by_hand(stores, *definitions("2h"))
+    write_users(tmp_path, "CZ")
+
+    view, file = changes_since(stores, "march")
+    assert view == "the definition of feature view 'user_traffic' has changed"
+    assert "users.parquet was changed or removed" in file
 
 
 def test_a_query_over_sources_and_a_range_can_be_saved(stores: Stores) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from asof.definitions import Entity, FeatureView, Field
-from asof.dtypes import Array, Decimal, Int64, Json, String, Timestamp
+from asof.dtypes import Array, Date, Decimal, DType, Int32, Int64, Json, String, Timestamp
 from asof.errors import Interrupted, SourceError, StorageError
 from asof.offline.postgres.engine import PostgresOffline
 from asof.offline.protocol import Archive
@@ -73,6 +73,37 @@ def test_an_event_at_infinity_is_passed_over_and_a_value_there_is_an_error(share
     execute(shared, "INSERT INTO ends VALUES (1, '2020-01-01', 'infinity')", 'CREATE INDEX ON ends ("user", happened)')
     with pytest.raises(SourceError, match="column 'until' of source 'events' holds infinity, which is no Timestamp"):
         latest(shared, "ends", Field("until", Timestamp))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "good", "odd"),
+    [
+        (Int32, "int8", "1", "1099511627776"), (Int64, "float8", "1", "1.5"),
+        (Date, "date", "1970-01-02", "10000-01-01"), (Date, "date", "1970-01-02", "infinity"),
+        (Timestamp, "timestamptz", "1970-01-01 00:00:00.000001+00", "0001-12-31 BC"),
+        (Timestamp, "timestamp", "1970-01-01 00:00:00.000001", "10000-01-01"),
+    ],
+)  # fmt: skip
+def test_a_key_that_does_not_fit_is_an_error_that_names_it(
+    shared: PostgresOffline, dtype: DType, kind: str, good: str, odd: str
+) -> None:
+    table = f"keys_{uuid.uuid4().hex}"
+    execute(
+        shared, f'CREATE TABLE {table} ("user" {kind}, happened timestamptz, value int8)',
+        f"INSERT INTO {table} VALUES ('{good}', '2020-01-01', 7)",
+    )  # fmt: skip
+    key = pa.array([1], pa.int32() if dtype.name == "Date" else pa.int64()).cast(dtype.arrow())
+    frame = pa.table({"user": key, "event_timestamp": pa.array([NOON], pa.timestamp("us", "UTC"))})
+    keyed = view(Field("value", Int64)).resolved(schema=(Field("user", dtype), Field("value", Int64)), aggregations=())
+
+    def asked() -> list[object]:
+        result = shared.run(PointInTime(reads(keyed)), {"events": Relation(table)}, spine=frame)
+        return list(result.reader().read_all()["value"].to_pylist())
+
+    assert asked() == [7]
+    execute(shared, f"INSERT INTO {table} VALUES ('{odd}', '2020-01-01', 8)")
+    with pytest.raises(SourceError, match=f"column 'user' of source 'events' holds .*, which is no {dtype}"):
+        asked()
 
 
 def test_a_key_longer_than_an_index_takes_is_found_and_told_from_its_like(shared: PostgresOffline) -> None:

@@ -65,6 +65,9 @@ class ThirdDialect:
             return f"CASE WHEN {value} = round({value}) AND abs({value}) <= {2**53} THEN CAST({value} AS BIGINT) ELSE asof_error({value}, {problem}) END"
         return value if sql_type == wanted else f"CAST({value} AS {wanted})"
 
+    def join_key(self, column: str, sql_type: str, dtype: DType, what: str) -> str:
+        return self.cast(column, sql_type, dtype, what)
+
     def keeps_key(self, sql_type: str, dtype: DType) -> bool:
         return False
 

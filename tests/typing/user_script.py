@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import assert_type
@@ -203,6 +203,9 @@ def look(store: FeatureStore) -> None:
         for difference in report:
             print(difference.view, difference.key, difference.online, difference.historical, difference.cause)
     assert_type(report.differences[0].at, datetime)
+    assert_type(store.source_schema("trips")[0].state, str)
+    assert_type(store.version_changes(3).lines, Sequence[str])
+    assert_type(store.training_set_changes("march"), list[str])
     for status in store.stream_status():
         assert_type(status.lag, int)
         assert_type(status.last_message, datetime | None)

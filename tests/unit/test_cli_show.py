@@ -60,10 +60,9 @@ def store() -> FakeStore:
         "list_feature_services": services, "get_feature_view": lambda name: views[name],
     }  # fmt: skip
     newest = datetime(2026, 11, 30, 12, tzinfo=UTC)
-    store.stream_status = lambda: [
+    store.stream_status = lambda source: [
         SimpleNamespace(source="traffic", last_message=newest, lag=2),
         SimpleNamespace(source="traffic", last_message=None, lag=1),
-        SimpleNamespace(source="others", last_message=None, lag=99),
     ]
     store.keep(Facts())
     return store

@@ -101,7 +101,7 @@ def _freshness(store: Any, view: FeatureView) -> str | None:
         started = None if run is None else run.started
         return f"last materialized {iso(started)}" if started is not None else "never materialized"
     try:
-        found = [each for each in store.stream_status() if each.source == view.source.name]
+        found = store.stream_status(view.source.name)
     except AsofError as error:
         return f"unknown: {error.message}"
     times = [each.last_message for each in found if each.last_message is not None]

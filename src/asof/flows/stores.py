@@ -333,6 +333,17 @@ def view_named(snapshot: Snapshot, name: str) -> FeatureView:
     return view
 
 
+def log_sources(snapshot: Snapshot, name: str | None = None) -> list[LogSource]:
+    """The applied log and push sources; only the one of this name, if it is given.
+
+    Raises:
+        NotFound: it is not applied, or not a log source.
+    """
+    if name is not None:
+        return [log_source_named(snapshot, name)]
+    return [each for each in snapshot.project.sources.values() if isinstance(each, LogSource)]
+
+
 def log_source_named(snapshot: Snapshot, name: str) -> LogSource:
     """The applied log or push source of this name.
 

@@ -1,67 +1,62 @@
-"""Which values are personal data: the one decision of what samples, profiles and pages hide."""
+"""Which values pages, samples and profiles hide: what is tagged `pii`, and what is made of it. Decided here alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from asof.definitions import FeatureView, OnDemandFeatureView, Projection, Source
-from asof.definitions.views import View
+from asof.definitions import FeatureView, Field, LogSource, OnDemandFeatureView, Projection, RequestSource, Source
 from asof.lineage.columns import columns_of_feature
-from asof.lineage.derived import inputs_of_feature
 
 TAG = "pii"
-"""The tag of a feature, view, source, source column or entity whose values are personal data."""
+"""The tag that says so, on a feature, a view, an entity, a source, or a field of a source."""
 
-_NO = ("false", "no")
-_COUNTS = ("count", "count_distinct")
-
-
-def has_pii_tag(tags: Mapping[str, str]) -> bool:
-    """Whether these tags say personal data: `pii` with any value but `false` and `no`."""
-    return TAG in tags and tags[TAG].strip().lower() not in _NO
+_NOT = ("false", "no", "none", "0")
 
 
-def is_pii(view: FeatureView | OnDemandFeatureView, feature: str) -> bool:
-    """Whether a feature's values are to be hidden.
+def is_pii(tags: Mapping[str, str]) -> bool:
+    """Whether tags say `pii`: with any value but `false`, `no`, `none` or `0`."""
+    return TAG in tags and str(tags[TAG]).strip().lower() not in _NOT
 
-    They are where the feature, its view or its source is tagged, or a source column that its value is computed from;
-    but for aggregations that count, whose values are numbers of rows. A feature of an on-demand view is hidden if one
-    of its inputs is. A tag of the feature itself decides alone: `pii: "no"` shows it.
+
+def hides_values(view: FeatureView | OnDemandFeatureView, feature: str) -> bool:
+    """Whether a feature's values are hidden: it, its view or a column that it is made of is tagged `pii`.
+
+    An on-demand feature is hidden with any input of its function.
     """
-    own = _tags_of(view, feature)
-    if TAG in own:
-        return has_pii_tag(own)
-    if has_pii_tag(view.tags):
+    if is_pii(view.tags) or any(is_pii(each.tags) for each in _named(feature, view)):
         return True
     if isinstance(view, OnDemandFeatureView):
-        views = {each.view.name: each.view for each in view.sources if isinstance(each, Projection)}
-        names = [each.split(":", 1) for each in inputs_of_feature(view).features]
-        request = any(has_pii_tag(field.tags) for field in view.request_fields)
-        return request or any(_is_hidden(views[name], each) for name, each in names)
-    if any(each.name == feature and each.function in _COUNTS for each in view.aggregations):
-        return False
-    read = columns_of_feature(view, feature).value
-    return has_pii_tag(view.source.tags) or any(is_pii_column(view.source, column) for column in read)
+        return any(map(_hides_input, view.sources)) or hides_key(view)
+    columns = columns_of_feature(view, feature).made_of
+    return is_pii(view.source.tags) or any(hides_column(view.source, column) for column in columns)
 
 
-def _is_hidden(view: View, feature: str) -> bool:
-    return isinstance(view, FeatureView | OnDemandFeatureView) and is_pii(view, feature)
+def hides_key(view: FeatureView | OnDemandFeatureView) -> bool:
+    """Whether the keys of a view are hidden: an entity, or the source's column of a join key, is tagged `pii`."""
+    if isinstance(view, OnDemandFeatureView):
+        inputs = [each.view for each in view.sources if isinstance(each, Projection)]
+        return any(hides_key(each) for each in inputs if isinstance(each, FeatureView | OnDemandFeatureView))
+    return any(is_pii(entity.tags) for entity in view.entities) or any(
+        hides_column(view.source, view.source.raw(key)) for key in view.join_keys
+    )
 
 
-def is_pii_key(view: FeatureView, key: str) -> bool:
-    """Whether a join key's values are to be hidden: its entity, or the source's column, is tagged."""
-    entities = [each for each in view.entities if key in each.join_keys]
-    return any(has_pii_tag(each.tags) for each in entities) or is_pii_column(view.source, view.source.raw(key))
+def hides_column(source: Source | RequestSource, column: str) -> bool:
+    """Whether a column of a source, by the source's own name, is tagged `pii`."""
+    fields = [*source.schema, *(source.message_fields if isinstance(source, LogSource) else ())]
+    return is_pii(source.tags) or any(is_pii(each.tags) for each in fields if each.name == column)
 
 
-def is_pii_column(source: Source, column: str) -> bool:
-    """Whether a column of a source is tagged, by its name in the source."""
-    return any(field.name == column and has_pii_tag(field.tags) for field in source.schema)
+def _named(name: str, view: FeatureView | OnDemandFeatureView) -> Iterable[Field]:
+    return [field for field in (*view.features, *view.schema) if field.name == name]
 
 
-def _tags_of(view: FeatureView | OnDemandFeatureView, feature: str) -> Mapping[str, str]:
-    """The tags of a feature itself; those of an aggregation are its output's in the view's schema."""
-    return next((field.tags for field in (*view.schema, *view.features) if field.name == feature and field.tags), {})
+def _hides_input(each: Projection | RequestSource) -> bool:
+    if isinstance(each, RequestSource):
+        return any(hides_column(each, field.name) for field in each.schema)
+    view = each.view
+    assert isinstance(view, FeatureView | OnDemandFeatureView)
+    return any(hides_values(view, name) for name in each.features or view.feature_names)
 
 
-__all__ = ["TAG", "has_pii_tag", "is_pii", "is_pii_column", "is_pii_key"]
+__all__ = ["hides_column", "hides_key", "hides_values", "is_pii"]

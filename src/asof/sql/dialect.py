@@ -74,8 +74,16 @@ class Dialect(Protocol):
         """
         ...
 
+    def join_key(self, column: str, sql_type: str, dtype: DType, what: str) -> str:
+        """A source's raw join key, such that it compares with a spine's; a value that does not fit is an error.
+
+        Args:
+            what: the column's description, for the error.
+        """
+        ...
+
     def keeps_key(self, sql_type: str, dtype: DType) -> bool:
-        """Whether a key of this type is compared as it is; else it is cast to the declared type.
+        """Whether a spine's key of this type is compared as it is; else it is cast to the declared type.
 
         A float never does for an integer: engines would compare both as floats, and near integers are one float.
         """

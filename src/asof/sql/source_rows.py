@@ -210,7 +210,7 @@ class SourceRows:
         where = [self.dialect.is_time(time, sql_type, source.timestamp_unit)]
         if self.view.is_aggregated and (gone := self.gone()):
             where.append(f"NOT ({gone})")
-        where += [f"{self._column(key)} IS NOT NULL" for key in self.keys]
+        where += [self._has_key(key) for key in self.keys]
         for moment, sign in ((self.cut.earliest, ">="), (self.cut.latest, "<=")):
             if moment is None:
                 continue
@@ -241,9 +241,17 @@ class SourceRows:
 
     def key(self, name: str) -> str:
         """The SQL of a join key, such that it compares with a spine's."""
-        dtype = next(field.dtype for field in self.view.key_fields if field.name == name)
-        as_it_is = self.dialect.keeps_key(self._sql_type(self.source.raw(name)), dtype)
-        return self._column(name) if as_it_is else self._fitted(name, dtype)
+        raw, dtype = self.source.raw(name), self._key_type(name)
+        return self.dialect.join_key(self._raw(raw), self._sql_type(raw), dtype, self._what(raw))
+
+    def _key_type(self, name: str) -> DType:
+        return next(field.dtype for field in self.view.key_fields if field.name == name)
+
+    def _has_key(self, name: str) -> str:
+        """The SQL that holds where a join key is not null; NaN in a column of integers is null."""
+        found = self.table.dtypes.get(self.source.raw(name))
+        may_be_nan = found is not None and found.is_float and self._key_type(name).is_integer
+        return f"{self.key(name) if may_be_nan else self._column(name)} IS NOT NULL"
 
     def spine_key(self, spine: SpineTable, place: int, column: str) -> str:
         """The SQL of a spine's key, such that it compares with the rows'.
@@ -280,8 +288,10 @@ class SourceRows:
 
     def _fitted(self, name: str, dtype: DType) -> str:
         raw = self.source.raw(name)
-        what = f"column {raw!r} of source {self.source.name!r}"
-        return self.dialect.cast(self._raw(raw), self._sql_type(raw), dtype, what)
+        return self.dialect.cast(self._raw(raw), self._sql_type(raw), dtype, self._what(raw))
+
+    def _what(self, raw: str) -> str:
+        return f"column {raw!r} of source {self.source.name!r}"
 
     def declared(self, name: str) -> str:
         """The SQL of a column in the type that it is declared with; as it is, where it has none of ours."""

@@ -6,7 +6,7 @@ entity frames, which engines read whole. `asof.client`, which loads no Arrow, co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -61,7 +61,11 @@ def entity_table(frame: Any) -> pa.Table | None:
 def repeated_columns(rows: Any) -> list[str]:
     """The names that several columns of a table have."""
     names = list(getattr(rows, "columns", ())) if is_pandas(rows) else list(getattr(rows, "column_names", ()))
-    names = list(map(str, names))
+    return repeated_names(list(map(str, names)))
+
+
+def repeated_names(names: Sequence[str]) -> list[str]:
+    """The names that are there more than once."""
     return sorted({name for name in names if names.count(name) > 1})
 
 
@@ -181,4 +185,12 @@ def _refuse_deep(values: Any) -> None:
         raise ValueError(f"a value is nested too deeply; the most are {MOST_DEPTH} levels")
 
 
-__all__ = ["MOST_NAMED", "arrow_column", "entity_table", "repeated_columns", "table_columns", "uneven"]
+__all__ = [
+    "MOST_NAMED",
+    "arrow_column",
+    "entity_table",
+    "repeated_columns",
+    "repeated_names",
+    "table_columns",
+    "uneven",
+]

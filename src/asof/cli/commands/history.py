@@ -14,9 +14,19 @@ from asof.defaults import HISTORY_COMMITS
 @click.option(
     "--limit", "-n", default=HISTORY_COMMITS, show_default=True, type=click.IntRange(min=1), help="The newest so many."
 )
+@click.argument("version", type=click.IntRange(min=1), required=False)
 @pass_context
-def history(context: CliContext, limit: int) -> None:
-    """Show who applied what, and when."""
+def history(context: CliContext, version: int | None, limit: int) -> None:
+    """Show who applied what, and when.
+
+    Of one VERSION it shows all that it changed.
+    """
+    if version is not None:
+        found = context.store.version_changes(version)
+        heading = f"Version {version} by {found.who} at {found.when:%Y-%m-%d %H:%M:%S}"
+        lines = [heading + (f": {found.note}" if found.note else ""), *found.lines]
+        context.output.lines("version", lines, found.to_dict(), wrap=True)
+        return
     commits = context.store.history(limit).to_dicts()
     columns = [
         Column("version"), Column("when"), Column("who"), Column("summary", prose=True),

@@ -72,8 +72,9 @@ def run(
 
 
 @stream.command()
+@click.argument("source", required=False)
 @pass_context
-def status(context: CliContext) -> None:
+def status(context: CliContext, source: str | None) -> None:
     """Show how far each partition is archived, how fresh and how late.
 
     Behind is the age of the oldest message that is not archived. Freshness is from the newest message's time to its
@@ -85,7 +86,7 @@ def status(context: CliContext) -> None:
         Column("last_message", spare=True), Column("archived", spare=True), Column("next", spare=True),
         Column("late_p50_s", spare=True), Column("topic", spare=True), Column("first", spare=True),
     ]  # fmt: skip
-    partitions = context.store.stream_status()
+    partitions = context.store.stream_status(source)
     context.output.records("partitions", partitions.to_dicts(), columns, empty="No log has anything yet.")
     for source, gaps in {each.source: each.gaps for each in partitions if each.gaps}.items():
         context.note(f"{source}: events were lost before they were read: {cell(gaps)}")

@@ -15,7 +15,7 @@ from asof.errors import Argument, RequestError
 from asof.flows.admin.feature_log import served_batches, services_with_log
 from asof.flows.offline.training_sets.manifest import open_training_set, saved_training_set
 from asof.flows.stores import Stores
-from asof.lineage import is_pii
+from asof.lineage import hides_values
 from asof.profiles.summary import Cells, ViewProfile
 from asof.sql.profile import ProfiledColumn, ProfiledTable
 from asof.timing import iso, micros
@@ -118,7 +118,7 @@ def _of_batches(
     shown = {
         feature: column
         for feature, column in columns.items()
-        if column in rows.schema.names and feature in fields and not is_pii(view, feature)
+        if column in rows.schema.names and feature in fields and not hides_values(view, feature)
     }
     if not shown:
         return None

@@ -174,7 +174,7 @@ def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
         if not source.topic_is_ours:
             return False, error.message, "create it there, or check topic= and bootstrap_servers="
         return True, f"topic {source.topic!r} does not exist yet; a worker or the first push creates it", ""
-    status = [each for each in stream_status(stores) if each.source == source.name]
+    status = stream_status(stores, source.name)
     lag = sum(each.lag for each in status)
     bounds = ", ".join(
         f"{each.topic}/{each.partition} " + (f"{each.first}..{each.next - 1}" if each.next > each.first else "empty")

@@ -16,7 +16,7 @@ from asof.flows.admin.sample import spine_of_rows
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.read import read_history
 from asof.flows.stores import Progress, Stores, silent
-from asof.lineage import is_pii
+from asof.lineage import hides_values
 from asof.planning import users_of
 from asof.profiles.summary import FeatureProfile, ViewProfile
 from asof.registry.records import RegistryRecord
@@ -161,7 +161,7 @@ def columns_to_measure(view: FeatureView | OnDemandFeatureView, baseline: Baseli
         cells = baseline.cells.get(each.name) if baseline is not None else None
         columns.append(
             ProfiledColumn(
-                each.name, each.dtype, f"f{place}", is_hidden=is_pii(view, each.name), baseline=cells,
+                each.name, each.dtype, f"f{place}", is_hidden=hides_values(view, each.name), baseline=cells,
                 baseline_name=baseline.name if baseline is not None else "",
             )
         )  # fmt: skip
@@ -205,7 +205,7 @@ def _hidden(project: Project, kept: ViewProfile) -> ViewProfile:
     if view is None:
         return kept
     features = [
-        each.without_values() if each.feature in view.feature_names and is_pii(view, each.feature) else each
+        each.without_values() if each.feature in view.feature_names and hides_values(view, each.feature) else each
         for each in kept.features
     ]
     return msgspec.structs.replace(kept, features=features)

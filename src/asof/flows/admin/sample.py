@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from asof.defaults import SAMPLE_ROWS, SEED
 from asof.definitions import FeatureView, Field, Snapshot, Source
-from asof.errors import Argument, NotFound, RequestError, nearest
+from asof.errors import Argument, NotFound, RequestError, SourceError, nearest
+from asof.flows.admin.hidden_columns import hidden_columns, needs_full_names
 from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
@@ -23,8 +24,7 @@ from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
-from asof.lineage.pii import has_pii_tag, is_pii, is_pii_column, is_pii_key
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.planning import users_of
 from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
@@ -84,25 +84,6 @@ def sample(
     return rows
 
 
-def hidden_columns(snapshot: Snapshot, name: str) -> set[str]:
-    """The columns of a sample of a view, service or source that hold personal data."""
-    project = snapshot.project
-    if name in project.sources and name not in project.services and project.view(name) is None:
-        source = project.sources[name]
-        whole = has_pii_tag(source.tags)
-        return {each.name for each in source.schema if whole or is_pii_column(source, each.name)}
-    selection = select(snapshot, name, full_feature_names=project.view(name) is None and _collides(snapshot, name))
-    origin: dict[str, tuple[Any, str]] = {}
-    keys: set[str] = set()
-    for read in selection.reads:
-        origin |= {each.output: (read.view, each.name) for each in read.features}
-        pairs = zip(read.keys, read.view.join_keys, strict=True)
-        keys |= {column for column, key in pairs if is_pii_key(read.view, key)}
-    for derivation in selection.derivations:
-        origin |= {column: (derivation.view, feature) for feature, column in derivation.outputs}
-    return keys | {each.name for each in selection.outputs if is_pii(*origin[each.column])}
-
-
 def _sampled(
     stores: Stores,
     snapshot: Snapshot,
@@ -134,7 +115,7 @@ def _sampled(
     view = project.views.get(name) if name not in project.services else None
     if view is not None and not view.is_aggregated and by == "rows" and not online:
         return _latest_rows(stores, view, n=n, seed=seed, progress=progress)
-    selection = functions(select(snapshot, name, full_feature_names=view is None and _collides(snapshot, name)))
+    selection = functions(select(snapshot, name, full_feature_names=view is None and needs_full_names(snapshot, name)))
     if selection.request_fields:
         names = [field.name for field in selection.request_fields]
         raise RequestError(
@@ -164,6 +145,21 @@ def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Itera
         yield [row[0] for row in page]
 
 
+def online_keys(stores: Stores, snapshot: Snapshot, name: str, *, limit: int) -> pa.Table:
+    """The first keys of a view's online rows, at most `limit`; none if it has no rows.
+
+    Raises:
+        NotFound: no feature view with this name is applied.
+    """
+    view = view_named(snapshot, name)
+    generation = current_generation(snapshot, view)
+    rows = []
+    if view.online and generation is not None:
+        rows = stores.online.scan(table_of(stores.project, view, generation), limit=limit)
+    keys = [restored_key(view.key_fields, key_values(row[0])) for row in rows]
+    return pa.Table.from_pylist(keys, schema=pa.schema([(key.name, key.dtype.arrow()) for key in view.key_fields]))
+
+
 def _online(
     stores: Stores, snapshot: Snapshot, selection: Selection, *, n: int, seed: int, progress: Progress
 ) -> pa.Table:
@@ -189,8 +185,9 @@ def _keys_in_history(stores: Stores, read: ViewRead) -> Iterator[list[bytes]]:
     text = statements.distinct_keys(columns)
     for batch in stores.offline.sql(text, {"source": rows}).reader():
         pairs = zip(batch.columns, view.key_fields, strict=True)
-        plain = [plain_values(fit(column, field.dtype)[0], field.dtype) for column, field in pairs]
-        yield [key_bytes(values) for values in zip(*plain, strict=True)]
+        plain = [plain_values(_fitted(view.source, field, column), field.dtype) for column, field in pairs]
+        # NaN in a column of integers is null.
+        yield [key_bytes(values) for values in zip(*plain, strict=True) if None not in values]
 
 
 def _entities(
@@ -259,7 +256,8 @@ def spine_of_rows(
             times=(start, end), progress=progress,
         )  # fmt: skip
         for key, field in zip(read.keys, view.key_fields, strict=True):
-            rows = rows.set_column(rows.schema.get_field_index(key), key, fit(rows[key], field.dtype)[0])
+            column = _fitted(view.source, field, rows[key])
+            rows = rows.set_column(rows.schema.get_field_index(key), key, column)
         pieces.append(_with_time(rows, TIME, view.source))
         hashes.append(marks)
     order = np.argsort(np.concatenate(hashes), kind="stable")[:n]
@@ -284,8 +282,23 @@ def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int, progre
     )
     for field in (*view.key_fields, *view.features):
         place = rows.schema.get_field_index(field.name)
-        rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
+        rows = rows.set_column(place, field.name, _fitted(source, field, rows[field.name]))
     return _with_time(rows, time, source).select([*view.join_keys, time, *view.feature_names])
+
+
+def _fitted(source: Source, field: Field, column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A sampled column in its declared type.
+
+    Raises:
+        SourceError: a value does not fit.
+    """
+    fitted, misfits = fit(column, field.dtype)
+    if misfits:
+        raise SourceError(
+            f"column {source.raw(field.name)!r} of source {source.name!r} does not fit {field.dtype}: {misfits[0][1]}",
+            hint="declare the column's actual type, or fix the value in the source", where=source.where,
+        )  # fmt: skip
+    return fitted
 
 
 def sampled_rows(
@@ -328,7 +341,8 @@ def sampled_rows(
         for column in required:
             is_time = column in columns and columns[column] == source.timestamp_field
             known = source_micros(rows[column].combine_chunks(), source.timestamp_unit) if is_time else rows[column]
-            wanted &= np.asarray(known.is_valid())
+            # Of floats only those are keys that stand for integers, and NaN is null there.
+            wanted &= ~np.asarray(known.is_null(nan_is_null=True))
         if times != (None, None):
             wanted &= _within(rows[TIME].combine_chunks(), source, times)
         rows, hashes = rows.filter(pa.array(wanted)), hashes[wanted]
@@ -376,13 +390,6 @@ def _with_time(rows: pa.Table, name: str, source: Source) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index(name), name, times)
 
 
-def _collides(snapshot: Snapshot, name: str) -> bool:
-    """Whether features of a service share a name, so that full names are needed."""
-    service = snapshot.project.services.get(name)
-    if service is None:
-        return False
-    names = [feature for part in service.features for feature in part.features or part.view.feature_names]
-    return len(set(names)) != len(names)
-
-
-__all__ = ["hidden_columns", "sample", "sampled_rows", "scanned_keys", "smallest_keys", "spine_of_rows"]
+__all__ = [
+    "online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys", "spine_of_rows",
+]  # fmt: skip

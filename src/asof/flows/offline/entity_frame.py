@@ -20,7 +20,7 @@ from asof.sources.protocol import Files
 from asof.sql.casts import cast_example
 from asof.sql.names import alike
 from asof.values.fit import fit
-from asof.values.frames import entity_table, repeated_columns
+from asof.values.frames import entity_table, repeated_columns, repeated_names
 from asof.values.local_paths import NotLocal, local_path
 
 TIME = "event_timestamp"
@@ -41,7 +41,7 @@ def spine_of(entity_df: Any, selection: Selection) -> pa.Table | Files | str:
     if isinstance(entity_df, str):
         return entity_df
     if repeated := repeated_columns(entity_df):
-        raise _repeated(repeated)
+        raise several_of_one_name(repeated)
     table = entity_table(entity_df)
     if table is not None:
         return table
@@ -71,15 +71,16 @@ def _parquet(path: Path) -> Files | pa.Table:
     """A Parquet file as it is, for engines to read; read here where they may take one column for another."""
     try:
         names = pyarrow.parquet.read_schema(path).names
-        if len(set(names)) < len(names):
-            raise _repeated(sorted({name for name in names if names.count(name) > 1}))
+        if repeated := repeated_names(names):
+            raise several_of_one_name(repeated)
         return Files((str(path),)) if alike(names) is None else pyarrow.parquet.read_table(path)
     except (pa.ArrowInvalid, OSError):
         # The engine says what is wrong with the file.
         return Files((str(path),))
 
 
-def _repeated(names: Sequence[str]) -> EntityFrameError:
+def several_of_one_name(names: Sequence[str]) -> EntityFrameError:
+    """The error for a frame with equal column names."""
     return EntityFrameError(
         f"the entity frame has several columns of one name: {names}", hint="rename all but one of them"
     )

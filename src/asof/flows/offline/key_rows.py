@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.flows.offline.inputs import inputs_of, rows_of
@@ -58,6 +59,13 @@ def view_as_of(
     return {feature.output: python_values(table[feature.output]) for feature in read.features}
 
 
+def _of_times(table: pa.Table, keys: Mapping[str, Micros]) -> pa.Table:
+    """The rows whose columns are these times, in microseconds."""
+    for column, value in keys.items():
+        table = table.filter(pc.equal(event_micros(table[column].combine_chunks()), value))
+    return table
+
+
 def newest_event(stores: Stores, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
     """Event time of a key's newest historical row up to `at`; None without one, or after a tombstone."""
     rows = rows_of_key(stores, view, plain)
@@ -96,13 +104,17 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
     found = rows_of(stores, source, [view], need=ScanRequest(keys=keys or None))
     table = _empty(source)
     if found is not None:
+        # Engines compare times of nanoseconds each in its way, so that `_of_key` looks at those keys.
+        asked = [i for i, field in enumerate(view.key_fields) if source.is_log or field.dtype.name != "Timestamp"]
         text = statements.rows_of_keys(
-            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=stores.offline.dialect,
-            relation="source",
+            [source.raw(view.join_keys[i]) for i in asked], [view.key_fields[i] for i in asked],
+            [[plain[i] for i in asked]], dialect=stores.offline.dialect, relation="source",
             # Of a table only what the view reads: it may have more, of whatever names.
             selected=() if source.is_log else sorted(columns_of(PointInTime((whole_view(view),)), source.name)),
         )  # fmt: skip
         table = stores.offline.sql(text, {"source": found}).reader().read_all()
+        left = [(view.key_fields[i], plain[i]) for i in range(len(plain)) if i not in asked]
+        table = _of_times(table, {source.raw(field.name): int(value) for field, value in left})
     times = source_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
     table, times = table.filter(times.is_valid()), times.drop_null()
     if source.is_log:

@@ -19,6 +19,7 @@ from asof.flows.offline.entity_frame import (
     check_keys,
     check_types,
     normal_frame,
+    several_of_one_name,
     spine_of,
     time_column,
 )
@@ -31,6 +32,7 @@ from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
 from asof.timing import Micros
 from asof.values.frame_types import is_pandas
+from asof.values.frames import repeated_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,7 +194,10 @@ def _described(
         schema: pa.Schema = stores.offline.run(query, {}, spine=spine).schema()
         return schema
     try:
-        return stores.offline.sql(spine.strip().rstrip(";"), inputs).schema()
+        schema = stores.offline.sql(spine.strip().rstrip(";"), inputs).schema()
+        if repeated := repeated_names(schema.names):
+            raise several_of_one_name(repeated)
+        return schema
     except EntityFrameError as error:
         # Who thinks of a table of that name looks for its columns in vain.
         sources = [snapshot.project.sources[name] for name in sorted(inputs)]

@@ -20,7 +20,7 @@ from asof.errors import LogError, NotFound
 from asof.flows.facts import change_facts
 from asof.flows.rows.archive import LETTERS_SCHEMA, unpacked_headers
 from asof.flows.rows.arrival import Place, origin, origin_header
-from asof.flows.stores import Stores, log_source_named, raw_keys
+from asof.flows.stores import Stores, log_source_named, log_sources, raw_keys
 from asof.flows.stream.suspects import FATAL, still_fatal
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Messages, UnknownTopic
@@ -94,7 +94,7 @@ def list_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LE
     """The newest dead letters of one or all sources."""
     snapshot = stores.registry.load(stores.project)
     found: list[DeadLetter] = []
-    for each in _sources(snapshot, source):
+    for each in log_sources(snapshot, source):
         rows = _letters(stores, each, statements.newest_letters(int(limit)))
         sent = replayed_places(stores, each) if rows.num_rows else set()
         for row in rows.to_pylist():
@@ -290,12 +290,6 @@ def _letters(stores: Stores, source: LogSource, text: str) -> pa.Table:
         # Tables of an earlier version have no headers column.
         found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
     return found.select(_STORED.names).cast(_STORED)
-
-
-def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:
-    if name is not None:
-        return [log_source_named(snapshot, name)]
-    return [each for each in snapshot.project.sources.values() if isinstance(each, LogSource)]
 
 
 def _of_id(stores: Stores, id: str) -> tuple[LogSource, Place]:

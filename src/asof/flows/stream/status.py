@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from asof.definitions import LogSource, Snapshot
-from asof.flows.stores import Stores
+from asof.flows.stores import Stores, log_sources
 from asof.flows.stream.numbering import log_partitions
 from asof.log.protocol import Log
 from asof.results import Record, Records
@@ -76,13 +76,12 @@ class PartitionStatus(Record):
     gaps: list[str]
 
 
-def stream_status(stores: Stores) -> Records[PartitionStatus]:
-    """Status of each partition of each log source."""
+def stream_status(stores: Stores, source: str | None = None) -> Records[PartitionStatus]:
+    """Status of each partition of one or all log sources."""
     snapshot = stores.registry.load(stores.project)
     answer: list[PartitionStatus] = []
-    for source in snapshot.project.sources.values():
-        if isinstance(source, LogSource):
-            answer += _of_source(stores, snapshot, source)
+    for each in log_sources(snapshot, source):
+        answer += _of_source(stores, snapshot, each)
     return Records(PartitionStatus, answer)
 
 

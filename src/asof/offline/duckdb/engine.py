@@ -16,6 +16,7 @@ from asof.errors import EntityFrameError, StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.duckdb.errors import wrapping
+from asof.offline.duckdb.inputs import tables_named
 from asof.offline.duckdb.profile import profile
 from asof.offline.duckdb.results import DuckDBPointInTimeResult, DuckDBSqlResult, DuckDBViewRowsResult
 from asof.offline.protocol import Engine, Spine
@@ -125,7 +126,7 @@ class DuckDBEngine(Engine, ForkListener):
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
             with self.session() as cursor:
-                return set(cursor.get_table_names(sql))
+                return tables_named(cursor, sql)
 
     def bucket(self, columns: Sequence[str], buckets: int) -> str:
         """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""

@@ -126,8 +126,11 @@ def _table(relation: duckdb.DuckDBPyRelation) -> pa.Table:
 
 
 def schema_of(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Schema:
-    """The columns of a SELECT; nothing runs."""
-    return _table(cursor.sql(f"SELECT * FROM ({sql}) LIMIT 0")).schema
+    """The columns of a SELECT, under the names that it gives them; nothing runs."""
+    # As a subquery, and in Arrow, DuckDB gives equal columns other names.
+    names = [name for name, *_ in cursor.execute(f"DESCRIBE {sql}").fetchall()]
+    fields = _table(cursor.sql(f"SELECT * FROM ({sql}) LIMIT 0")).schema
+    return pa.schema([field.with_name(name) for field, name in zip(fields, names, strict=True)])
 
 
 __all__ = ["copy", "drop", "files_sql", "schema_of", "stream", "view_files"]

@@ -30,6 +30,12 @@ _INTEGERS = {
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
 }  # fmt: skip
 
+_WITHIN = {
+    "Int32": ("TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT"),
+    "Int64": ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"),
+}
+"""Type of integers → those whose values all fit it."""
+
 TYPES = {
     "Bool": "BOOLEAN", "Int32": "INTEGER", "Int64": "BIGINT", "Float32": "FLOAT", "Float64": "DOUBLE",
     "String": "VARCHAR", "Json": "VARCHAR", "Bytes": "BLOB", "Date": "DATE", "Timestamp": "TIMESTAMPTZ",
@@ -118,8 +124,18 @@ def instant(us: Micros) -> str:
     return str(us)
 
 
+def join_key(column: str, sql_type: str, dtype: DType, what: str) -> str:
+    """A source's raw join key, such that it compares with a spine's; a value that does not fit is an error."""
+    if sql_type in _WITHIN.get(dtype.name, ()):
+        return column
+    made = cast(column, sql_type, dtype, what)
+    if dtype.name in ("Date", "Timestamp"):
+        return _unless(f"NOT ({is_time(column, sql_type)})", made, column, dtype, what)
+    return made
+
+
 def keeps_key(sql_type: str, dtype: DType) -> bool:
-    """Whether a key of this type compares with values of the declared type as that type does."""
+    """Whether a spine's key of this type compares with values of the declared type as that type does."""
     return sql_type in _INTEGERS if dtype.is_integer else sql_type == type_name(dtype)
 
 
@@ -305,6 +321,7 @@ class DuckDBDialect:
     is_time = staticmethod(is_time)
     from_micros = staticmethod(from_micros)
     cast = staticmethod(cast)
+    join_key = staticmethod(join_key)
     keeps_key = staticmethod(keeps_key)
     ordering = staticmethod(ordering)
     is_value = staticmethod(is_value)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, INT_BOUNDS, DType, Float32, Float64
 from asof.sql.postgres.types import TEXTS, base_type, digits_of, time_of, type_name
 from asof.sql.quoting import text
+from asof.timing import EARLIEST, LATEST, moment
 
 _EXACT_UP_TO = {"double precision": GREATEST_EXACT, "real": GREATEST_EXACT_32}
 _INTEGERS = {"smallint": 16, "integer": 32, "bigint": 64}
@@ -49,6 +50,22 @@ def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
         what: names the column, for the error.
     """
     found = _cast(value, sql_type, dtype, lambda element, kind, inner: cast(element, kind, inner, what))
+    return _refusing(value, dtype, found, what)
+
+
+def cast_key(value: str, sql_type: str, dtype: DType, what: str) -> str:
+    """The same for a join key, which is a time of the years 1 to 9999, too."""
+    if dtype.name not in ("Date", "Timestamp"):
+        return cast(value, sql_type, dtype, what)
+    least, greatest = (f"timestamptz '{moment(us).isoformat(sep=' ')}'" for us in (EARLIEST, LATEST))
+    made = time_of(value, sql_type) if dtype.name == "Timestamp" else value
+    return _refusing(
+        value, dtype, _Conversion(made, f"{time_of(value, sql_type)} BETWEEN {least} AND {greatest}"), what
+    )
+
+
+def _refusing(value: str, dtype: DType, found: _Conversion, what: str) -> str:
+    """A conversion that names the value that does not fit."""
     if not found.fits:
         return found.made
     # Only the value makes the text one that the cast refuses, so that the server does not try it when it plans.
@@ -171,4 +188,4 @@ def _single(double: str) -> str:
     return f"CAST(CASE WHEN {small} THEN 0 * {double} ELSE {double} END AS real)"
 
 
-__all__ = ["cast", "cast_or_null"]
+__all__ = ["cast", "cast_key", "cast_or_null"]

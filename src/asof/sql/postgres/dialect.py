@@ -15,7 +15,7 @@ from typing import Any
 from asof.dtypes import DType
 from asof.expressions.dialects import POSTGRES as FORMS
 from asof.sql.dialect import Dialect
-from asof.sql.postgres.casts import cast, cast_or_null
+from asof.sql.postgres.casts import cast, cast_key, cast_or_null
 from asof.sql.postgres.types import TEXTS, base_type, floor_divide, time_of, type_name
 from asof.sql.quoting import text
 from asof.timing import EARLIEST, LATEST, UNITS, Micros, micros, moment, whole_units
@@ -309,6 +309,7 @@ class PostgresDialect:
     is_time = staticmethod(is_time)
     from_micros = staticmethod(from_micros)
     cast = staticmethod(cast)
+    join_key = staticmethod(cast_key)
     keeps_key = staticmethod(keeps_key)
     ordering = staticmethod(ordering)
     is_value = staticmethod(is_value)

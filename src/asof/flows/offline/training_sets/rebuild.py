@@ -104,6 +104,15 @@ def rebuild_training_set(
     )  # fmt: skip
 
 
+def changes_since(stores: Stores, name: str) -> list[str]:
+    """What has changed since a training set was saved, without making it again: by these its values may differ."""
+    manifest = saved_training_set(stores, name)
+    why = [*_definition_changes(manifest, stores.registry.load(stores.project)), *_source_changes(stores, manifest)]
+    if stores.offline.load_table(stores.project, manifest.table) is None:
+        why.insert(0, "its saved rows are missing in the offline store")
+    return why
+
+
 def _counted(read: HistoricalRead, name: str, total: int, progress: Progress) -> pa.Table:
     """All rows of the read, each batch of them reported; there will be about as many as were saved."""
     batches: list[pa.RecordBatch] = []
@@ -173,4 +182,4 @@ def _source_changes(stores: Stores, manifest: TrainingSet) -> list[str]:
     return why
 
 
-__all__ = ["Functions", "RebuildResult", "rebuild_training_set"]
+__all__ = ["Functions", "RebuildResult", "changes_since", "rebuild_training_set"]

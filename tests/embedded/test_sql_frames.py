@@ -1,0 +1,112 @@
+"""SQL entity frames: names of their columns, joins by common columns, and names of WITH, alike on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from asof import Entity, FeatureStore, FeatureView, Field, FileSource
+from asof.definitions import Source
+from asof.errors import EntityFrameError
+from asof.types import Int64
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+US = pa.timestamp("us", "UTC")
+ROWS = pa.table({"user_id": pa.array([1, 2], pa.int64()), "t": pa.array([NOON, NOON], US), "x": [10, 20]})
+OTHERS = pa.table({"user_id": pa.array([2, 3], pa.int64()), "s": pa.array([NOON, NOON], US), "y": [5, 6]})
+
+
+class SqlFramesSuite:
+    """Give a store, and a way to write the rows of a source."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[FeatureStore]:
+        (tmp_path / "feature_store.yaml").write_text("project: frames\n", encoding="utf-8")
+        with FeatureStore(tmp_path, clock=lambda: NOON + timedelta(hours=1)) as store:
+            yield store
+
+    @pytest.fixture
+    def written(self, tmp_path: Path) -> Callable[[str, pa.Table, str], Source]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def applied(self, store: FeatureStore, written: Callable[[str, pa.Table, str], Source]) -> FeatureStore:
+        entity = Entity("user", join_keys=["user_id"])
+        rows, others = written("frame_rows", ROWS, "t"), written("frame_others", OTHERS, "s")
+        views = [
+            FeatureView("v", entities=[entity], source=rows, schema=[Field("user_id", Int64), Field("x", Int64)]),
+            FeatureView("w", entities=[entity], source=others, schema=[Field("user_id", Int64), Field("y", Int64)]),
+        ]
+        store.apply([entity, rows, others, *views])
+        return store
+
+    @pytest.mark.parametrize(
+        ("select", "repeated"),
+        [
+            ("user_id, t AS event_timestamp, x AS label, x + 1 AS label", "label"),
+            ("user_id, user_id, t AS event_timestamp", "user_id"),
+            ("user_id, t AS event_timestamp, t AS event_timestamp", "event_timestamp"),
+            ("*, t AS event_timestamp, x", "x"),
+        ],
+    )
+    def test_equal_names_of_columns_are_refused(self, applied: FeatureStore, select: str, repeated: str) -> None:
+        with pytest.raises(EntityFrameError, match=rf"several columns of one name: \['{repeated}'\]"):
+            applied.get_historical_features(f"SELECT {select} FROM frame_rows", ["w:y"]).to_arrow()
+
+    def test_names_that_differ_by_case_alone_are_two(self, applied: FeatureStore) -> None:
+        text = 'SELECT user_id, t AS event_timestamp, x AS label, x + 1 AS "Label" FROM frame_rows ORDER BY user_id'
+
+        table = applied.get_historical_features(text, ["w:y"]).to_arrow()
+
+        assert table.drop_columns("event_timestamp").to_pydict() == {
+            "user_id": [1, 2], "label": [10, 20], "Label": [11, 21], "y": [None, 5],
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "SELECT user_id, t AS event_timestamp, y FROM frame_rows JOIN frame_others USING (user_id)",
+            "SELECT user_id, t AS event_timestamp, y FROM frame_rows NATURAL JOIN frame_others",
+            "SELECT user_id, t AS event_timestamp, y FROM (SELECT * FROM frame_rows) r JOIN frame_others USING (user_id)",
+            "WITH r AS (SELECT * FROM frame_rows), o AS (SELECT user_id, y FROM frame_others) "
+            "SELECT user_id, t AS event_timestamp, y FROM r JOIN o USING (user_id)",
+            "WITH r AS (SELECT user_id, t FROM frame_rows WHERE EXISTS (SELECT 1 FROM frame_others)) "
+            "SELECT user_id, t AS event_timestamp, y FROM r JOIN frame_others USING (user_id) "
+            "WHERE user_id IN (SELECT user_id FROM frame_others JOIN r USING (user_id))",
+        ],
+    )  # fmt: skip
+    def test_sources_are_joined_by_their_common_columns(self, applied: FeatureStore, text: str) -> None:
+        table = applied.get_historical_features(text, ["v:x"]).to_arrow()
+
+        assert table.to_pydict() == {"user_id": [2], "event_timestamp": [NOON], "y": [5], "x": [20]}
+
+    def test_a_join_by_a_column_that_is_none_is_refused_by_its_name(self, applied: FeatureStore) -> None:
+        text = "SELECT user_id, t AS event_timestamp FROM frame_rows JOIN frame_others USING (product)"
+
+        with pytest.raises(EntityFrameError, match="product"):
+            applied.get_historical_features(text, ["v:x"])
+
+
+class TestFiles(SqlFramesSuite):
+    @pytest.fixture
+    def written(self, tmp_path: Path) -> Callable[[str, pa.Table, str], Source]:
+        def write(name: str, rows: pa.Table, time: str) -> Source:
+            pq.write_table(rows, tmp_path / f"{name}.parquet")
+            return FileSource(f"{name}.parquet", timestamp_field=time)
+
+        return write
+
+
+class TestCsv(SqlFramesSuite):
+    @pytest.fixture
+    def written(self, tmp_path: Path) -> Callable[[str, pa.Table, str], Source]:
+        def write(name: str, rows: pa.Table, time: str) -> Source:
+            rows.to_pandas().to_csv(tmp_path / f"{name}.csv", index=False)
+            return FileSource(f"{name}.csv", timestamp_field=time)
+
+        return write

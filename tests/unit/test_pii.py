@@ -1,0 +1,90 @@
+"""Which values are hidden: what is tagged `pii`, and what is made of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from asof.definitions import (
+    Aggregation,
+    Entity,
+    FeatureView,
+    Field,
+    OnDemandFeatureView,
+    PushSource,
+    RequestSource,
+    Sliding,
+)
+from asof.lineage import hides_column, hides_key, hides_values
+from asof.lineage.pii import is_pii
+from asof.types import Int64, String, Timestamp
+
+USER = Entity("user", ["user_id"])
+PII = {"pii": "true"}
+EVENTS = PushSource(
+    "events",
+    schema=[
+        Field("uid", Int64), Field("email", String, tags=PII), Field("page", String), Field("at", Timestamp),
+    ],
+    timestamp_field="at", field_mapping={"uid": "user_id"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value, hidden", [
+    ("true", True), ("yes", True), ("", True), ("email", True), ("no", False), ("False", False), (" no ", False),
+])  # fmt: skip
+def test_any_value_of_the_tag_hides_but_no(value: str, hidden: bool) -> None:
+    assert is_pii({"pii": value}) is hidden
+    assert not is_pii({"team": value})
+
+
+def test_what_is_made_of_a_tagged_column_is_hidden_and_the_rest_is_not() -> None:
+    view = FeatureView(
+        "activity", entities=[USER], source=EVENTS,
+        aggregations=[
+            Aggregation("", "count", window=Sliding("1d"), name="n"),
+            Aggregation("lower(email)", "last", window=Sliding("1d"), name="last_email"),
+            Aggregation("page", "count", where="email IS NOT NULL", window=Sliding("1d"), name="with_email"),
+        ],
+    )  # fmt: skip
+    assert [name for name in view.feature_names if hides_values(view, name)] == ["last_email", "with_email"]
+    assert hides_column(EVENTS, "email") and not hides_column(EVENTS, "page")
+
+
+def test_a_tag_on_a_view_or_a_feature_hides_it() -> None:
+    fields = [Field("user_id", Int64), Field("page", String), Field("email", String)]
+    plain = FeatureView("plain", entities=[USER], source=EVENTS, schema=fields)
+    tagged = FeatureView("tagged", entities=[USER], source=EVENTS, schema=fields, tags=PII)
+    one = FeatureView("one", entities=[USER], source=EVENTS, schema=[*fields[:1], Field("page", String, tags=PII)])
+    assert not hides_values(plain, "page") and hides_values(plain, "email")
+    assert hides_values(tagged, "page")
+    assert hides_values(one, "page")
+
+
+def test_an_on_demand_feature_is_hidden_with_any_of_its_inputs() -> None:
+    view = FeatureView(
+        "v",
+        entities=[USER],
+        source=EVENTS,
+        schema=[Field("user_id", Int64), Field("page", String), Field("email", String)],
+    )
+    now = RequestSource("now", schema=[Field("ip", String, tags=PII)])
+
+    def made(*sources: object) -> OnDemandFeatureView:
+        return OnDemandFeatureView("d", schema=[Field("y", String)], sources=sources, mode="python")  # type: ignore[arg-type]  # any input
+
+    assert not hides_values(made(view[["page"]]), "y")
+    assert hides_values(made(view), "y")
+    assert hides_values(made(view[["page"]], now), "y")
+
+
+def test_keys_are_hidden_by_a_tag_of_the_entity_or_of_the_column_behind_the_join_key() -> None:
+    tagged_user = Entity("user", ["user_id"], tags=PII)
+    fields = [Field("user_id", Int64), Field("page", String)]
+    tagged = PushSource(
+        "tagged", schema=[Field("uid", Int64, tags=PII), Field("page", String), Field("at", Timestamp)],
+        timestamp_field="at", field_mapping={"uid": "user_id"},
+    )  # fmt: skip
+    assert not hides_key(FeatureView("v", entities=[USER], source=EVENTS, schema=fields))
+    assert hides_key(FeatureView("v", entities=[tagged_user], source=EVENTS, schema=fields))
+    assert hides_key(FeatureView("v", entities=[USER], source=tagged, schema=fields))
+    assert not hides_values(FeatureView("v", entities=[USER], source=tagged, schema=fields), "page")
