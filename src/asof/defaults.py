@@ -5,6 +5,9 @@ from __future__ import annotations
 HISTORY_COMMITS = 20
 """How many of the newest commits a registry's history shows."""
 
+RUNS = 20
+"""How many of the newest runs are listed."""
+
 DEAD_LETTERS = 100
 """How many dead letters are listed."""
 

@@ -181,7 +181,7 @@ STARTS: dict[str, Callable[[Path], Path]] = {
 
 EDITS = {
     ("docs/tutorial.md", 'Aggregation(name="orders_7d"'): [
-        ("window=Sliding(7 * DAY)),\n", "window=Sliding(7 * DAY)),\n        BLOCK,\n"),
+        ('description="Pages of a week"),\n', 'description="Pages of a week"),\n        BLOCK,\n'),
         ("where=\"page = 'order_page'\"", "where=\"pages = 'order_page'\""),
     ],
 }

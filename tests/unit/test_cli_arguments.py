@@ -46,6 +46,7 @@ CALLED: dict[str, tuple[Callable[..., Any], ...]] = {
     "plan": (FeatureStore.plan,),
     "push": (FeatureStore.push,),
     "rebuild": (FeatureStore.rebuild,),
+    "runs": (FeatureStore.runs,),
     "sample": (FeatureStore.sample,),
     "stream run": (FeatureStore.stream_run,),
     "stream status": (FeatureStore.stream_status,),
@@ -53,7 +54,7 @@ CALLED: dict[str, tuple[Callable[..., Any], ...]] = {
 }
 """Command → the methods that it calls."""
 
-WITHOUT_STORE = {"demo", "init", "keys new", "list", "search", "serve", "show", "ui"}
+WITHOUT_STORE = {"demo", "init", "keys new", "lineage", "list", "search", "serve", "show", "ui"}
 """Commands that call no method with arguments of their user's, or none of the store's."""
 
 NOT_GIVEN = {

@@ -37,16 +37,17 @@ def test_any_value_of_the_tag_hides_but_no(value: str, hidden: bool) -> None:
     assert not is_pii({"team": value})
 
 
-def test_what_is_made_of_a_tagged_column_is_hidden_and_the_rest_is_not() -> None:
+def test_what_is_made_of_a_tagged_column_is_hidden_but_for_numbers_of_rows() -> None:
     view = FeatureView(
         "activity", entities=[USER], source=EVENTS,
         aggregations=[
             Aggregation("", "count", window=Sliding("1d"), name="n"),
             Aggregation("lower(email)", "last", window=Sliding("1d"), name="last_email"),
-            Aggregation("page", "count", where="email IS NOT NULL", window=Sliding("1d"), name="with_email"),
+            Aggregation("page", "last", where="email IS NOT NULL", window=Sliding("1d"), name="page_of_one_with_email"),
+            Aggregation("email", "count_distinct", window=Sliding("1d"), name="emails"),
         ],
     )  # fmt: skip
-    assert [name for name in view.feature_names if hides_values(view, name)] == ["last_email", "with_email"]
+    assert [name for name in view.feature_names if hides_values(view, name)] == ["last_email"]
     assert hides_column(EVENTS, "email") and not hides_column(EVENTS, "page")
 
 
@@ -58,6 +59,10 @@ def test_a_tag_on_a_view_or_a_feature_hides_it() -> None:
     assert not hides_values(plain, "page") and hides_values(plain, "email")
     assert hides_values(tagged, "page")
     assert hides_values(one, "page")
+    shown = Field("email", String, tags={"pii": "no"})
+    assert not hides_values(
+        FeatureView("v", entities=[USER], source=EVENTS, schema=[*fields[:1], shown], tags=PII), "email"
+    )
 
 
 def test_an_on_demand_feature_is_hidden_with_any_of_its_inputs() -> None:

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from asof.definitions import FeatureView, Field, LogSource, OnDemandFeatureView, Projection, RequestSource, Source
+from asof.definitions import FeatureView, LogSource, OnDemandFeatureView, Projection, RequestSource, Source
 from asof.lineage.columns import columns_of_feature
 
 TAG = "pii"
 """The tag that says so, on a feature, a view, an entity, a source, or a field of a source."""
 
-_NOT = ("false", "no", "none", "0")
+_NOT = ("false", "no")
+_COUNTS = ("count", "count_distinct")
 
 
 def is_pii(tags: Mapping[str, str]) -> bool:
-    """Whether tags say `pii`: with any value but `false`, `no`, `none` or `0`."""
+    """Whether tags say `pii`: with any value but `false` and `no`."""
     return TAG in tags and str(tags[TAG]).strip().lower() not in _NOT
 
 
 def hides_values(view: FeatureView | OnDemandFeatureView, feature: str) -> bool:
-    """Whether a feature's values are hidden: it, its view or a column that it is made of is tagged `pii`.
+    """Whether a feature's values are hidden.
 
-    An on-demand feature is hidden with any input of its function.
+    They are where the feature, its view or its source is tagged, or a column that its value is computed of; but for
+    aggregations that count, whose values are numbers of rows. An on-demand feature is hidden with any input of its
+    function. A tag of the feature itself decides alone: `pii: "no"` shows it.
     """
-    if is_pii(view.tags) or any(is_pii(each.tags) for each in _named(feature, view)):
+    own = next(
+        (each.tags for each in (*view.schema, *view.features) if each.name == feature and TAG in each.tags), None
+    )
+    if own is not None:
+        return is_pii(own)
+    if is_pii(view.tags):
         return True
     if isinstance(view, OnDemandFeatureView):
-        return any(map(_hides_input, view.sources)) or hides_key(view)
-    columns = columns_of_feature(view, feature).made_of
-    return is_pii(view.source.tags) or any(hides_column(view.source, column) for column in columns)
+        return any(map(_hides_input, view.sources))
+    if any(each.name == feature and each.function in _COUNTS for each in view.aggregations):
+        return False
+    return is_pii(view.source.tags) or any(
+        hides_column(view.source, column) for column in columns_of_feature(view, feature).value
+    )
 
 
 def hides_key(view: FeatureView | OnDemandFeatureView) -> bool:
@@ -45,10 +56,6 @@ def hides_column(source: Source | RequestSource, column: str) -> bool:
     """Whether a column of a source, by the source's own name, is tagged `pii`."""
     fields = [*source.schema, *(source.message_fields if isinstance(source, LogSource) else ())]
     return is_pii(source.tags) or any(is_pii(each.tags) for each in fields if each.name == column)
-
-
-def _named(name: str, view: FeatureView | OnDemandFeatureView) -> Iterable[Field]:
-    return [field for field in (*view.features, *view.schema) if field.name == name]
 
 
 def _hides_input(each: Projection | RequestSource) -> bool:

@@ -41,6 +41,7 @@ from asof.flows.rows.pushed import AppendedRows, PushedRows
 from asof.flows.stores import Stores, log_source_named
 from asof.flows.stream.buffer import ArchiveWriter, Buffer
 from asof.flows.stream.dead_letter_limit import RecentVerdicts
+from asof.flows.stream.sums import SourceSums
 from asof.flows.stream.suspects import Suspects
 from asof.flows.stream.verdicts import Verdicts
 from asof.log.protocol import Messages
@@ -68,6 +69,7 @@ class Ingest:
         self.name = source
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
+        self.sums = SourceSums()
         self.archived: dict[int, int] = {}
         self.greatest_stamp: Micros = 0
         self.snapshot: Snapshot = stores.registry.load(stores.project)
@@ -172,6 +174,7 @@ class Ingest:
         self._taken |= through
         self.counts["events"] += len(messages)
         self.counts["dead letters"] += len(decoded.letters)
+        self.sums.count(len(messages), len(offset), (letter.reason for letter in decoded.letters))
         if decoded.left_out:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
