@@ -40,7 +40,7 @@ def profile(
     compare: str | None,
     keep: bool,
 ) -> None:
-    """Measure what the values of views look like, and how far they drifted.
+    """Measure what values look like, and how far they drifted.
 
     All views, or VIEWS. Exits with code 10 if a feature's drift from the baseline raises an alarm.
 
