@@ -40,7 +40,7 @@ from asof import FeatureStore
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.errors import AsofError
-from asof.flows.stream.dead_letters import list_letters
+from asof.flows.stream.dead_letters import list_dead_letters
 from asof.store import open_store_of
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -354,8 +354,8 @@ def test_what_is_garbage_in_a_stream_becomes_letters_and_the_rest_is_counted(tmp
         )
         store.stream_run(["visits"], until_caught_up=True)
         assert store.get_online_features(["visited:visits_1h"], [{"user_id": 7}]).to_dict()["visits_1h"] == [len(bad)]
-        letters = list_letters(open_store_of(store).stores, "visits", 100).to_dicts()
-    reasons = {each["offset"]: each["reason"] for each in letters}
+        dead_letters = list_dead_letters(open_store_of(store).stores, "visits", 100).to_dicts()
+    reasons = {each["offset"]: each["reason"] for each in dead_letters}
     assert len(reasons) == len(bad)
     said = [reasons[offset] for offset in sorted(reasons)]
     assert [word for word, reason in zip(bad.values(), said, strict=True) if word not in reason] == [], said

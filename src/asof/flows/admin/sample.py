@@ -106,9 +106,11 @@ def _sampled(
                 hint=nearest(name, known) or "run `asof list` to see what there is",
             )
         if by == "entities" or online:
-            asked = Argument("online", True) if online else Argument("by", by)
+            argument = Argument("online", True) if online else Argument("by", by)
             raise RequestError(
-                f"{asked}: source {name!r} has rows, but no entities", hint="sample one of its views", arguments=[asked]
+                f"{argument}: source {name!r} has rows, but no entities",
+                hint="sample one of its views",
+                arguments=[argument],
             )
         users = users_of(project, source.name)
         return sampled_rows(stores, source, users, None, n=n, seed=seed, required=[], progress=progress)[0]
@@ -328,7 +330,7 @@ def sampled_rows(
         kinds = [types.get(named[name] if named else name, pa.int64()) for name in names]
         return pa.table([pa.array([], kind) for kind in kinds], names=names), np.zeros(0, dtype=np.uint64)
     columns = {name: source.raw(own) for name, own in (named or {}).items()}
-    text = statements.columns_of_rows(columns, places=source.is_log)
+    text = statements.columns_of_rows(columns, positions=source.is_log)
     reader = stores.offline.sql(text, {"source": found}).reader()
     kept, kept_hashes = None, np.zeros(0, dtype=np.uint64)
     at = 0
@@ -352,8 +354,8 @@ def sampled_rows(
         kept, kept_hashes = rows.take(pa.array(order)), hashes[order]
     if kept is None:
         kept = reader.schema.empty_table()
-    places = [name for name in ("asof_partition", "asof_offset") if source.is_log]
-    return kept.drop_columns(places), kept_hashes
+    positions = [name for name in ("asof_partition", "asof_offset") if source.is_log]
+    return kept.drop_columns(positions), kept_hashes
 
 
 def _within(column: pa.Array, source: Source, times: tuple[Micros | None, Micros | None]) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from adbc_driver_manager import dbapi as adbc
 
 from asof.connections.postgres.database import Postgres, translate
-from asof.connections.postgres.errors import is_driver_error, own_words, sqlstate
+from asof.connections.postgres.errors import is_driver_error, own_message, sqlstate
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
 from asof.offline.files import read_files
 from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
@@ -256,7 +256,7 @@ def _ours(error: Exception, database: Postgres, what: str, *, user_sql: bool) ->
     said, state = str(error), sqlstate(error)
     if "canceling statement due to user request" in said:
         return Interrupted("the query was interrupted")
-    own = own_words(error)
+    own = own_message(error)
     if own:
         return SourceError(own, hint="declare the column's actual type, or fix the value")
     if user_sql and 'encoding "UTF8": 0x00' in said:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from psycopg import sql
 
 from asof.connections.postgres.database import Postgres, only_row
-from asof.connections.postgres.errors import is_driver_error, own_words, translate
+from asof.connections.postgres.errors import is_driver_error, own_message, translate
 from asof.connections.postgres.types import PostgresColumn, columns_of, fitted
 from asof.definitions import PostgresSource, Source
 from asof.dtypes import GREATEST_INT64, LEAST_INT64
@@ -226,7 +226,7 @@ class Scan:
         except Exception as error:
             if not is_driver_error(error):
                 raise
-            own = own_words(error)
+            own = own_message(error)
             raise self._refused(own) if own else translate(error, what, self.database.place) from error
 
     def _refused(self, problem: str) -> SourceError:
