@@ -52,10 +52,10 @@ def check_baseline(text: str) -> None:
     try:
         micros(datetime.fromisoformat(text))
     except ValueError:
-        asked = Argument("compare", text)
+        argument = Argument("compare", text)
         raise RequestError(
-            f"{asked}: expected 'previous', a date or time, 'training-set:NAME', 'served' or 'served:SERVICE'",
-            hint="see `asof profile --help`", arguments=[asked],
+            f"{argument}: expected 'previous', a date or time, 'training-set:NAME', 'served' or 'served:SERVICE'",
+            hint="see `asof profile --help`", arguments=[argument],
         ) from None  # fmt: skip
 
 
