@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--start", metavar="TIME", help="Only rows with an event time from then on.")
 @click.option("--end", metavar="TIME", help="Only rows with an event time before then. [default: now]")
 @click.option(
-    "--rows", "-n", "n", default=PROFILE_ROWS, show_default=True, type=click.IntRange(min=1),
+    "--limit", "-n", default=PROFILE_ROWS, show_default=True, type=click.IntRange(min=1),
     help="As of how many rows of its source an aggregated view is read.",
 )  # fmt: skip
 @click.option("--seed", default=SEED, show_default=True, help="The same seed draws the same rows.")
@@ -35,7 +35,7 @@ def profile(
     views: tuple[str, ...],
     start: str | None,
     end: str | None,
-    n: int,
+    limit: int,
     seed: int,
     compare: str | None,
     keep: bool,
@@ -51,7 +51,7 @@ def profile(
     """
     with context.progress() as progress:
         report = context.store.profile(
-            list(views) or None, start=start, end=end, n=n, seed=seed, compare=compare, keep=keep, progress=progress
+            list(views) or None, start=start, end=end, n=limit, seed=seed, compare=compare, keep=keep, progress=progress
         )
     if context.output.form == "json":
         context.output.noted(**report.to_dict())
