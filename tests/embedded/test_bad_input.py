@@ -140,6 +140,12 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
         "features.py:8: feature view 'v': ttl=3600 is not a duration", "give a timedelta, or text like '1h30m'"]),
     "a lag without a unit": (BASE.replace('"1d"', "86400") + view(), 3, ["features.py:7: source 'users': lag=86400 is not a duration"]),
     "a duration that is none": (BASE + view(more=", delay='soon'"), 3, ["features.py:8: feature view 'v': delay='soon' is not a duration"]),
+    "a window without a unit": (BASE.replace("timedelta(hours=1)", "60") + view(), 3, ["features.py:5: 60 is not a duration like '90s', '1h30m'"]),
+    "a hop without a unit": (BASE.replace("timedelta(hours=1)", "'1h', 5") + view(), 3, ["features.py:5: 5 is not a duration like '90s'"]),
+    "a window of a fraction": (BASE.replace("timedelta(hours=1)", "0.5") + view(), 3, ["features.py:5: 0.5 is not a duration like '90s'"]),
+    "a gap without a unit": (BASE.replace("Sliding(timedelta(hours=1))", "Session(30)") + view(), 3, ["features.py:5: 30 is not a duration like '90s'"]),
+    "a time_window without a unit": (BASE + counted('function="count"').replace("window=hour", "time_window=3600"), 3, ["features.py:8: 3600 is not a duration like '90s'"]),
+    "a delay without a unit": (BASE + view(more=", delay=5"), 3, ["features.py:8: feature view 'v': delay=5 is not a duration"]),
     "a typo in a parameter": (BASE + view(more=", entity=user"), 3, ["features.py:8: feature view 'v' has no parameter 'entity'", "did you mean 'entities'?"]),
     "a name in place of an entity": (BASE + view(more="").replace("[user]", '["user"]'), 3, [
         "features.py:8: feature view 'v': entities= contains 'user'", "give Entity objects"]),

@@ -20,6 +20,7 @@ from asof.flows.offline.key_rows import view_as_of
 from asof.flows.offline.read import read_history
 from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
+from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
@@ -243,7 +244,9 @@ def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int, progre
     rows, _ = sampled_rows(
         stores, source, [view], named, n=n, seed=seed, required=[*view.join_keys, time], progress=progress
     )
-    for field in (*view.key_fields, *view.features):
+    fields = (*view.key_fields, *view.features)
+    refuse_misfits(view, {field.name: (rows[field.name], field.dtype) for field in fields})
+    for field in fields:
         place = rows.schema.get_field_index(field.name)
         rows = rows.set_column(place, field.name, _fitted(source, field, rows[field.name]))
     return _with_time(rows, time, source).select([*view.join_keys, time, *view.feature_names])
