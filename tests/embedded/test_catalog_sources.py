@@ -99,7 +99,7 @@ class TestBatchSources:
         page = browser.get("/ui/source/screen.json").json()
         assert [each["name"] for each in page["declared"]] == ["width"]
         assert [each["text"] for each in page["on_demand"]] == ["mixed"]
-        assert page["columns"] is page["partitions"] is page["letters"] is None
+        assert page["columns"] is page["partitions"] is page["dead_letters"] is None
         assert browser.get("/ui/source/screen").status_code == 200
 
 
@@ -110,7 +110,7 @@ class TestLogs:
         assert "The log" in browser.get("/ui/source/clicks").text
 
     def test_dead_letters_are_counted_by_reason_with_an_example(self, browser: Browser) -> None:
-        letters = value_of(browser, "/ui/source/clicks.json", "letters", role="write")
+        letters = value_of(browser, "/ui/source/clicks.json", "dead_letters", role="write")
         assert (letters["count"], letters["waiting"], letters["is_all"]) == (4, 4, True)
         most = letters["kinds"][0]
         assert (most["reason"], most["count"]) == ("column 'user_id': … is not Int64", 2)
@@ -119,9 +119,9 @@ class TestLogs:
         assert "&lt;script&gt;alert" in page and "<script>alert" not in page and SECRET in page
 
     def test_a_dead_letter_has_a_page_with_its_message(self, browser: Browser) -> None:
-        letters = value_of(browser, "/ui/source/clicks.json", "letters", role="write")
+        letters = value_of(browser, "/ui/source/clicks.json", "dead_letters", role="write")
         urls = {each["offset"]: each["url"] for each in letters["newest"]}
-        letter = value_of(browser, f"{urls[0]}.json", "letter", role="write")
+        letter = value_of(browser, f"{urls[0]}.json", "dead_letter", role="write")
         assert letter["text"] == BAD[0].decode() and letter["refused_now"] and not letter["replayed"]
         page = browser.get(urls[0], role="write").text
         assert "<script>alert" not in page and "still does not fit" in page
@@ -132,7 +132,7 @@ class TestLogs:
 class TestMessagesAreHidden:
     @pytest.mark.parametrize("role", ["read", "fraud_read"])
     def test_from_those_who_may_not_write(self, browser: Browser, role: str) -> None:
-        letters = value_of(browser, "/ui/source/clicks.json", "letters", role=role)
+        letters = value_of(browser, "/ui/source/clicks.json", "dead_letters", role=role)
         assert letters["count"] == 4 and all(each["example"] is None for each in letters["kinds"])
         for path in ("/ui/source/clicks", *(each["url"] for each in letters["newest"])):
             for address in (path, f"{path}.json"):
@@ -142,7 +142,7 @@ class TestMessagesAreHidden:
         assert "need the write role" in page and "<button>" not in page
 
     def test_from_all_where_a_column_is_tagged_pii(self, browser: Browser) -> None:
-        letters = value_of(browser, "/ui/source/mails.json", "letters", role="admin")
+        letters = value_of(browser, "/ui/source/mails.json", "dead_letters", role="admin")
         for path in ("/ui/source/mails", letters["newest"][0]["url"]):
             for address in (path, f"{path}.json"):
                 assert SECRET not in browser.get(address, role="admin").text, address
@@ -159,26 +159,26 @@ class TestReplay:
     def test_it_sends_what_fits_by_now_and_says_what_it_did(self, folder: Path) -> None:
         at = [NOW]
         for browser in browser_of(folder, clock=lambda: at[0]):
-            before = value_of(browser, "/ui/source/clicks.json", "letters", role="write")
+            before = value_of(browser, "/ui/source/clicks.json", "dead_letters", role="write")
             at[0] = NOW.replace(minute=30)
             sent = browser.post("/ui/source/clicks", {}, role="write")
             assert sent.status_code == 303
             page = browser.get(sent.headers["location"], role="write").text
             assert "The replay sent 1 message; 3 still do not fit." in page
             # What the page showed before is asked for again at once.
-            after = value_of(browser, "/ui/source/clicks.json", "letters", role="write")
+            after = value_of(browser, "/ui/source/clicks.json", "dead_letters", role="write")
             assert (before["waiting"], after["waiting"]) == (4, 3)
 
     def test_one_letter_is_replayed_from_its_page_once(self, folder: Path) -> None:
         for browser in browser_of(folder, clock=lambda: NOW.replace(minute=30)):
-            letters = value_of(browser, "/ui/source/clicks.json", "letters", role="fraud_write")
+            letters = value_of(browser, "/ui/source/clicks.json", "dead_letters", role="fraud_write")
             url = next(each["url"] for each in letters["newest"] if each["offset"] == 3)
-            assert value_of(browser, f"{url}.json", "letter", role="fraud_write")["refused_now"] is None
+            assert value_of(browser, f"{url}.json", "dead_letter", role="fraud_write")["refused_now"] is None
             assert "Replay this message" in browser.get(url, role="fraud_write").text
             for said in ("The replay sent 1 message.", "The replay sent 0 messages; 1 had been replayed before."):
                 done = browser.post(url, {}, role="fraud_write")
                 assert said in browser.get(done.headers["location"], role="fraud_write").text
-            assert value_of(browser, f"{url}.json", "letter", role="fraud_write")["replayed"]
+            assert value_of(browser, f"{url}.json", "dead_letter", role="fraud_write")["replayed"]
 
     @pytest.mark.parametrize("role, status", [("", 401), ("read", 403), ("fraud_read", 403)])
     def test_it_needs_the_write_role(self, browser: Browser, role: str, status: int) -> None:
@@ -186,7 +186,7 @@ class TestReplay:
             refused = browser.post(path, {}, role=role)
             assert refused.status_code == (303 if status == 401 else status)
             assert "sent=" not in refused.headers.get("location", "")
-        assert value_of(browser, "/ui/source/clicks.json", "letters", role="write")["waiting"] == 4
+        assert value_of(browser, "/ui/source/clicks.json", "dead_letters", role="write")["waiting"] == 4
 
     def test_a_source_of_rows_has_none(self, browser: Browser) -> None:
         assert browser.post("/ui/source/people", {}, role="admin").status_code == 404

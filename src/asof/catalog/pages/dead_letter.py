@@ -17,8 +17,8 @@ _BUDGET_S = 1.0
 
 
 @dataclass(frozen=True)
-class LetterMessage:
-    """The letter with its message.
+class DeadLetterContent:
+    """A dead letter with its message.
 
     Args:
         key, text: as text; what is not UTF-8 is escaped.
@@ -45,12 +45,12 @@ class DeadLetterPage(Page):
     """The page.
 
     Args:
-        letter: None where the viewer may not see messages.
+        dead_letter: None where the viewer may not see messages.
     """
 
     id: str
     source: Link
-    letter: LiveValue[LetterMessage] | None
+    dead_letter: LiveValue[DeadLetterContent] | None
     hidden_because: str
     may_replay: bool
     replay: Replay | None
@@ -59,16 +59,16 @@ class DeadLetterPage(Page):
 def dead_letter_page(request: PageRequest) -> DeadLetterPage:
     source, id = _shown(request)
     hidden = hidden_because(request, source)
-    letter = None if hidden else request.live.get(("dead letter", id), lambda: _asked(request, id), budget_s=_BUDGET_S)
+    found = None if hidden else request.live.get(("dead letter", id), lambda: _fetched(request, id), budget_s=_BUDGET_S)
     link = Link(source.name, url_of("source", source.name))
     sources = Link("Sources", page_url("search", query={"kind": "source"}))
     return DeadLetterPage(
-        title=id, above=[Link("Home", page_url()), sources, link], id=id, source=link, letter=letter,
+        title=id, above=[Link("Home", page_url()), sources, link], id=id, source=link, dead_letter=found,
         hidden_because=hidden, may_replay=may_replay(request, source), replay=replay_of(request),
     )  # fmt: skip
 
 
-def replay_letter(request: PageRequest) -> Redirect:
+def replay_one(request: PageRequest) -> Redirect:
     """Replay the page's dead letter."""
     source, id = _shown(request)
     return Redirect(page_url("dead-letter", *request.names, query=replay(request, source, [id])))
@@ -82,9 +82,9 @@ def _shown(request: PageRequest) -> tuple[LogSource, str]:
     return source, "/".join([name, *place])
 
 
-def _asked(request: PageRequest, id: str) -> LetterMessage:
+def _fetched(request: PageRequest, id: str) -> DeadLetterContent:
     found = request.store.dead_letter(id)
-    return LetterMessage(
+    return DeadLetterContent(
         found.topic, found.partition, found.offset, found.at, found.size, found.reason, found.replayed,
         _text(found.key), None if found.text is None else found.text[:_MOST_TEXT],
         found.text is not None and len(found.text) > _MOST_TEXT,

@@ -17,16 +17,16 @@ from asof.lineage import hides_rows
 if TYPE_CHECKING:
     from asof.flows.stream.dead_letters import DeadLetter
 
-MOST_LETTERS = 500
+MOST_DEAD_LETTERS = 500
 """Of more dead letters the newest are counted and shown."""
 
-_LETTERS_SHOWN = 50
+_SHOWN = 50
 _EXAMPLE = 200
 _BUDGET_S = 0.5
 
 
 @dataclass(frozen=True)
-class LetterRow:
+class DeadLetterRow:
     """One dead letter.
 
     Args:
@@ -45,7 +45,7 @@ class LetterRow:
 
 
 @dataclass(frozen=True)
-class LetterKind:
+class DeadLetterKind:
     """The dead letters with one kind of reason.
 
     Args:
@@ -69,7 +69,7 @@ class DeadLetters:
     """The dead letters of a source.
 
     Args:
-        is_all: whether these are all, or the newest `MOST_LETTERS`.
+        is_all: whether these are all, or the newest `MOST_DEAD_LETTERS`.
         kinds: the most frequent first.
         newest: newest first.
     """
@@ -77,8 +77,8 @@ class DeadLetters:
     count: int
     waiting: int
     is_all: bool
-    kinds: Sequence[LetterKind]
-    newest: Sequence[LetterRow]
+    kinds: Sequence[DeadLetterKind]
+    newest: Sequence[DeadLetterRow]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def replay(request: PageRequest, source: Source | RequestSource, ids: Sequence[s
             hint="sign in with a key that has it",
         )
     done = request.store.replay_dead_letters(source.name, ids)
-    request.live.forget(status_key(source), _letters_key(source), *(("dead letter", each) for each in ids or ()))
+    request.live.forget(status_key(source), _dead_letters_key(source), *(("dead letter", each) for each in ids or ()))
     return {"sent": done.sent, "already": done.already, "unfit": len(done.still_unfit)}
 
 
@@ -125,57 +125,57 @@ def status_key(source: LogSource) -> tuple[str, str]:
     return ("stream status", source.name)
 
 
-def _letters_key(source: LogSource) -> tuple[str, str]:
+def _dead_letters_key(source: LogSource) -> tuple[str, str]:
     return ("dead letters", source.name)
 
 
-def letters_of(request: PageRequest, source: LogSource, *, is_hidden: bool) -> LiveValue[DeadLetters]:
+def dead_letters_of(request: PageRequest, source: LogSource, *, is_hidden: bool) -> LiveValue[DeadLetters]:
     """The dead letters as the viewer may see them: what is asked of the store is the same for all viewers."""
-    found = request.live.get(_letters_key(source), lambda: _asked(request, source), budget_s=_BUDGET_S)
-    if found.value is None:
-        return LiveValue(None, found.age_s, found.is_late, found.error, found.hint)
-    letters, examples = found.value
-    made = _summary(letters, {} if is_hidden else examples, is_hidden=is_hidden)
-    return LiveValue(made, found.age_s, found.is_late)
+    live = request.live.get(_dead_letters_key(source), lambda: _fetched(request, source), budget_s=_BUDGET_S)
+    if live.value is None:
+        return LiveValue(None, live.age_s, live.is_late, live.error, live.hint)
+    found, examples = live.value
+    made = _summary(found, {} if is_hidden else examples, is_hidden=is_hidden)
+    return LiveValue(made, live.age_s, live.is_late)
 
 
-def _asked(request: PageRequest, source: LogSource) -> tuple[Sequence[DeadLetter], Mapping[str, str]]:
+def _fetched(request: PageRequest, source: LogSource) -> tuple[Sequence[DeadLetter], Mapping[str, str]]:
     """The newest dead letters, and the message of the newest of each kind by its ID."""
-    letters = list(request.store.dead_letters(source.name, MOST_LETTERS + 1))
-    newest = {each.reason_kind: each for each in reversed(letters)}
+    found = list(request.store.dead_letters(source.name, MOST_DEAD_LETTERS + 1))
+    newest = {each.reason_kind: each for each in reversed(found)}
     examples = {}
     for each in newest.values():
         text = request.store.dead_letter(each.id).text
         if text is not None:
             examples[each.id] = text if len(text) <= _EXAMPLE else f"{text[:_EXAMPLE]}…"
-    return letters, examples
+    return found, examples
 
 
-def _summary(letters: Sequence[DeadLetter], examples: Mapping[str, str], *, is_hidden: bool) -> DeadLetters:
-    counted = letters[:MOST_LETTERS]
+def _summary(found: Sequence[DeadLetter], examples: Mapping[str, str], *, is_hidden: bool) -> DeadLetters:
+    counted = found[:MOST_DEAD_LETTERS]
     kinds: dict[str, list[DeadLetter]] = {}
     for each in counted:
         kinds.setdefault(each.reason_kind, []).append(each)
     return DeadLetters(
-        count=len(counted), waiting=sum(not each.replayed for each in counted), is_all=len(letters) == len(counted),
+        count=len(counted), waiting=sum(not each.replayed for each in counted), is_all=len(found) == len(counted),
         kinds=[
-            LetterKind(
+            DeadLetterKind(
                 reason, len(alike), sum(not each.replayed for each in alike), alike[0].at, examples.get(alike[0].id),
-                letter_url(alike[0].id),
+                dead_letter_url(alike[0].id),
             )
             for reason, alike in sorted(kinds.items(), key=lambda each: -len(each[1]))
         ],
         newest=[
-            LetterRow(
-                each.id, letter_url(each.id), each.at, each.topic, each.partition, each.offset, each.size,
+            DeadLetterRow(
+                each.id, dead_letter_url(each.id), each.at, each.topic, each.partition, each.offset, each.size,
                 each.reason_kind if is_hidden else each.reason, each.replayed,
             )
-            for each in counted[:_LETTERS_SHOWN]
+            for each in counted[:_SHOWN]
         ],
     )  # fmt: skip
 
 
-def letter_url(id: str) -> str:
+def dead_letter_url(id: str) -> str:
     """The address of a dead letter's page."""
     return page_url("dead-letter", *id.rsplit("/", 2))
 

@@ -11,7 +11,7 @@ from asof.catalog.pages.dead_letters import (
     DeadLetters,
     Replay,
     hidden_because,
-    letters_of,
+    dead_letters_of,
     may_replay,
     replay,
     replay_of,
@@ -55,7 +55,7 @@ class SourcePage(Page):
         definition: what else its definition says, by name.
         declared: the columns of its definition.
         columns: of a batch source, those that it has now; None for others.
-        partitions, letters: of a log; None for others.
+        partitions, dead_letters: of a log; None for others.
         gaps: descriptions of messages that were lost before they were read.
         history: the batch source of a log that has the history of its events, if any.
         logs: the logs whose history it is.
@@ -82,7 +82,7 @@ class SourcePage(Page):
     history: Sequence[Link]
     logs: Sequence[Link]
     partitions: LiveValue[Sequence[PartitionStatus]] | None
-    letters: LiveValue[DeadLetters] | None
+    dead_letters: LiveValue[DeadLetters] | None
     gaps: Sequence[str]
     hidden_because: str
     may_replay: bool
@@ -111,13 +111,13 @@ def source_page(request: PageRequest) -> SourcePage:
         history=_links(request, [] if log is None or log.batch_source is None else [log.batch_source]),
         logs=_links(request, [each for each in index.project.sources_with_history() if each.batch_source is source]),
         partitions=None if log is None else _partitions(request, log),
-        letters=None if log is None else letters_of(request, log, is_hidden=bool(hidden)),
+        dead_letters=None if log is None else dead_letters_of(request, log, is_hidden=bool(hidden)),
         gaps=index.snapshot.facts.gaps.get(source.name, ()), hidden_because=hidden,
         may_replay=log is not None and may_replay(request, log), replay=replay_of(request),
     )  # fmt: skip
 
 
-def replay_letters(request: PageRequest) -> Redirect:
+def replay_all(request: PageRequest) -> Redirect:
     """Replay the source's dead letters, all that fit by now."""
     source = source_shown(request, request.names[0])
     return Redirect(page_url("source", source.name, query=replay(request, source)))
