@@ -102,19 +102,19 @@ class StoreAdmin:
         return doctor(self._store.stores, clock_note=self._store.clock_note, differences=differences)
 
     def dead_letters(self, source: str | None, limit: int) -> Records[DeadLetter]:
-        from asof.flows.stream.dead_letters import list_letters
+        from asof.flows.stream.dead_letters import list_dead_letters
 
-        return list_letters(self._store.stores, source, limit)
+        return list_dead_letters(self._store.stores, source, limit)
 
     def dead_letter(self, id: str) -> DeadLetterMessage:
-        from asof.flows.stream.dead_letters import show_letter
+        from asof.flows.stream.dead_letters import show_dead_letter
 
-        return show_letter(self._store.stores, id)
+        return show_dead_letter(self._store.stores, id)
 
     def replay_dead_letters(self, source: str, ids: Sequence[str] | None) -> ReplayResult:
-        from asof.flows.stream.dead_letters import replay_letters
+        from asof.flows.stream.dead_letters import replay_dead_letters
 
-        return replay_letters(self._store.stores, source, ids)
+        return replay_dead_letters(self._store.stores, source, ids)
 
     def stream_status(self, source: str | None) -> Records[PartitionStatus]:
         from asof.flows.stream.status import stream_status

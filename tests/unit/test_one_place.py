@@ -29,7 +29,7 @@ from asof.flows.admin.audit import audit
 from asof.flows.admin.sample import sample
 from asof.flows.offline.result import HistoricalResult
 from asof.flows.runs import list_runs
-from asof.flows.stream.dead_letters import list_letters
+from asof.flows.stream.dead_letters import list_dead_letters
 from asof.offline.protocol import Archives, QueryResult
 from asof.online.protocol import OnlineStore
 from asof.registry.protocol import Registry
@@ -112,7 +112,7 @@ def option(command: str, name: str) -> Any:
         ("RUNS", [option("runs", "limit"), default(FeatureStore.runs, "limit"), default(list_runs, "limit")]),
         ("DEAD_LETTERS", [
             option("dead-letters list", "limit"), default(FeatureStore.dead_letters, "limit"),
-            default(list_letters, "limit"),
+            default(list_dead_letters, "limit"),
         ]),
         ("SAMPLE_ROWS", [option("sample", "limit"), default(FeatureStore.sample, "n"), default(sample, "n")]),
         ("AUDIT_KEYS", [option("audit", "keys"), default(FeatureStore.audit, "keys"), default(audit, "keys")]),

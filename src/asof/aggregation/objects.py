@@ -80,12 +80,12 @@ class ObjectPool:
         made = [write_object(self.made[NONE - 1 - name]) for name in names[is_made].tolist()]
         lengths[is_made] = np.fromiter(map(len, made), dtype=np.int64, count=len(made))
         sizes = (lengths + 7) >> 3
-        places = np.cumsum(sizes) - sizes
+        positions = np.cumsum(sizes) - sizes
         words = np.zeros(int(sizes.sum()), dtype=np.int64)
         kept = ~is_made
-        words[ranges(places[kept], sizes[kept])] = self.words[ranges(begins[kept], sizes[kept])]
-        words[ranges(places[is_made], sizes[is_made])] = np.frombuffer(b"".join(_padded(made)), dtype=np.int64)
-        return PackedObjects(words, places, sizes, lengths)
+        words[ranges(positions[kept], sizes[kept])] = self.words[ranges(begins[kept], sizes[kept])]
+        words[ranges(positions[is_made], sizes[is_made])] = np.frombuffer(b"".join(_padded(made)), dtype=np.int64)
+        return PackedObjects(words, positions, sizes, lengths)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class PackedObjects:
     """Encoded objects: their words, and for each its start, number of words and number of bytes."""
 
     words: Ints
-    places: Ints
+    positions: Ints
     sizes: Ints
     lengths: Ints
 

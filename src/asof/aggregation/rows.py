@@ -198,8 +198,8 @@ def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYT
     else:
         begins = np.cumsum(sizes) - sizes
         out = np.zeros((int(sizes.sum()), width), dtype=np.int64)
-        places = ranges(begins + headers, totals)
-        out[places] = state.records[ranges(state.starts, totals)]
+        positions = ranges(begins + headers, totals)
+        out[positions] = state.records[ranges(state.starts, totals)]
         if objects is not None:
             moved = np.repeat(begins + headers - state.starts, objects.lines_per_row)
             objects.write(layout, out, objects.lines + moved, (headers + totals) * width, begins * width)
@@ -258,23 +258,23 @@ class _Objects:
         ends = np.cumsum(totals)
         running = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
         per_row = running[ends] - running[ends - totals]
-        bounds = np.append(packed.places, len(packed.words))
+        bounds = np.append(packed.positions, len(packed.words))
         words_per_row = bounds[running[ends]] - bounds[running[ends - totals]]
         return cls(lines, totals, used, packed, np.repeat(np.arange(len(totals)), per_row), words_per_row)
 
-    def write(self, layout: RowLayout, out: Ints, places: Ints, pool_at: Ints, row_at: Ints) -> None:
+    def write(self, layout: RowLayout, out: Ints, positions: Ints, pool_at: Ints, row_at: Ints) -> None:
         """Write the objects, and their names in the records, into the matrix of rows.
 
         Args:
-            places: position in `out` of each of the lines.
+            positions: position in `out` of each of the lines.
             pool_at: per row, the pool's offset in words from the row's start; `row_at`: the row's start.
         """
         before = np.cumsum(self.words_per_row) - self.words_per_row
-        local = self.packed.places - before[self.rows] + pool_at[self.rows]
+        local = self.packed.positions - before[self.rows] + pool_at[self.rows]
         names = np.full(self.used.shape, NONE, dtype=np.int64)
         names[self.used] = (local << LENGTH_BITS) | self.packed.lengths
         for column, word in enumerate(layout.object_words):
-            out[places, word] = names[:, column]
+            out[positions, word] = names[:, column]
         # A row's objects are consecutive both in `packed` and in the row's pool.
         out.reshape(-1)[ranges(row_at + pool_at, self.words_per_row)] = self.packed.words
 

@@ -217,7 +217,7 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
             "before": before, "after": after,
         },
         "audit": audited,
-        "servers": stage.places(),
+        "servers": stage.positions(),
         "next_commands": _next_commands(stage.enter, user=chosen[0]),
     }  # fmt: skip
     write_json(report, output / "report.json")

@@ -30,7 +30,7 @@ class Archive:
     Args:
         project: compared exactly: `prod` does not match `prod2`.
         name: the source's name.
-        kind: `events`, or `letters` for dead letters.
+        kind: `events`, or `dead_letters` for dead letters.
     """
 
     project: str

@@ -20,6 +20,7 @@ from asof.flows.offline.key_rows import view_as_of
 from asof.flows.offline.read import read_history
 from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
+from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
@@ -81,9 +82,11 @@ def sample(
                 hint=nearest(name, known) or "run `asof list` to see what there is",
             )
         if by == "entities" or online:
-            asked = Argument("online", True) if online else Argument("by", by)
+            argument = Argument("online", True) if online else Argument("by", by)
             raise RequestError(
-                f"{asked}: source {name!r} has rows, but no entities", hint="sample one of its views", arguments=[asked]
+                f"{argument}: source {name!r} has rows, but no entities",
+                hint="sample one of its views",
+                arguments=[argument],
             )
         users = users_of(project, source.name)
         return sampled_rows(stores, source, users, None, n=n, seed=seed, required=[], progress=progress)[0]
@@ -241,7 +244,9 @@ def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int, progre
     rows, _ = sampled_rows(
         stores, source, [view], named, n=n, seed=seed, required=[*view.join_keys, time], progress=progress
     )
-    for field in (*view.key_fields, *view.features):
+    fields = (*view.key_fields, *view.features)
+    refuse_misfits(view, {field.name: (rows[field.name], field.dtype) for field in fields})
+    for field in fields:
         place = rows.schema.get_field_index(field.name)
         rows = rows.set_column(place, field.name, _fitted(source, field, rows[field.name]))
     return _with_time(rows, time, source).select([*view.join_keys, time, *view.feature_names])
@@ -288,7 +293,7 @@ def sampled_rows(
         kinds = [types.get(named[name] if named else name, pa.int64()) for name in names]
         return pa.table([pa.array([], kind) for kind in kinds], names=names), np.zeros(0, dtype=np.uint64)
     columns = {name: source.raw(own) for name, own in (named or {}).items()}
-    text = statements.columns_of_rows(columns, places=source.is_log)
+    text = statements.columns_of_rows(columns, positions=source.is_log)
     reader = stores.offline.sql(text, {"source": found}).reader()
     kept, kept_hashes = None, np.zeros(0, dtype=np.uint64)
     at = 0
@@ -310,8 +315,8 @@ def sampled_rows(
         kept, kept_hashes = rows.take(pa.array(order)), hashes[order]
     if kept is None:
         kept = reader.schema.empty_table()
-    places = [name for name in ("asof_partition", "asof_offset") if source.is_log]
-    return kept.drop_columns(places), kept_hashes
+    positions = [name for name in ("asof_partition", "asof_offset") if source.is_log]
+    return kept.drop_columns(positions), kept_hashes
 
 
 def _hashes(rows: pa.Table, first: int, seed: int, *, in_log: bool) -> npt.NDArray[np.uint64]:

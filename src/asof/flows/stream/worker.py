@@ -69,7 +69,7 @@ class StreamWorker:
         self._version = -1
         self._flushed_at = time.monotonic()
         self._looked_at = 0.0
-        self._asked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="rebuild")
         self._building: Future[int] | None = None
 
@@ -134,7 +134,7 @@ class StreamWorker:
             if due:
                 self._flushed_at = time.monotonic()
                 self.look_at_registry()
-                self._mend()
+                self._restore_lost_rows()
             for ingest in list(self.ingests.values()):
                 # Wait if the archive is slower than the log, to limit memory.
                 if ingest.flush_is_done or ingest.buffered >= 2 * FLUSH_ROWS:
@@ -148,9 +148,9 @@ class StreamWorker:
 
     def _has_news(self) -> bool:
         now = time.monotonic()
-        if now - self._asked_at < NEWS_EVERY_S:
+        if now - self._checked_at < NEWS_EVERY_S:
             return False
-        self._asked_at = now
+        self._checked_at = now
         for ingest in self.ingests.values():
             ingest.generations.look_at_store()
         return any(ingest.has_news() for ingest in self.ingests.values())
@@ -177,7 +177,7 @@ class StreamWorker:
         for member in mine:
             member.commit(done)
 
-    def _mend(self) -> None:
+    def _restore_lost_rows(self) -> None:
         """Rebuild lost online rows; among several workers, the one with the topic's first partition does it."""
         if self._building is not None and self._building.done():
             building, self._building = self._building, None
@@ -203,7 +203,7 @@ class StreamWorker:
             return False
         if self._building is not None or not self._is_whole():
             self.flush()
-            self._mend()
+            self._restore_lost_rows()
             self._looked_at = now
             return self._building is None and self._is_whole()
         return True

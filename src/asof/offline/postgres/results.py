@@ -259,7 +259,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
             found = opened.table(answer.select)
             again = None
             if answer.again and found.num_rows > rows:
-                again = _asked_again(opened, answer, found.column(0).to_numpy())
+                again = _read_again(opened, answer, found.column(0).to_numpy())
             for step in answer.steps:
                 made = step.partition("CREATE TEMP TABLE ")[2].split(" ")[0]
                 if made:
@@ -268,14 +268,14 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
 
         def outputs(at: int, count: int) -> list[pa.ChunkedArray]:
             columns: dict[int, pa.ChunkedArray] = {}
-            for places, found in answers:
-                columns |= dict(zip(places, found.slice(at, count), strict=True))
+            for positions, found in answers:
+                columns |= dict(zip(positions, found.slice(at, count), strict=True))
             return [columns[place] for place in sorted(columns)]
 
         return outputs
 
 
-def _asked_again(opened: PostgresSession, answer: OutputSelect, numbers: np.ndarray[Any, Any]) -> pa.Table:
+def _read_again(opened: PostgresSession, answer: OutputSelect, numbers: np.ndarray[Any, Any]) -> pa.Table:
     """The rows for numbers with more than one result."""
     least = numbers.min()
     tied = np.flatnonzero(np.bincount(numbers - least) > 1) + least
