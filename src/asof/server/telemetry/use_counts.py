@@ -41,7 +41,7 @@ class RequestUse:
         self.counted = 0
 
 
-class Used(Protocol):
+class WithUse(Protocol):
     """A planned request with its use."""
 
     use: RequestUse
@@ -59,7 +59,7 @@ class UseCounts:
         self._waiting: Counter[str] = Counter()
         self._has_failed = False
 
-    def watch(self, planned: Used) -> None:
+    def watch(self, planned: WithUse) -> None:
         """Count the use of this request from now on, until it is dropped from the cache of planned requests."""
         with self._lock:
             self._live.add(planned.use)
