@@ -33,7 +33,7 @@ class PageKind:
 
 PAGES: Mapping[str, PageKind] = {
     "home": PageKind(home_page),
-    "search": PageKind(search_page, parts=("results",)),
+    "search": PageKind(search_page, parts=("results", "matches")),
     "view": PageKind(view_page, 1, 1),
     "on-demand-view": PageKind(view_page, 1, 1, template="view"),
 }
