@@ -89,13 +89,13 @@ def test_a_request_that_is_planned_no_more_is_counted_to_its_end(store: FeatureS
 
     counts.flush()
     assert used(store) == {("v:a", TODAY): (6, 0)}
-    assert not counts._live and not counts._ended
+    assert len(counts) == 0
 
 
 def test_many_different_requests_leave_nothing_behind_but_their_sums(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asof.server.telemetry.use_counts._MOST_ENDED", 10)
+    monkeypatch.setattr("asof.server.telemetry.use_counts.MOST_ENDED", 10)
     counts = UseCounts(store)
     for n in range(100):
         planned = Planned(f"v:{n % 3}")
@@ -103,7 +103,7 @@ def test_many_different_requests_leave_nothing_behind_but_their_sums(
         planned.use.served += 1
         del planned
         gc.collect(0)
-    assert len(counts._live) <= 12 and len(counts._ended) <= 12
+    assert len(counts) <= 12
 
     counts.flush()
     assert sum(requests for requests, _ in used(store).values()) == 100

@@ -20,7 +20,7 @@ from asof.store import FeatureStore, open_store_of
 FLUSH_S = 30.0
 """How often the counts are written. A process that is killed loses those of the last so many seconds."""
 
-_MOST_ENDED = 1000
+MOST_ENDED = 1000
 """Of requests that are no longer planned, so many wait for the next write."""
 
 log = logging.getLogger("asof.server")
@@ -59,11 +59,15 @@ class UseCounts:
         self._waiting: Counter[str] = Counter()
         self._has_failed = False
 
+    def __len__(self) -> int:
+        """Number of requests that are counted, those included whose last counts are not taken yet."""
+        return len(self._live)
+
     def watch(self, planned: WithUse) -> None:
         """Count the use of this request from now on, until it is dropped from the cache of planned requests."""
         with self._lock:
             self._live.add(planned.use)
-            if len(self._ended) >= _MOST_ENDED:
+            if len(self._ended) >= MOST_ENDED:
                 self._take_ended()
         # Not at exit: the last write has been by then.
         weakref.finalize(planned, self._ended.append, planned.use).atexit = False
