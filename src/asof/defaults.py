@@ -14,6 +14,9 @@ DEAD_LETTERS = 100
 SAMPLE_ROWS = 10
 """How many rows or entities a sample holds."""
 
+PROFILE_ROWS = 10_000
+"""How many rows of its source an aggregated view is profiled as of."""
+
 AUDIT_KEYS = 100
 """How many keys of each view an audit compares."""
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from asof.applied_objects import AppliedObjects
 from asof.config import StoreConfig, load_config
 from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, RUNS, SAMPLE_ROWS, SEED
 from asof.definitions import Definition, FeatureService, FeatureView
@@ -23,6 +22,7 @@ from asof.open_store import OpenStore
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences
 from asof.store_admin import StoreAdmin
+from asof.store_profiles import StoreProfiles
 from asof.timing import PATIENCE_S, moment
 from asof.values.frame_types import EntityFrame, Rows
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from asof.planning import Plan
 
 
-class FeatureStore(AppliedObjects):
+class FeatureStore(StoreProfiles):
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:
