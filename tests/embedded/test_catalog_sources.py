@@ -106,7 +106,7 @@ class TestBatchSources:
 class TestLogs:
     def test_the_page_shows_how_far_the_log_is_read(self, browser: Browser) -> None:
         (partition,) = value_of(browser, "/ui/source/clicks.json", "partitions")
-        assert (partition["next"], partition["lag"], partition["letters"]) == (4, 0, 4)
+        assert (partition["next"], partition["lag"], partition["dead_letters"]) == (4, 0, 4)
         assert "The log" in browser.get("/ui/source/clicks").text
 
     def test_dead_letters_are_counted_by_reason_with_an_example(self, browser: Browser) -> None:

@@ -10,8 +10,8 @@ from asof.catalog.live import LiveValue
 from asof.catalog.pages.dead_letters import (
     DeadLetters,
     Replay,
-    hidden_because,
     dead_letters_of,
+    hidden_because,
     may_replay,
     replay,
     replay_of,
