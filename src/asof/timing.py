@@ -106,7 +106,7 @@ def whole_units(us: Micros, unit: str) -> int:
     return us // multiplier * divisor
 
 
-def span_words(us: Micros) -> str:
+def span_prose(us: Micros) -> str:
     """A duration for people: 5_400_000_000 → `1 hour 30 minutes`."""
     parts = []
     for unit, size in _UNIT_NAMES:

@@ -21,7 +21,7 @@ from asof import (
     Sliding,
 )
 from asof.catalog.descriptions import describe_feature
-from asof.timing import span_words
+from asof.timing import span_prose
 from asof.types import Embedding, Float64, Int64, String, Timestamp
 from tests.oracle import events_in_window, features_as_of
 
@@ -230,4 +230,4 @@ def _us(count: int) -> str:
     (5_400_000_000, "1 hour 30 minutes"), (86_400_000_000, "1 day"), (1_000 * 86_400_000_000, "1,000 days"),
 ])  # fmt: skip
 def test_durations_in_prose(us: int, text: str) -> None:
-    assert span_words(us) == text
+    assert span_prose(us) == text

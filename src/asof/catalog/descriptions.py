@@ -11,7 +11,7 @@ from asof.definitions import Aggregation, FeatureView, LogSource, OnDemandFeatur
 from asof.expressions import parse
 from asof.expressions.tree import ColumnReference, Comparison, Literal
 from asof.lineage import inputs_of_feature
-from asof.timing import span_words
+from asof.timing import span_prose
 
 _MEASURES = {
     "sum": "Sum of {}", "mean": "Mean of {}", "min": "Least value of {}", "max": "Greatest value of {}",
@@ -63,7 +63,7 @@ def _aggregate(view: FeatureView, made: Aggregation) -> Iterator[str]:
 def _over(view: FeatureView, made: Aggregation) -> str:
     until = "before" if view.boundary == "exclusive" else "up to"
     if isinstance(made.window, Sliding):
-        return f"in the {span_words(made.window.length)} {until} {_moment(view)}"
+        return f"in the {span_prose(made.window.length)} {until} {_moment(view)}"
     if isinstance(made.window, Session):
         return f"in the session that is open at {_moment(view)}"
     return f"over all {_rows(view.source)} {until} {_moment(view)}"
@@ -74,14 +74,14 @@ def _edges(view: FeatureView, made: Aggregation) -> Iterator[str]:
     is_left_out = view.boundary == "exclusive"
     at_end = f"{_a(rows)} at exactly {_moment(view)} {'is left out' if is_left_out else 'counts'}"
     if isinstance(made.window, Sliding):
-        length, hop = span_words(made.window.length), span_words(made.window.hop)
+        length, hop = span_prose(made.window.length), span_prose(made.window.hop)
         first = f"one exactly {length} older counts"
         yield f"{at_end}; {first}." if is_left_out else f"{at_end}, and so does one exactly {length} older."
         if made.window.hop > 1:
             yield f"The window's start moves in steps of {hop}: what is older by less than that may still count."
         return
     if isinstance(made.window, Session):
-        gap = span_words(made.window.gap)
+        gap = span_prose(made.window.gap)
         yield f"A session is a chain of {rows} at most {gap} apart; it is open until {gap} after its last one."
     yield f"{at_end}."
 
@@ -109,7 +109,7 @@ def _latest(view: FeatureView, name: str) -> Iterator[str]:
     raw = view.source.raw(name)
     named = f"{_code(name)} (column {_code(raw)} of the source)" if raw != name else _code(name)
     kind = f"Embedding of {field.dtype.size} numbers: " if field.dtype.name == "Embedding" else ""
-    rows, age, moment = _rows(view.source), span_words(view.ttl), _moment(view)
+    rows, age, moment = _rows(view.source), span_prose(view.ttl), _moment(view)
     row = rows.removesuffix("s")
     limit = f", if it {'was then' if view.delay else 'is'} at most {age} old" if view.ttl else ""
     yield f"{kind}{named} of the latest {row} up to {moment}, {_by(view)}{limit}."
@@ -135,7 +135,7 @@ def _of_rows(view: FeatureView) -> Iterator[str]:
         yield f"{named[0].upper()}{named[1:]} {'do not count' if view.is_aggregated else f'{then} {rows[:-1]}'}."
     if isinstance(source, LogSource) and source.event_id:
         yield (
-            f"Of {rows} with the same {_code(source.event_id)} within {span_words(source.event_id_horizon)}, "
+            f"Of {rows} with the same {_code(source.event_id)} within {span_prose(source.event_id_horizon)}, "
             "only the first counts."
         )
     if isinstance(source, LogSource) and source.transform is not None:
@@ -148,7 +148,7 @@ def _by(view: FeatureView) -> str:
 
 
 def _moment(view: FeatureView) -> str:
-    return f"the moment less {span_words(view.delay)}" if view.delay else "the moment"
+    return f"the moment less {span_prose(view.delay)}" if view.delay else "the moment"
 
 
 def _rows(source: Source) -> str:

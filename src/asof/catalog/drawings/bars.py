@@ -112,14 +112,14 @@ def _edges(
     texts = [shown(low) for low, _, _ in bins] + [shown(bins[-1][1])]
     room = max(cells_of(text) for text in texts) * _CHARACTER + 10
     every = max(int(-(-room // wide)), 1)
-    places = list(range(0, len(texts), every))
+    positions = list(range(0, len(texts), every))
     # The last edge, the greatest value, goes before those that it would touch; it ends at the plot's end.
     last = len(texts) - 1
     free = _WIDTH - cells_of(texts[last]) * _CHARACTER - 8
-    ends = {place: _LEFT + place * wide + cells_of(texts[place]) * _CHARACTER / 2 for place in places}
-    places = [place for place in places if place != last and ends[place] <= free] + [last]
+    ends = {place: _LEFT + place * wide + cells_of(texts[place]) * _CHARACTER / 2 for place in positions}
+    positions = [place for place in positions if place != last and ends[place] <= free] + [last]
     found = []
-    for place in places:
+    for place in positions:
         x = _LEFT + place * wide
         is_last = place == last
         anchor = "end" if is_last else "start" if place == 0 and room / 2 > _LEFT else "middle"

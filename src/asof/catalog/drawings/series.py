@@ -86,16 +86,16 @@ def sparkline_svg(values: Sequence[float | None], *, title: str) -> Markup:
     def y(value: float) -> float:
         return height / 2 if least == most else 4 + (most - value) / (most - least) * (height - 8)
 
-    places = [(4 + place * wide, None if value is None else y(value)) for place, value in enumerate(values)]
-    last = next(((x, at) for x, at in reversed(places) if at is not None), None)
+    positions = [(4 + place * wide, None if value is None else y(value)) for place, value in enumerate(values)]
+    last = next(((x, at) for x, at in reversed(positions) if at is not None), None)
     dots = [] if last is None else [element("circle", cx=last[0], cy=last[1], r=3, class_="dot")]
-    line = element("path", d=_line(places) or "M0 0", class_="trend")
+    line = element("path", d=_line(positions) or "M0 0", class_="trend")
     return drawing("sparkline", title, line, *dots, width=width, height=height)
 
 
-def _line(places: Sequence[tuple[float, float | None]]) -> str:
+def _line(positions: Sequence[tuple[float, float | None]]) -> str:
     steps, is_open = [], False
-    for x, y in places:
+    for x, y in positions:
         if y is not None:
             steps.append(f"{'L' if is_open else 'M'}{x:.1f} {y:.1f}")
         is_open = y is not None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from asof.catalog.drawings.markup import Markup, drawing, element, label
 from asof.definitions import FeatureView, Session, Sliding
-from asof.timing import HOUR, MINUTE, Micros, floor_to, micros, moment, span_words
+from asof.timing import HOUR, MINUTE, Micros, floor_to, micros, moment, span_prose
 
 _EXAMPLE = micros("2026-03-14T15:09:26Z")
 """The moment of the drawings, moved a little where it would be on a hop."""
@@ -78,7 +78,7 @@ def sliding_timeline(window: Sliding, boundary: str) -> tuple[Timeline, Micros, 
 def _sliding(window: Sliding, boundary: str, delay: Micros) -> Markup:
     line, first, end = sliding_timeline(window, boundary)
     exact = end - window.length
-    length, hop = span_words(window.length), span_words(window.hop)
+    length, hop = span_prose(window.length), span_prose(window.hop)
     bands = [_band(line.x(first), line.x(exact), "band part"), _band(line.x(exact), line.x(end), "band")]
     spans = [
         _span(line.x(exact), line.x(end), length), _span(line.x(first), line.x(exact), f"part of {hop}"),
@@ -103,17 +103,17 @@ def _session(gap: Micros, boundary: str, delay: Micros) -> Markup:
     line, end = session_timeline(gap, boundary)
     counted = [time for time in line.events if line.counts(time)]
     before = max(time for time in line.events if time < counted[0])
-    words = span_words(gap)
+    text = span_prose(gap)
     bands = [
         _band(line.x(counted[0]), line.x(counted[-1]), "band"),
         _band(line.x(counted[-1]), line.x(counted[-1] + gap), "band part"),
     ]
     spans = [
-        _span(line.x(before), line.x(counted[0]), f"more than {words}"),
+        _span(line.x(before), line.x(counted[0]), f"more than {text}"),
         _span(line.x(counted[0]), line.x(counted[-1]), "the open session"),
-        _span(line.x(counted[-1]), line.x(counted[-1] + gap), f"open for {words}"),
+        _span(line.x(counted[-1]), line.x(counted[-1] + gap), f"open for {text}"),
     ]  # fmt: skip
-    title = f"A session: events at most {words} apart. It stays open for {words} after its last event"
+    title = f"A session: events at most {text} apart. It stays open for {text} after its last event"
     return _picture(title, line, bands, spans, [counted[0]], end, delay, boundary)
 
 
@@ -145,7 +145,7 @@ def _latest(ttl: Micros, delay: Micros) -> Markup:
     line, end = latest_timeline(ttl)
     first = end - ttl if ttl else None
     left = _LEFT if first is None else line.x(first)
-    text = f"at most {span_words(ttl)} old" if ttl else "of any age"
+    text = f"at most {span_prose(ttl)} old" if ttl else "of any age"
     bands, spans = [_band(left, line.x(end), "band")], [_span(left, line.x(end), text, is_open=first is None)]
     title = "The latest row up to the moment, " + text
     return _picture(title, line, bands, spans, [] if first is None else [first], end, delay, "inclusive", noun="row")
@@ -177,7 +177,7 @@ def _picture(
     moments = [element("line", x1=x, y1=_AXIS - 58, x2=x, y2=_AXIS + 16, class_="moment")]
     if delay:
         moments.append(element("line", x1=at, y1=_AXIS - 58, x2=at, y2=_AXIS + 16, class_="moment later"))
-        moments.append(_span(x, at, f"delay {span_words(delay)}", raised=22))
+        moments.append(_span(x, at, f"delay {span_prose(delay)}", raised=22))
     until = "before" if boundary == "exclusive" else "up to"
     rule = f"counts: {until} the moment" + (" less the delay" if delay else "")
     return drawing(
