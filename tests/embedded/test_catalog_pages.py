@@ -99,7 +99,7 @@ def _browser(folder: Path, settings: ServerSettings | None = None) -> Iterator[B
     service = Service(FeatureStore(folder, clock=lambda: NOW), settings)
     app = App(service)
     loop.run_until_complete(service.start())
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://asof")
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
     yield Browser(client, loop)
     loop.run_until_complete(client.aclose())
     loop.run_until_complete(service.stop())
@@ -232,6 +232,7 @@ def test_what_is_applied_later_is_found_at_once(tmp_path: Path) -> None:
             assert "Nothing is applied yet" in browser.get("/ui/", role="").text
             (tmp_path / "features.py").write_text('from asof import *\nuser = Entity("user", join_keys=["user_id"])\n')
             store.apply()
+            assert browser.get("/ui/", role="", host="evil.example:6566").status_code == 403
             found: Any = []
             while not found:
                 found = browser.get("/ui/search.json?q=user", role="").json()["found"]
