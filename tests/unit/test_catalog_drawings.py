@@ -80,7 +80,7 @@ class TestMarkup:
         for found in (root.text or "", root.get("class") or ""):
             assert len(found) == len(re.sub("[\u202a-\u202e\u2066-\u2069]", "", name))
 
-    @settings(max_examples=200)
+    @settings(max_examples=200, deadline=None)
     @given(st.text(max_size=80))
     def test_any_text_can_be_parsed(self, name: str) -> None:
         ElementTree.fromstring(element("g", name, title=name))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asof import (
@@ -197,9 +198,10 @@ def test_an_unknown_feature_is_an_error() -> None:
         describe_feature(aggregated(function="count"), "x")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 60), st.integers(-1000, 1000), st.sampled_from(["inclusive", "exclusive"]))
 def test_what_is_said_of_the_edges_of_a_window_is_true(length: int, hop: int, t: int, boundary: str) -> None:
-    window = Sliding(length, min(hop, length))
+    window = Sliding(timedelta(microseconds=length), timedelta(microseconds=min(hop, length)))
 
     def counts(time: int) -> bool:
         return bool(events_in_window([{"event_time": time}], window, t, boundary))

@@ -110,23 +110,34 @@ def _edges(
     if len(bins) == 1 and bins[0][0] == bins[0][1]:
         return [label(shown(bins[0][0]), _LEFT + wide / 2, floor + 18, class_="axis", anchor="middle")]
     texts = [shown(low) for low, _, _ in bins] + [shown(bins[-1][1])]
-    room = max(cells_of(text) for text in texts) * _CHARACTER + 10
-    every = max(int(-(-room // wide)), 1)
-    positions = list(range(0, len(texts), every))
-    # The last edge, the greatest value, goes before those that it would touch; it ends at the plot's end.
     last = len(texts) - 1
-    free = _WIDTH - cells_of(texts[last]) * _CHARACTER - 8
-    ends = {place: _LEFT + place * wide + cells_of(texts[place]) * _CHARACTER / 2 for place in positions}
-    positions = [place for place in positions if place != last and ends[place] <= free] + [last]
+    labels = [_edge_label(texts, index, wide) for index in range(len(texts))]
+    every = max(int(-(-max(right - left + 8 for _, _, left, right in labels) // wide)), 1)
+    # The last edge, the greatest value, goes before those that it would touch.
+    chosen, free = [last], labels[last][2]
+    taken = 0.0
+    for index in range(0, last, every):
+        _, _, left, right = labels[index]
+        if left >= taken and right + 8 <= free:
+            chosen.append(index)
+            taken = right + 8
     found = []
-    for place in positions:
-        x = _LEFT + place * wide
-        is_last = place == last
-        anchor = "end" if is_last else "start" if place == 0 and room / 2 > _LEFT else "middle"
+    for index in sorted(chosen):
+        at, anchor, _, _ = labels[index]
+        x = _LEFT + index * wide
         found.append(element("line", x1=x, y1=floor, x2=x, y2=floor + 4, class_="tick"))
-        at = x + _RIGHT if is_last else x
-        found.append(label(texts[place], at, floor + 18, class_="axis", anchor=anchor))
+        found.append(label(texts[index], at, floor + 18, class_="axis", anchor=anchor))
     return found
+
+
+def _edge_label(texts: Sequence[str], index: int, wide: float) -> tuple[float, str, float, float]:
+    """Where an edge's label is anchored, how, and its left and right end; those at the ends stay inside."""
+    x, size = _LEFT + index * wide, cells_of(texts[index]) * _CHARACTER
+    if index == len(texts) - 1:
+        return x + _RIGHT, "end", x + _RIGHT - size, x + _RIGHT
+    if x - size / 2 < 0:
+        return x, "start", x, x + size
+    return x, "middle", x - size / 2, x + size / 2
 
 
 def _key(others: Sequence[float], name: str) -> list[Markup]:
