@@ -33,9 +33,6 @@ UNITS: dict[str, tuple[int, int]] = {"s": (SECOND, 1), "ms": (1000, 1), "us": (1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_DAY = EPOCH.date()
 
-_UNIT_NAMES = (
-    ("day", DAY), ("hour", HOUR), ("minute", MINUTE), ("second", SECOND), ("millisecond", 1000), ("microsecond", 1)
-)  # fmt: skip
 _ONE_US = timedelta(microseconds=1)
 _DURATION = re.compile(r"(\d+)\s*(us|ms|s|m|h|d|w)")
 _DURATION_UNITS = {"us": 1, "ms": 1000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
@@ -104,16 +101,6 @@ def whole_units(us: Micros, unit: str) -> int:
     """Microseconds as a whole number of units, rounded down."""
     multiplier, divisor = UNITS[unit]
     return us // multiplier * divisor
-
-
-def span_prose(us: Micros) -> str:
-    """A duration for people: 5_400_000_000 → `1 hour 30 minutes`."""
-    parts = []
-    for unit, size in _UNIT_NAMES:
-        count, us = divmod(us, size)
-        if count:
-            parts.append(f"{count:,} {unit}" + ("" if count == 1 else "s"))
-    return " ".join(parts) or "0 seconds"
 
 
 def floor_to(us: Micros, hop: Micros) -> Micros:

@@ -374,7 +374,7 @@ class TestSeries:
         assert "100 %" in texts(checked(series_svg([(0, 0.02), (1, 0.03)], title="x", shown=share_text, low=0, high=1)))
 
     @settings(max_examples=60, deadline=None)
-    @given(st.lists(st.none() | st.floats(-1e200, 1e200), max_size=30))
+    @given(st.lists(st.none() | st.floats(), max_size=30))
     def test_any_series_can_be_drawn(self, values: list[float | None]) -> None:
         checked(series_svg([(place * DAY, value) for place, value in enumerate(values)], title="x"))
         root = checked(sparkline_svg(values, title="x"))

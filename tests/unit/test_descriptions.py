@@ -22,7 +22,7 @@ from asof import (
     Sliding,
 )
 from asof.catalog.descriptions import describe_feature
-from asof.timing import span_prose
+from asof.display import span_prose
 from asof.types import Embedding, Float64, Int64, String, Timestamp
 from tests.oracle import events_in_window, features_as_of
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from asof.definitions import Aggregation, FeatureView, LogSource, OnDemandFeatureView, Session, Sliding, Source
+from asof.display import span_prose
 from asof.expressions import parse
 from asof.expressions.tree import ColumnReference, Comparison, Literal
 from asof.lineage import inputs_of_feature
-from asof.timing import span_prose
 
 _MEASURES = {
     "sum": "Sum of {}", "mean": "Mean of {}", "min": "Least value of {}", "max": "Greatest value of {}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 from asof.catalog.drawings.bars import number_text
 from asof.catalog.drawings.markup import Markup, drawing, element, label
@@ -22,7 +23,7 @@ def series_svg(
     low: float | None = None,
     high: float | None = None,
 ) -> Markup:
-    """Values at moments, joined by a line; where a value is missing, the line is interrupted.
+    """Values at moments, joined by a line; where a value is missing or not finite, the line is interrupted.
 
     Args:
         points: (moment, value), by time.
@@ -30,6 +31,7 @@ def series_svg(
         shown: a value as text.
         low, high: the least range of the axis, such as 0 and 1 for shares.
     """
+    points = [(time, value if value is None or isfinite(value) else None) for time, value in points]
     values = [value for _, value in points if value is not None]
     if not values:
         return drawing(
@@ -38,8 +40,9 @@ def series_svg(
         )  # fmt: skip
     least, most = min([*values, *([] if low is None else [low])]), max([*values, *([] if high is None else [high])])
     if least == most:
-        least, most = least - (abs(least) or 1) / 10, most + (abs(most) or 1) / 10
-    ticks = [least, (least + most) / 2, most]
+        margin = abs(least) / 10 or 1.0
+        least, most = least - margin, most + margin
+    ticks = [least, least / 2 + most / 2, most]
     left = max(cells_of(shown(tick)) for tick in ticks) * _CHARACTER + 12
     begin, end = points[0][0], points[-1][0]
     floor = _TOP + _PLOT
@@ -50,7 +53,7 @@ def series_svg(
         return left + (time - begin) / (end - begin) * (_WIDTH - _RIGHT - left)
 
     def y(value: float) -> float:
-        return floor - (value - least) / (most - least) * _PLOT
+        return floor - _share(value, least, most) * _PLOT
 
     rules = [
         element(
@@ -78,19 +81,27 @@ def series_svg(
 
 def sparkline_svg(values: Sequence[float | None], *, title: str) -> Markup:
     """Values in their order as a small line with a dot at its end, without axes."""
+    values = [value if value is None or isfinite(value) else None for value in values]
     there = [value for value in values if value is not None]
     width, height = _SPARK
     least, most = (min(there), max(there)) if there else (0.0, 1.0)
     wide = (width - 8) / max(len(values) - 1, 1)
 
     def y(value: float) -> float:
-        return height / 2 if least == most else 4 + (most - value) / (most - least) * (height - 8)
+        return height / 2 if least == most else height - 4 - _share(value, least, most) * (height - 8)
 
     positions = [(4 + place * wide, None if value is None else y(value)) for place, value in enumerate(values)]
     last = next(((x, at) for x, at in reversed(positions) if at is not None), None)
     dots = [] if last is None else [element("circle", cx=last[0], cy=last[1], r=3, class_="dot")]
     line = element("path", d=_line(positions) or "M0 0", class_="trend")
     return drawing("sparkline", title, line, *dots, width=width, height=height)
+
+
+def _share(value: float, least: float, most: float) -> float:
+    """How far a value is from the least to the most, from 0 to 1."""
+    if isfinite(most - least):
+        return (value - least) / (most - least)
+    return (value / 4 - least / 4) / (most / 4 - least / 4)
 
 
 def _line(positions: Sequence[tuple[float, float | None]]) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from asof.catalog.drawings.markup import Markup, drawing, element, label
 from asof.definitions import FeatureView, Session, Sliding
-from asof.timing import HOUR, MINUTE, Micros, floor_to, micros, moment, span_prose
+from asof.display import span_prose
+from asof.timing import HOUR, MINUTE, Micros, floor_to, micros, moment
 
 _EXAMPLE = micros("2026-03-14T15:09:26Z")
 """The moment of the drawings, moved a little where it would be on a hop."""
