@@ -166,6 +166,8 @@ def decode_in_bulk(
             dead_letters |= dict.fromkeys(tombstones, reason)
             tombstones = []
     present: list[Any] = [values[place] for place in indexes] if len(indexes) < len(values) else list(values)
+    # From here on there are two counts: `index` are positions among the messages, and columns have a row for each of
+    # them. Reasons are kept by message, since rows come and go (transforms, tombstones).
     index, columns = codec_of(source, bounds).decode(
         indexes, present, dead_letters=dead_letters, undeclared=undeclared, schemas=schemas,
     )  # fmt: skip
@@ -189,6 +191,7 @@ def decode_in_bulk(
     good = np.ones(len(positions), dtype=bool)
     if dead_letters:
         good &= ~np.isin(positions, np.fromiter(dead_letters, dtype=np.int64))
+    # Nulls first, then times: a null has no time to check, and each message gets the first reason only.
     for name in dict.fromkeys((source.timestamp_field, *keys)):
         nulls = columns[name].is_null().to_numpy(zero_copy_only=False)
         what = "event time" if name == source.timestamp_field else "key"
@@ -202,6 +205,7 @@ def decode_in_bulk(
             given = good & columns[created].is_valid().to_numpy(zero_copy_only=False)
             _times(columns[created], source.timestamp_unit or "us", given, positions, dead_letters, what="created time")
         good &= ~np.isin(positions, np.fromiter(dead_letters, dtype=np.int64, count=len(dead_letters)))
+    # Only of messages that are good otherwise: these may be replayed once the clock has reached them.
     early = good & (times > clock + source.max_future)
     for place in np.flatnonzero(early):
         dead_letters[int(positions[place])] = _early(source, int(times[place]), clock)

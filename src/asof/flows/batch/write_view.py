@@ -215,6 +215,7 @@ class _ViewRun:
         view, stores = self.view, self.stores
         layout = layout_of(view, None)
         rows = rows.combine_chunks()
+        # A limit per key, spread over the rows of the key by their positions.
         keys, positions = self._keys(rows)
         limits = np.array([max(self.as_of, stored.get(key, _NOTHING).newest) for key in keys], dtype=np.int64)
         counts = _ints(rows["ts"]) <= limits[positions]
@@ -231,6 +232,7 @@ class _ViewRun:
         columns = inputs_of(stores, view, layout, inputs)
         times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
         events = Events(positions, times, created, np.zeros(len(positions), dtype=np.int32), arrived, columns)
+        # One clock for the fold of all keys: each key's rows are cut at its own limit already.
         due = int(limits.max(initial=self.as_of))
         state, _ = fold(layout, decode(layout, [None] * len(keys)), events, clock_us=due)
         blobs = encode(layout, state, max_row_bytes=stores.max_row_bytes)
@@ -309,6 +311,7 @@ def keyed_rows(view: FeatureView, rows: pa.Table) -> tuple[pa.Table, list[bytes]
 
 def _starts(view: FeatureView, rows: pa.Table) -> Ints:
     """Start index of each key's rows."""
+    # The rows come sorted by key: a key begins where any of its columns differs from the row before.
     new = np.zeros(rows.num_rows, dtype=bool)
     new[:1] = True
     for i in range(len(view.key_fields)):
