@@ -64,7 +64,7 @@ def browser_of(
     service = Service(FeatureStore(folder, clock=clock), settings)
     app = App(service)
     loop.run_until_complete(service.start())
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://asof")
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
     yield Browser(client, loop)
     loop.run_until_complete(client.aclose())
     loop.run_until_complete(service.stop())

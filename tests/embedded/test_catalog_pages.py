@@ -184,6 +184,7 @@ def test_what_is_applied_later_is_found_at_once(tmp_path: Path) -> None:
             assert "Nothing is applied yet" in browser.get("/ui/", role="").text
             (tmp_path / "features.py").write_text('from asof import *\nuser = Entity("user", join_keys=["user_id"])\n')
             store.apply()
+            assert browser.get("/ui/", role="", host="evil.example:6566").status_code == 403
             found: Any = []
             while not found:
                 found = browser.get("/ui/search.json?q=user", role="").json()["found"]
