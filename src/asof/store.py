@@ -13,9 +13,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from asof.applied_objects import AppliedObjects
 from asof.config import StoreConfig, load_config
-from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, RUNS, SAMPLE_ROWS, SEED
+from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, RUNS, SAMPLE_ROWS, SEED, USE_DAYS
 from asof.definitions import Definition, FeatureService, FeatureView
 from asof.errors import AsofError, ConfigError
 from asof.flows.stores import Progress, silent
@@ -23,6 +22,7 @@ from asof.open_store import OpenStore
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences
 from asof.store_admin import StoreAdmin
+from asof.store_profiles import StoreProfiles
 from asof.timing import PATIENCE_S, moment
 from asof.values.frame_types import EntityFrame, Rows
 
@@ -41,12 +41,13 @@ if TYPE_CHECKING:
     from asof.flows.runs import Run
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
+    from asof.flows.use import FeatureUse
     from asof.lineage import LineageGraph
     from asof.online_response import OnlineResponse
     from asof.planning import Plan
 
 
-class FeatureStore(AppliedObjects):
+class FeatureStore(StoreProfiles):
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:
@@ -381,6 +382,17 @@ class FeatureStore(AppliedObjects):
                 or `training-set`. What was applied is in `history`.
         """
         return self._admin.runs(kind, limit)
+
+    def use(self, days: int = USE_DAYS) -> Records[FeatureUse]:
+        """How often each feature was served, and how many training sets were saved with it: a row per feature and day.
+
+        Servers count requests, not rows, with the inputs of on-demand views; they write their counts every half minute
+        and when they stop. Reads of this object are not counted.
+
+        Args:
+            days: today and the days before; up to 100 are kept.
+        """
+        return self._admin.use(days)
 
     def version_changes(self, version: int) -> VersionChanges:
         """What one version of `history` changed, line by line."""

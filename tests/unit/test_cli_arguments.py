@@ -44,6 +44,7 @@ CALLED: dict[str, tuple[Callable[..., Any], ...]] = {
     "history": (FeatureStore.history,),
     "materialize": (FeatureStore.materialize,),
     "plan": (FeatureStore.plan,),
+    "profile": (FeatureStore.profile,),
     "push": (FeatureStore.push,),
     "rebuild": (FeatureStore.rebuild,),
     "runs": (FeatureStore.runs,),

@@ -74,7 +74,7 @@ class ProfilesOfRows(Reads):
             for place, (name, (dtype, _)) in enumerate(columns.items())
         )  # fmt: skip
         try:
-            found = engine.profile(ProfiledTable("a table", measured), table)
+            found = engine.profile(ProfiledTable("a table", measured), table.to_reader())
         except UnsupportedByDialect:
             pytest.skip("this engine measures no profiles")
         return {each.feature: each for each in found}

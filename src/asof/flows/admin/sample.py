@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from asof.defaults import SAMPLE_ROWS, SEED
 from asof.definitions import FeatureView, Field, Snapshot, Source
 from asof.errors import Argument, NotFound, RequestError, SourceError, nearest
+from asof.flows.admin.hidden_columns import hidden_columns, needs_full_names
 from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
@@ -29,7 +31,7 @@ from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
 from asof.sql.names import free_name
-from asof.timing import moment
+from asof.timing import Micros, moment
 from asof.values.fit import fit, source_micros
 from asof.values.packing import key_bytes, key_values, plain_values
 
@@ -54,7 +56,8 @@ def sample(
 
     Rows of a source are returned unchanged. Rows of a view are its source's rows (keys, event time) with the features:
     of a latest-value view as in the row, of all others as of the row's event time. Features of entities are as of the
-    clock. One seed selects the same entities in all views with the same keys, offline and online.
+    clock. One seed selects the same entities in all views with the same keys, offline and online. Personal data is
+    null (`asof.lineage.pii`).
 
     Args:
         by: `rows` or `entities`; online each row is an entity.
@@ -72,6 +75,28 @@ def sample(
         raise RequestError(
             f"{unknown}: expected 'rows' or 'entities'", hint="choose 'rows' or 'entities'", arguments=[unknown]
         )
+    rows = _sampled(
+        stores, snapshot, name, n=n, seed=seed, by=by, online=online, functions=functions, progress=progress
+    )
+    hidden = hidden_columns(snapshot, name)
+    for place, field in enumerate(rows.schema):
+        if field.name in hidden:
+            rows = rows.set_column(place, field, pa.nulls(rows.num_rows, field.type))
+    return rows
+
+
+def _sampled(
+    stores: Stores,
+    snapshot: Snapshot,
+    name: str,
+    *,
+    n: int,
+    seed: int,
+    by: str,
+    online: bool,
+    functions: Functions,
+    progress: Progress,
+) -> pa.Table:
     project = snapshot.project
     if name not in project.services and project.view(name) is None:
         source = project.sources.get(name)
@@ -93,7 +118,7 @@ def sample(
     view = project.views.get(name) if name not in project.services else None
     if view is not None and not view.is_aggregated and by == "rows" and not online:
         return _latest_rows(stores, view, n=n, seed=seed, progress=progress)
-    selection = functions(select(snapshot, name, full_feature_names=view is None and _collides(snapshot, name)))
+    selection = functions(select(snapshot, name, full_feature_names=view is None and needs_full_names(snapshot, name)))
     if selection.request_fields:
         names = [field.name for field in selection.request_fields]
         raise RequestError(
@@ -102,7 +127,7 @@ def sample(
     if online:
         return _online(stores, snapshot, selection, n=n, seed=seed, progress=progress)
     if by == "rows":
-        spine = _spine_of_rows(stores, selection, n=n, seed=seed, progress=progress)
+        spine = spine_of_rows(stores, selection, n=n, seed=seed, progress=progress)
     else:
         spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(stores, read), progress))
         now = pa.scalar(moment(stores.clock()), _TIMES)
@@ -202,8 +227,21 @@ def _frame(selection: Selection, columns: dict[str, list[Any]]) -> pa.Table:
     return pa.table({field.name: pa.array(columns[field.name], field.dtype.arrow()) for field in selection.keys})
 
 
-def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int, progress: Progress) -> pa.Table:
-    """Keys and event times of n of the rows that the selection's views read."""
+def spine_of_rows(
+    stores: Stores,
+    selection: Selection,
+    *,
+    n: int,
+    seed: int,
+    start: Micros | None = None,
+    end: Micros | None = None,
+    progress: Progress = silent,
+) -> pa.Table:
+    """Keys and event times of n of the rows that the selection's views read.
+
+    Args:
+        start, end: only rows with `start <= event time < end`.
+    """
     widest = max(selection.reads, key=lambda read: len(read.keys))
     if TIME in widest.keys:
         raise RequestError(
@@ -217,8 +255,9 @@ def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int, p
         named = dict(zip(read.keys, view.join_keys, strict=True))
         named[TIME] = view.source.renamed(view.source.timestamp_field)
         rows, marks = sampled_rows(
-            stores, view.source, [view], named, n=n, seed=seed + number, required=list(named), progress=progress
-        )
+            stores, view.source, [view], named, n=n, seed=seed + number, required=list(named),
+            times=(start, end), progress=progress,
+        )  # fmt: skip
         for key, field in zip(read.keys, view.key_fields, strict=True):
             column = _fitted(view.source, field, rows[key])
             rows = rows.set_column(rows.schema.get_field_index(key), key, column)
@@ -276,6 +315,7 @@ def sampled_rows(
     n: int,
     seed: int,
     required: Sequence[str],
+    times: tuple[Micros | None, Micros | None] = (None, None),
     progress: Progress = silent,
 ) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
     """The n rows with the smallest hashes of their positions, and the hashes.
@@ -308,6 +348,8 @@ def sampled_rows(
             known = source_micros(rows[column].combine_chunks(), source.timestamp_unit) if is_time else rows[column]
             # Of floats only those are keys that stand for integers, and NaN is null there.
             wanted &= ~np.asarray(known.is_null(nan_is_null=True))
+        if times != (None, None):
+            wanted &= _within(rows[TIME].combine_chunks(), source, times)
         rows, hashes = rows.filter(pa.array(wanted)), hashes[wanted]
         rows = rows if kept is None else pa.concat_tables([kept, rows])
         hashes = np.concatenate([kept_hashes, hashes])
@@ -317,6 +359,18 @@ def sampled_rows(
         kept = reader.schema.empty_table()
     positions = [name for name in ("asof_partition", "asof_offset") if source.is_log]
     return kept.drop_columns(positions), kept_hashes
+
+
+def _within(column: pa.Array, source: Source, times: tuple[Micros | None, Micros | None]) -> npt.NDArray[np.bool_]:
+    """Which event times lie in an interval; a null does not."""
+    moments = source_micros(column, source.timestamp_unit)
+    start, end = times
+    found = moments.is_valid()
+    if start is not None:
+        found = pc.and_(found, pc.greater_equal(moments, start))
+    if end is not None:
+        found = pc.and_(found, pc.less(moments, end))
+    return pc.fill_null(found, False).to_numpy(zero_copy_only=False)
 
 
 def _hashes(rows: pa.Table, first: int, seed: int, *, in_log: bool) -> npt.NDArray[np.uint64]:
@@ -341,13 +395,6 @@ def _with_time(rows: pa.Table, name: str, source: Source) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index(name), name, times)
 
 
-def _collides(snapshot: Snapshot, name: str) -> bool:
-    """Whether features of a service share a name, so that full names are needed."""
-    service = snapshot.project.services.get(name)
-    if service is None:
-        return False
-    names = [feature for part in service.features for feature in part.features or part.view.feature_names]
-    return len(set(names)) != len(names)
-
-
-__all__ = ["online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys"]
+__all__ = [
+    "online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys", "spine_of_rows",
+]  # fmt: skip
