@@ -17,7 +17,7 @@ NOTE = "<!-- Written by scripts/generate_docs.py. Do not edit: run `make docs`. 
 GROUPS = {
     "The store": ("FeatureStore",),
     "Definitions": (
-        "Entity", "Field", "FeatureView", "Aggregation", "Sliding", "Session", "OnDemandFeatureView",
+        "Entity", "Field", "FeatureView", "Expectation", "Aggregation", "Sliding", "Session", "OnDemandFeatureView",
         "on_demand_feature_view", "FeatureService", "BatchFeatureView", "StreamFeatureView",
     ),
     "Sources": (
