@@ -321,7 +321,9 @@ def python() -> str:
     for heading, names in GROUPS.items():
         lines += [f"## {heading}", ""]
         for name in names:
-            lines += _documented(name, getattr(asof, name), methods=name in ("FeatureStore", "FeatureView", "Expectation"))
+            lines += _documented(
+                name, getattr(asof, name), methods=name in ("FeatureStore", "FeatureView", "Expectation")
+            )
         if heading == "The store":
             lines += ["## What reads return", ""]
             for each in (
