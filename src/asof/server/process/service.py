@@ -22,6 +22,7 @@ from asof.server.jobs.processes import Jobs
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.online_reads import OnlineReads
 from asof.server.security.audit import AuditLog, object_of
+from asof.server.security.binding import is_loopback
 from asof.server.security.callers import RequestPrincipal, Security
 from asof.server.security.guard import Guard
 from asof.server.settings import ServerSettings
@@ -67,6 +68,8 @@ class Service:
         self.settings = settings or ServerSettings()
         self.security: Security = security or Guard(store.config.auth, project=store.project)
         self.audit = AuditLog(store.config.auth.audit_target, clock=system_clock)
+        # Whoever reaches such a server may read; see `refuse_foreign_host`.
+        self.is_for_this_machine = not store.config.auth.is_on and is_loopback(self.settings.host)
         self.is_draining = False
         # The reason why it could not start.
         self.failure: AsofError | None = None
@@ -130,7 +133,7 @@ class Service:
         if self.served is not None:
             await self.in_writer(self.served.flush)
         if "site" in self.__dict__:
-            self.site.close()
+            await self.in_writer(self.site.close)
         if "_page_threads" in self.__dict__:
             self._page_threads.shutdown(wait=False, cancel_futures=True)
         self.functions.close()
