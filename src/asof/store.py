@@ -1,6 +1,8 @@
 """The feature store as users hold it: one object over the configured stores, a verb per method.
 
 What the verbs do is in `open_store` and `store_admin`; their docstrings are those of the reference.
+
+Over 400 lines: each public verb has its signature and docstring here, and one line of code.
 """
 
 from __future__ import annotations
@@ -11,9 +13,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from asof.applied_objects import AppliedObjects
 from asof.config import StoreConfig, load_config
-from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, SAMPLE_ROWS, SEED
+from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, RUNS, SAMPLE_ROWS, SEED, USE_DAYS
 from asof.definitions import Definition, FeatureService, FeatureView
 from asof.errors import AsofError, ConfigError
 from asof.flows.stores import Progress, silent
@@ -21,6 +22,7 @@ from asof.open_store import OpenStore
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences
 from asof.store_admin import StoreAdmin
+from asof.store_profiles import StoreProfiles
 from asof.timing import PATIENCE_S, moment
 from asof.values.frame_types import EntityFrame, Rows
 
@@ -36,13 +38,16 @@ if TYPE_CHECKING:
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.offline.training_sets.rebuild import RebuildResult
+    from asof.flows.runs import Run
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
+    from asof.flows.use import FeatureUse
+    from asof.lineage import LineageGraph
     from asof.online_response import OnlineResponse
     from asof.planning import Plan
 
 
-class FeatureStore(AppliedObjects):
+class FeatureStore(StoreProfiles):
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:
@@ -361,9 +366,33 @@ class FeatureStore(AppliedObjects):
         """What a server has kept of a service's responses: see `server.feature_log_share`."""
         return self._admin.served_features(service)
 
+    def lineage(self) -> LineageGraph:
+        """What is made of what in all that is applied: from sources and their columns to services and training sets."""
+        return self._admin.lineage()
+
     def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
         return self._admin.history(limit)
+
+    def runs(self, kind: str | None = None, limit: int = RUNS) -> Records[Run]:
+        """What was done to the store and how it ended, newest first; of each kind the registry keeps the last hundred.
+
+        Args:
+            kind: `materialize`, `backfill`, `load-history`, `rebuild`, `compact`, `audit`, `profile`, `stream`
+                or `training-set`. What was applied is in `history`.
+        """
+        return self._admin.runs(kind, limit)
+
+    def use(self, days: int = USE_DAYS) -> Records[FeatureUse]:
+        """How often each feature was served, and how many training sets were saved with it: a row per feature and day.
+
+        Servers count requests, not rows, with the inputs of on-demand views; they write their counts every half minute
+        and when they stop. Reads of this object are not counted.
+
+        Args:
+            days: today and the days before; up to 100 are kept.
+        """
+        return self._admin.use(days)
 
     def version_changes(self, version: int) -> VersionChanges:
         """What one version of `history` changed, line by line."""

@@ -44,8 +44,10 @@ CALLED: dict[str, tuple[Callable[..., Any], ...]] = {
     "history": (FeatureStore.history,),
     "materialize": (FeatureStore.materialize,),
     "plan": (FeatureStore.plan,),
+    "profile": (FeatureStore.profile,),
     "push": (FeatureStore.push,),
     "rebuild": (FeatureStore.rebuild,),
+    "runs": (FeatureStore.runs,),
     "sample": (FeatureStore.sample,),
     "stream run": (FeatureStore.stream_run,),
     "stream status": (FeatureStore.stream_status,),
@@ -53,7 +55,7 @@ CALLED: dict[str, tuple[Callable[..., Any], ...]] = {
 }
 """Command → the methods that it calls."""
 
-WITHOUT_STORE = {"demo", "init", "keys new", "list", "search", "serve", "show", "ui"}
+WITHOUT_STORE = {"demo", "init", "keys new", "lineage", "list", "search", "serve", "show", "ui"}
 """Commands that call no method with arguments of their user's, or none of the store's."""
 
 NOT_GIVEN = {

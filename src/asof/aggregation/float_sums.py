@@ -44,6 +44,7 @@ def merged(words: Ints, reduce: Callable[[Doubles], Doubles]) -> Ints:
     Args:
         reduce: sums of a column of the states.
     """
+    # Infinities of both signs make NaN, and great floats an infinity: that is the sum, and no warning.
     with np.errstate(invalid="ignore", over="ignore"):
         sums = reduce(words.view(np.float64))
         if np.isfinite(sums).all():

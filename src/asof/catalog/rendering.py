@@ -53,7 +53,9 @@ def _environment() -> Any:
         lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
     environment.globals.update(page_url=page_url, url_of=url_of, static_url=static_url, counted=counted)
-    environment.filters.update(value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number)
+    environment.filters.update(
+        value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number, duration=duration
+    )
     return environment
 
 
@@ -98,6 +100,15 @@ def seconds(passed: float | None) -> str:
         if passed >= least:
             return counted(int(passed / unit), name)
     return counted(0, "second")
+
+
+def duration(passed: float | None) -> str:
+    """How long something took, with a digit where it is short: `12 ms`, `3.4 s`, `5 minutes`; `-` for none."""
+    if passed is None:
+        return "-"
+    if passed < 1:
+        return f"{passed * 1000:.0f} ms"
+    return f"{passed:.1f} s" if passed < 120 else seconds(passed)
 
 
 def number(value: float | None) -> str:

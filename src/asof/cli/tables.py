@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from unicodedata import combining, east_asian_width
 
 from asof.cli.values import cell
+from asof.display import cells_of
 
 GAP = 2
 NARROWEST_PROSE = 24
@@ -110,22 +110,6 @@ def wrapped(line: str, *, width: int) -> list[str]:
     ) or [""]
 
 
-def clipped(text: str, width: int) -> str:
-    """The text in at most `width` cells; where it is longer, its end is `…`."""
-    if cells_of(text) <= width:
-        return text
-    while cells_of(text) > width - 1:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-def cells_of(text: str) -> int:
-    """How many cells of a terminal the text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
-
-
 def padded(text: str, width: int, *, right: bool = False) -> str:
     """The text filled up with spaces."""
     fill = " " * max(width - cells_of(text), 0)
@@ -143,9 +127,9 @@ def _fit(
     heads = [cells_of(column.head) for column in columns]
     parts = [max(map(cells_of, _parts_of(column.head))) for column in columns]
     longest = [max(map(cells_of, each), default=0) for each in texts]
-    words = [max((cells_of(word) for text in each for word in text.split()), default=0) for each in texts]
+    widest = [max((cells_of(word) for text in each for word in text.split()), default=0) for each in texts]
     prose = [
-        min(longest[i], max(words[i], prose_cells)) if column.prose else longest[i] for i, column in enumerate(columns)
+        min(longest[i], max(widest[i], prose_cells)) if column.prose else longest[i] for i, column in enumerate(columns)
     ]
     room = width - GAP * (len(columns) - 1)
     widths = [max(pair) for pair in zip(longest, heads)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from asof.catalog.pages.dead_letter import dead_letter_page, replay_one
 from asof.catalog.pages.home import home_page
 from asof.catalog.pages.page import Page, PageRequest, Redirect
 from asof.catalog.pages.search import search_page
+from asof.catalog.pages.source import replay_all, source_page
 from asof.catalog.pages.view import view_page
 
 
@@ -33,7 +35,9 @@ class PageKind:
 
 PAGES: Mapping[str, PageKind] = {
     "home": PageKind(home_page),
-    "search": PageKind(search_page, parts=("results",)),
+    "search": PageKind(search_page, parts=("results", "matches")),
     "view": PageKind(view_page, 1, 1),
     "on-demand-view": PageKind(view_page, 1, 1, template="view"),
+    "source": PageKind(source_page, 1, 1, submit=replay_all),
+    "dead-letter": PageKind(dead_letter_page, 3, 3, submit=replay_one),
 }
