@@ -56,7 +56,7 @@ def merged(words: Ints, reduce: Callable[[Doubles], Doubles]) -> Ints:
 
 
 def total(words: list[int]) -> float:
-    """One sum as it is read, of the words of its parts."""
+    """One sum as it is read, of the states that it is made of."""
     whole = merged(np.array(words, dtype=np.int64), lambda column: np.add.reduce(column, keepdims=True))
     return float(doubles_of(whole)[0])
 
