@@ -15,11 +15,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from asof.dtypes import LEAST_INT64
+
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 _UP, _DOWN = 2.0**64, 2.0**-64
-_MARK, _SIGN = 0x7FFD, -(2**63)
+_MARK, _SIGN = 0x7FFD, LEAST_INT64
 _BIAS, _LEAST_EXPONENT = 1023, 960
 _FRACTION, _KEPT = 52, 42
 
