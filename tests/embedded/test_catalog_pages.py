@@ -58,7 +58,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     yield from browser_of(folder)
 
 
-NOT_BUILT = {"feature", "entity", "service", "training-sets", "runs"}
+NOT_BUILT = {"feature", "entity", "service"}
 """Pages that others lead to, and that do not exist yet."""
 
 
