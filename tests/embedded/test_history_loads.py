@@ -31,6 +31,7 @@ from asof.definitions import (
 )
 from asof.errors import HistoryNotLoaded, RowsRefused
 from asof.flows.admin.doctor import doctor
+from asof.flows.admin.explain import explain
 from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.batch import load_history
@@ -179,6 +180,8 @@ def test_apply_loads_history_and_materialize_what_comes_later(stores: Stores, ye
     apply(stores, source())
     assert (agreed(stores)["n"], agreed(stores)["sum"]) == (3, 5)
 
+    explained = explain(stores, stores.registry.load(stores.project), "ends:n", {"item": 1})
+    assert "the row has seen the loaded history up to offset " in explained.text
     assert backfill(stores, "prices") == 0
     years.write(row(10, at=NOW - 150 * MINUTE), row(2, at=NOW - 2 * HOUR))
     found = materialize(stores)
@@ -455,7 +458,9 @@ def test_a_row_that_does_not_fit_refuses_the_load_before_anything_is_loaded(
     apply(stores, of)
     years.write(*(row(price, note="{}") for price in range(5)), row(9, note="{bad"))
 
-    with pytest.raises(RowsRefused, match=r"batch source 'old', which source 'prices' loads(?s:.)*column 'note'"):
+    with pytest.raises(
+        RowsRefused, match=r"batch source 'old', which source 'prices' loads(?s:.)*column 'note', row 6:"
+    ):
         backfill(stores, "prices")
     assert stores.offline.offsets(stores.archive_of(of), [HISTORY])[HISTORY] == load_history.BLOCK - 1
 
@@ -518,6 +523,9 @@ def test_reads_warn_until_history_is_loaded(tmp_path: Path) -> None:
     with FeatureStore(tmp_path) as store:
         with pytest.warns(HistoryNotLoaded, match=r"source 'prices': no rows of its batch source 'old'"):
             store.get_historical_features(frame, ["newest:price"])
+        for name in ("newest", "prices"):
+            with pytest.warns(HistoryNotLoaded, match=r"source 'prices': no rows of its batch source 'old'"):
+                store.sample(name, n=1)
         years.write(row(7))
         assert [each["loaded"] for each in store.materialize()] == [1, 1, 1]
     with FeatureStore(tmp_path) as store, warnings.catch_warnings():
