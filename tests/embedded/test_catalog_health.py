@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, FileSource, LogSource, Sliding
-from asof.catalog.health import HealthIndex, read_health
+from asof.catalog.health_index import HealthIndex, read_health
 from asof.catalog.live import LiveValues
 from asof.cli.app import cli
 from asof.cli.context import CliContext

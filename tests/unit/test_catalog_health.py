@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asof.catalog.entries import CatalogEntry, entries_of
-from asof.catalog.health import Health, HealthParts, ViewAudit, health_of
+from asof.catalog.health import Health, HealthInputs, ViewAudit, health_of
 from asof.catalog.search import CatalogSearch, filter_of
 from asof.definitions import (
     Aggregation,
@@ -74,7 +74,7 @@ def made(*, until: timedelta | None = HOUR, **parts: Any) -> Health:
         name: LastRun(generation="a-1", until=micros(NOON - until)) for name in ("latest", "forever")
     }  # fmt: skip
     snapshot = Snapshot(1, "shop", PROJECT, Facts(materialized=runs))
-    return health_of(snapshot, HealthParts(**parts), at=NOON)
+    return health_of(snapshot, HealthInputs(**parts), at=NOON)
 
 
 def test_a_batch_fed_view_is_served_until_where_it_was_materialized() -> None:

@@ -1,46 +1,27 @@
 """How views and sources are: how fresh, how far behind, when audited, how much used, and what needs attention.
 
-It is put together of four parts that are asked for apart, each within a budget: runs, audits, use, and the status of
-streams. A part that is late is shown as it was before, and is named in `late`.
+It is made of four inputs: runs, audits, use, and the status of streams; `health_index` reads them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from asof.catalog.entries import CatalogEntry
-from asof.catalog.live import LiveValue, LiveValues
 from asof.defaults import USE_DAYS
 from asof.definitions import FeatureView, OnDemandFeatureView, Projection, Snapshot
 from asof.display import counted
-from asof.errors import AsofError
-from asof.store import FeatureStore, open_store_of
 from asof.timing import SECOND, moment, span_text
 
 if TYPE_CHECKING:
     from asof.flows.runs import Run
     from asof.flows.stream.status import PartitionStatus
     from asof.flows.use import UseSums
-
-P = TypeVar("P")
-
-BUDGET_S = 0.1
-"""How long a page waits for each of the four parts."""
-
-MAX_AGE_S = 30.0
-"""How long a part is used before it is asked for again."""
-
-RUNS = 300
-"""So many of the newest runs are looked at."""
-
-MOST_VIEWS = 10_000
-"""The newest audits of so many views are looked at."""
 
 STALE_AFTER = timedelta(days=7)
 """A batch-fed view without a ttl is stale if it was materialized longer ago."""
@@ -129,8 +110,8 @@ class SourceHealth:
 
 
 @dataclass(frozen=True)
-class HealthParts:
-    """What health is made of; see the functions below for each part."""
+class HealthInputs:
+    """What health is made of: the newest runs, the last audit of each view, the use of each feature, and streams."""
 
     runs: Sequence[Run] = ()
     audits: Mapping[str, ViewAudit] = field(default_factory=dict)
@@ -138,8 +119,8 @@ class HealthParts:
     streams: Mapping[str, Sequence[PartitionStatus]] = field(default_factory=dict)
 
 
-NONE = HealthParts()
-"""Nothing is known of any part."""
+NONE = HealthInputs()
+"""Nothing is known of anything."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +130,7 @@ class Health:
     Args:
         at: the store's time of it.
         use: `view:feature` → its use in the last `USE_DAYS` days; features without any are left out.
-        late: parts that are missing or older than they should be, a sentence each.
+        late: inputs that are missing or older than they should be, a sentence each.
     """
 
     at: datetime
@@ -209,98 +190,23 @@ class Health:
         return sum(view.requests + view.training_sets for view in self._views_of(entry))
 
 
-# ---- the parts ----
-
-
-def runs_of(store: FeatureStore) -> Sequence[Run]:
-    """The newest runs, newest first."""
-    return list(store.runs(limit=RUNS))
-
-
-def audits_of(store: FeatureStore) -> Mapping[str, ViewAudit]:
-    """View → its last audit."""
-    stores = open_store_of(store).stores
-    found = stores.registry.records(stores.project, "audit", per_subject=1, limit=MOST_VIEWS)
-    return {each.subject: _audit_of(moment(each.when), each.body) for each in found}
-
-
-def _audit_of(when: datetime, body: Mapping[str, Any]) -> ViewAudit:
-    return ViewAudit(when, body.get("keys", 0), body.get("differences", 0), body.get("causes", {}))
-
-
-def use_of(store: FeatureStore) -> Mapping[str, UseSums]:
-    """Feature → its use."""
-    from asof.flows.use import summed_use
-
-    return summed_use(open_store_of(store).stores, USE_DAYS)
-
-
-def streams_of(store: FeatureStore) -> Mapping[str, Sequence[PartitionStatus]]:
-    """Log source → its partitions."""
-    found: dict[str, list[PartitionStatus]] = defaultdict(list)
-    for each in store.stream_status():
-        found[each.source].append(each)
-    return found
-
-
-def read_health(store: FeatureStore, snapshot: Snapshot, *, with_streams: bool = True) -> Health:
-    """The health, read without a budget; what cannot be read is named in `late`. For who looks once, as a command does.
-
-    Args:
-        with_streams: ask for the status of streams, too, which takes longest.
-    """
-    late: list[str] = []
-
-    def part(what: str, ask: Callable[[FeatureStore], P], without: P) -> P:
-        try:
-            return ask(store)
-        except AsofError as error:
-            late.append(_unreadable(what, error.message))
-            return without
-
-    parts = _asked(part, with_streams=with_streams)
-    return health_of(snapshot, parts, at=store.now(), late=late)
-
-
-class _Ask(Protocol):
-    """Asks for a part: its name, what asks the store, and the value where there is none."""
-
-    def __call__(self, what: str, ask: Callable[[FeatureStore], P], without: P, /) -> P: ...
-
-
-def _asked(part: _Ask, *, with_streams: bool) -> HealthParts:
-    return HealthParts(
-        part("the list of runs", runs_of, NONE.runs),
-        part("the list of audits", audits_of, NONE.audits),
-        part("the use of features", use_of, NONE.use),
-        part("the status of streams", streams_of, NONE.streams) if with_streams else NONE.streams,
-    )
-
-
-def _unreadable(what: str, why: str) -> str:
-    return f"{what} cannot be read: {why}"
-
-
-# ---- put together ----
-
-
-def health_of(snapshot: Snapshot, parts: HealthParts, *, at: datetime, late: Sequence[str] = ()) -> Health:
-    """The health of all views and sources, from its parts."""
+def health_of(snapshot: Snapshot, inputs: HealthInputs, *, at: datetime, late: Sequence[str] = ()) -> Health:
+    """The health of all views and sources, from its inputs."""
     project = snapshot.project
-    by_view, by_source = _newest_runs(parts.runs)
+    by_view, by_source = _newest_runs(inputs.runs)
     made_of: dict[str, list[str]] = defaultdict(list)
     for view in project.views.values():
         made_of[view.source.name].append(view.name)
     sources = {
         name: _source_health(
             SourceHealth(name, tuple(made_of.get(name, ())), source.is_log, last_run=by_source.get(name)),
-            parts.streams.get(name),
+            inputs.streams.get(name),
         )
         for name, source in project.sources.items()
     }
     requests: dict[str, int] = defaultdict(int)
     training_sets: dict[str, int] = defaultdict(int)
-    for feature, sums in parts.use.items():
+    for feature, sums in inputs.use.items():
         requests[feature.partition(":")[0]] += sums.requests
         training_sets[feature.partition(":")[0]] += sums.training_sets
     views: dict[str, ViewHealth] = {}
@@ -308,7 +214,7 @@ def health_of(snapshot: Snapshot, parts: HealthParts, *, at: datetime, late: Seq
         source = sources[view.source.name]
         run = by_view.get(name) or (source.last_run if source.is_log else None)
         until = _served_until(snapshot, view, source, at)
-        audit = parts.audits.get(name)
+        audit = inputs.audits.get(name)
         stale = _stale_reason(view, source, until, at)
         reasons = [*_run_reasons(run, at), *([stale] if stale else []), *_audit_reasons(audit, at), *source.attention]
         views[name] = ViewHealth(
@@ -322,7 +228,7 @@ def health_of(snapshot: Snapshot, parts: HealthParts, *, at: datetime, late: Seq
             derived.name, requests=requests[derived.name], training_sets=training_sets[derived.name],
             is_stale=any(each.is_stale for each in below), attention=tuple(dict.fromkeys(reasons)),
         )  # fmt: skip
-    return Health(at, views, sources, parts.use, tuple(late))
+    return Health(at, views, sources, inputs.use, tuple(late))
 
 
 def _newest_runs(runs: Sequence[Run]) -> tuple[dict[str, Run], dict[str, Run]]:
@@ -349,7 +255,7 @@ def _source_health(source: SourceHealth, partitions: Sequence[PartitionStatus] |
     dead_letters = sum(each.dead_letters for each in partitions)
     reasons = []
     if behind_s > BEHIND_S:
-        what = f"{counted(lag, 'message')} of source {name!r} are not archived, the oldest for {_span(behind_s)}"
+        what = f"{counted(lag, 'message')} of source {name!r} are not archived, the oldest for {span_of(behind_s)}"
         reasons.append(f"{what}: run `asof stream run`")
     if dead_letters:
         reasons.append(f"source {name!r} has {counted(dead_letters, 'dead letter')}: see `asof dead-letters list`")
@@ -375,7 +281,7 @@ def _stale_reason(view: FeatureView, source: SourceHealth, until: datetime | Non
         return ""
     if source.is_log:
         behind_s = source.behind_s or 0.0
-        return f"it is {_span(behind_s)} behind its source" if behind_s > BEHIND_S else ""
+        return f"it is {span_of(behind_s)} behind its source" if behind_s > BEHIND_S else ""
     if until is None:
         return "it was never materialized up to now: run `asof materialize`"
     age = at - until
@@ -411,10 +317,10 @@ def _inputs_of(view: OnDemandFeatureView) -> list[str]:
 
 
 def _ago(age: timedelta) -> str:
-    return f"{_span(max(age.total_seconds(), 0.0))} ago"
+    return f"{span_of(max(age.total_seconds(), 0.0))} ago"
 
 
-def _span(seconds: float) -> str:
+def span_of(seconds: float) -> str:
     """A duration in its largest two units: `3d4h`, `20m`."""
     whole = round(seconds)
     for unit in (86_400, 3_600, 60):
@@ -425,54 +331,4 @@ def _span(seconds: float) -> str:
     return span_text(whole * SECOND)
 
 
-class HealthIndex:
-    """The health that pages show, put together again when one of its parts is asked for again.
-
-    Args:
-        live: asks for the parts, each within its budget.
-    """
-
-    def __init__(self, store: FeatureStore, live: LiveValues) -> None:
-        self._store = store
-        self._live = live
-        self._lock = Lock()
-        self._known: dict[bool, tuple[tuple[Any, ...], Health]] = {}
-
-    def of(self, snapshot: Snapshot, *, with_streams: bool = True, budget_s: float = BUDGET_S) -> Health:
-        """The health as of now, for the applied snapshot. It raises no error of a store: what fails is in `late`.
-
-        Args:
-            with_streams: ask for the status of streams, too, which takes longest.
-            budget_s: how long to wait for each part; with 0 for none, and those of before are returned.
-        """
-        late: list[str] = []
-
-        def part(what: str, ask: Callable[[FeatureStore], P], without: P) -> P:
-            return self._part(what, ask, without, late, budget_s)
-
-        parts = _asked(part, with_streams=with_streams)
-        made_of = (snapshot, parts.runs, parts.audits, parts.use, parts.streams)
-        with self._lock:
-            known = self._known.get(with_streams)
-            # By identity: to compare the use of ten thousand features would take longer than the page.
-            if known is None or not all(a is b for a, b in zip(known[0], made_of, strict=True)):
-                known = self._known[with_streams] = made_of, health_of(snapshot, parts, at=self._store.now())
-            return replace(known[1], late=tuple(late)) if late else known[1]
-
-    def _part(
-        self, what: str, ask: Callable[[FeatureStore], P], without: P, late: list[str], budget_s: float
-    ) -> P:  # fmt: skip
-        found: LiveValue[P] = self._live.get(
-            ("health", what), lambda: ask(self._store), budget_s=budget_s, max_age_s=MAX_AGE_S
-        )
-        if found.error:
-            late.append(_unreadable(what, found.error))
-        elif found.is_late:
-            shown = "" if found.age_s is None else f"; it is shown as it was {_span(found.age_s)} ago"
-            late.append(f"{what} takes longer than {budget_s:g} s{shown}")
-        return without if found.value is None else found.value
-
-
-__all__ = [
-    "Health", "HealthIndex", "HealthParts", "SourceHealth", "ViewAudit", "ViewHealth", "health_of", "read_health",
-]  # fmt: skip
+__all__ = ["Health", "HealthInputs", "SourceHealth", "ViewAudit", "ViewHealth", "health_of"]

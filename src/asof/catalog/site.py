@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from asof.catalog.health import HealthIndex
+from asof.catalog.health_index import HealthIndex
 from asof.catalog.index import CatalogIndex
 from asof.catalog.live import LiveValues
 from asof.catalog.pages import PAGES

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from asof.catalog.health import HealthIndex
+from asof.catalog.health_index import HealthIndex
 from asof.catalog.index import CatalogIndex
 from asof.catalog.live import LiveValues
 from asof.catalog.viewer import Viewer

@@ -46,7 +46,7 @@ def search(
     asof search --tag pii --kind feature
     """
     # The search loads NumPy, which --help does without.
-    from asof.catalog.health import read_health
+    from asof.catalog.health_index import read_health
     from asof.catalog.search import CatalogSearch, filter_of
     from asof.store import open_store_of
 
