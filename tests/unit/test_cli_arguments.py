@@ -49,6 +49,7 @@ CALLED: dict[str, tuple[Callable[..., Any], ...]] = {
     "rebuild": (FeatureStore.rebuild,),
     "runs": (FeatureStore.runs,),
     "sample": (FeatureStore.sample,),
+    "stats": (FeatureStore.profile,),
     "stream run": (FeatureStore.stream_run,),
     "stream status": (FeatureStore.stream_status,),
     "teardown": (FeatureStore.teardown,),
