@@ -57,10 +57,10 @@ def draw_charts(
         panel.set_visible(False)
     tops = [max((bar.share for bar in chart.bars), default=0.0) or 1.0 for chart in charts]
     for place, (panel, chart) in enumerate(zip(panels, charts, strict=False)):
-        bars, places = chart.bars, range(len(chart.bars))
+        bars, indexes = chart.bars, range(len(chart.bars))
         top = max(tops) if together else tops[place]
-        panel.bar(places, [bar.share for bar in bars], width=0.82, color=chart.color, zorder=2)
-        for at, bar in zip(places, bars, strict=True):
+        panel.bar(indexes, [bar.share for bar in bars], width=0.82, color=chart.color, zorder=2)
+        for at, bar in zip(indexes, bars, strict=True):
             if bar.share >= 0.01 or (bar.count and bar.is_tail):
                 text = f"{bar.share:.0%}" if bar.share >= 0.01 else "<1%"
                 height = bar.share + top * 0.022
@@ -73,7 +73,7 @@ def draw_charts(
         longest = max((len(bar.label) for bar in bars), default=0)
         turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if longest > 5 else {}
         step = ceil(len(bars) / _MOST_TICKS)
-        panel.set_xticks(list(places)[::step], [bar.label for bar in bars][::step], **turned)
+        panel.set_xticks(list(indexes)[::step], [bar.label for bar in bars][::step], **turned)
         # Where several charts have one axis, the legend has room between the bars.
         panel.set_ylim(0, top * (1.12 if axis or not chart.marks else 1.36))
         panel.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
