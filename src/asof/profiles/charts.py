@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from asof.display import counted
 from asof.profiles.summary import FeatureProfile, Histogram
 
 COLOR = "#4472c4"
@@ -108,7 +109,7 @@ def charts_text(charts: list[Chart], width: int) -> str:
 
 
 def _figures(profile: FeatureProfile) -> str:
-    parts = [f"{profile.rows:,} rows"]
+    parts = [counted(profile.rows, "row")]
     if profile.nulls:
         parts.append(f"{profile.null_share:.1%} null")
     if profile.not_finite:

@@ -10,6 +10,7 @@ from asof.cli.context import CliContext, pass_context
 from asof.cli.options import LOCAL_PATH, Command
 from asof.cli.output import width
 from asof.defaults import PROFILE_ROWS, SEED
+from asof.display import counted
 from asof.errors import NotFound, nearest
 
 
@@ -69,7 +70,7 @@ def stats(
     if save is not None and drawn:
         from asof.profiles.pictures import draw_charts
 
-        draw_charts(drawn, Path(save), title=view, caption=f"{profile.rows:,} rows", of="values")
+        draw_charts(drawn, Path(save), title=view, caption=counted(profile.rows, "row"), of="values")
     texts = []
     for each in features:
         chart = charts[each.feature]
