@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 from asof.timing import iso, micros
 
@@ -101,6 +102,22 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def clipped(text: str, width: int) -> str:
+    """The text in at most `width` cells; where it is longer, its end is `…`."""
+    if cells_of(text) <= width:
+        return text
+    while cells_of(text) > width - 1:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def cells_of(text: str) -> int:
+    """How many cells of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
+
+
 def _left_out(columns: Sequence[str], shown: int, count: int) -> list[str]:
     lines = []
     if columns:
@@ -111,4 +128,4 @@ def _left_out(columns: Sequence[str], shown: int, count: int) -> list[str]:
     return lines
 
 
-__all__ = ["SHOWN_ROWS", "cell", "counted", "html_table", "text_table"]
+__all__ = ["SHOWN_ROWS", "cell", "cells_of", "clipped", "counted", "html_table", "text_table"]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
+    from asof.lineage import LineageGraph
     from asof.online_response import OnlineResponse
     from asof.planning import Plan
 
@@ -360,6 +361,10 @@ class FeatureStore(AppliedObjects):
     def served_features(self, service: str) -> TableResult:
         """What a server has kept of a service's responses: see `server.feature_log_share`."""
         return self._admin.served_features(service)
+
+    def lineage(self) -> LineageGraph:
+        """What is made of what in all that is applied: from sources and their columns to services and training sets."""
+        return self._admin.lineage()
 
     def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from asof.definitions import FeatureService, FeatureView, Project
+from asof.definitions import FeatureService, FeatureView, Project, Snapshot
 from asof.errors import RequestError
 from asof.flows.stores import Progress
 from asof.open_store import OpenStore
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
+    from asof.lineage import LineageGraph
 
 
 class StoreAdmin:
@@ -36,6 +37,7 @@ class StoreAdmin:
 
     def __init__(self, store: OpenStore) -> None:
         self._store = store
+        self._lineage: tuple[Snapshot, LineageGraph] | None = None
 
     # ---- looking ----
 
@@ -124,6 +126,15 @@ class StoreAdmin:
         from asof.flows.admin.history import version_changes
 
         return version_changes(self._store.stores, version)
+
+    def lineage(self) -> LineageGraph:
+        from asof.flows.admin.lineage import lineage_of
+
+        snapshot = self._store.snapshot()
+        known = self._lineage
+        if known is None or known[0] is not snapshot:
+            known = self._lineage = snapshot, lineage_of(self._store.stores, snapshot)
+        return known[1]
 
     def training_sets(self) -> Records[TrainingSet]:
         from asof.flows.offline.training_sets.manifest import list_training_sets

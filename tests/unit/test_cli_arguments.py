@@ -53,7 +53,7 @@ CALLED: dict[str, tuple[Callable[..., Any], ...]] = {
 }
 """Command → the methods that it calls."""
 
-WITHOUT_STORE = {"demo", "init", "keys new", "list", "search", "serve", "show", "ui"}
+WITHOUT_STORE = {"demo", "init", "keys new", "lineage", "list", "search", "serve", "show", "ui"}
 """Commands that call no method with arguments of their user's, or none of the store's."""
 
 NOT_GIVEN = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from asof.definitions import Aggregation, FeatureService, FeatureView, OnDemandFeatureView, RequestSource, Source
 from asof.definitions.project import Project
-from asof.lineage import columns_of_feature
+from asof.lineage import columns_of_view
 
 KINDS = ("feature", "view", "on-demand-view", "service", "entity", "source")
 """The kinds of entries; of entries that match equally well an earlier kind comes first."""
@@ -84,6 +84,7 @@ def _of_request_source(source: RequestSource) -> CatalogEntry:
 def _of_view(view: FeatureView) -> Iterator[CatalogEntry]:
     aggregations = {each.name: each for each in view.aggregations}
     types = {field.name: field for field in view.features}
+    columns = columns_of_view(view)
     features = []
     for name in view.feature_names:
         aggregation = aggregations.get(name)
@@ -94,7 +95,7 @@ def _of_view(view: FeatureView) -> Iterator[CatalogEntry]:
                 description=field.description if field else "", owner=view.owner,
                 tags=_tags({**view.tags, **(field.tags if field else {})}), entities=_entities(view),
                 sources=(view.source.name,),
-                columns=columns_of_feature(view, name).made_of,
+                columns=columns[name].made_of,
                 expressions=() if aggregation is None else (_text(aggregation),), where=view.where,
             )
         )  # fmt: skip

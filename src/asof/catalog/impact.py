@@ -64,8 +64,6 @@ def lineage_of(request: PageRequest) -> LiveValue[LineageGraph]:
     return request.live.get(("lineage", snapshot.version), request.store.lineage, max_age_s=3600.0)
 
 
-
-
 def lineage_url(node: LineageNode) -> str:
     """The address of the lineage of a node."""
     return page_url("lineage", node.kind, node.name)
@@ -98,9 +96,7 @@ def shows_node(request: PageRequest, node: LineageNode) -> bool:
     return False
 
 
-def _kinds(
-    request: PageRequest, found: Mapping[str, Sequence[LineageNode]]
-) -> tuple[Sequence[NodesOfKind], int]:
+def _kinds(request: PageRequest, found: Mapping[str, Sequence[LineageNode]]) -> tuple[Sequence[NodesOfKind], int]:
     shown = {kind: [node for node in nodes if shows_node(request, node)] for kind, nodes in found.items()}
     hidden = sum(map(len, found.values())) - sum(map(len, shown.values()))
     kinds = [

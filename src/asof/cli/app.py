@@ -19,7 +19,7 @@ from asof.errors import nearest
 
 COMMANDS: Mapping[str, Sequence[str]] = {
     "Define": ("init", "plan", "apply", "history", "teardown"),
-    "Find": ("ui", "search", "list", "show"),
+    "Find": ("ui", "search", "list", "show", "lineage"),
     "Train and serve": ("get",),
     "Load": ("push", "materialize", "stream", "backfill", "dead-letters"),
     "Inspect": ("sample", "explain", "audit", "doctor"),

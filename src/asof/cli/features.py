@@ -7,7 +7,7 @@ from typing import Any
 
 from asof.definitions import Aggregation, FeatureView, LogSource, OnDemandFeatureView, Sliding
 from asof.errors import AsofError
-from asof.lineage import columns_of_feature, inputs_of_feature
+from asof.lineage import columns_of_view, inputs_of_feature
 from asof.timing import iso, micros, moment, span_text
 
 
@@ -64,7 +64,7 @@ def source_columns(store: Any, view: FeatureView) -> dict[str, list[str]]:
         from asof.store import open_store_of
 
         select = select_of(open_store_of(store).stores, view.source)
-    return {name: list(columns_of_feature(view, name, select=select).made_of) for name in view.feature_names}
+    return {name: list(columns.made_of) for name, columns in columns_of_view(view, select=select).items()}
 
 
 def _boundary(view: FeatureView) -> dict[str, str]:

@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from unicodedata import combining, east_asian_width
 
 from asof.cli.values import cell
+from asof.display import cells_of
 
 GAP = 2
 NARROWEST_PROSE = 24
@@ -108,22 +108,6 @@ def wrapped(line: str, *, width: int) -> list[str]:
     return textwrap.wrap(
         line, width, subsequent_indent=indent + " " * 2 * GAP, break_long_words=False, break_on_hyphens=False
     ) or [""]
-
-
-def clipped(text: str, width: int) -> str:
-    """The text in at most `width` cells; where it is longer, its end is `…`."""
-    if cells_of(text) <= width:
-        return text
-    while cells_of(text) > width - 1:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-def cells_of(text: str) -> int:
-    """How many cells of a terminal the text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:

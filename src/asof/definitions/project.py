@@ -276,16 +276,10 @@ def _order_by_values(view: FeatureView) -> list[list[str]] | None:
     For latest values that is the schema's, which is part of the shape anyway; so only what was ordered otherwise before
     has an entry.
     """
-    source = view.source
-    if source.is_log or not _is_ordered(view):
+    if view.source.has_arrival or not _is_ordered(view):
         return None
-    if isinstance(source, FileSource):
-        if source.file_format != "delta":
-            return None
-        if not view.is_aggregated:
-            return []
-    elif not view.is_aggregated:
-        return None
+    if not view.is_aggregated:
+        return [] if isinstance(view.source, FileSource) else None
     return [list(pair) for pair in dict.fromkeys((each.column, each.where) for each in view.aggregations)]
 
 

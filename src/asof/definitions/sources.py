@@ -112,6 +112,11 @@ class Source(Definition):
         named = {"connection_ref": self.connection_ref} if self.connection_ref else {}
         return {**named, **self.connection}
 
+    @property
+    def has_arrival(self) -> bool:
+        """Whether of rows with equal times the later one is known; where not, the columns that a view reads decide."""
+        return self.is_log
+
     def renamed(self, column: str) -> str:
         """A source column under its name in Asof."""
         return self.field_mapping.get(column, column)
@@ -207,6 +212,11 @@ class FileSource(Source):
         )
         guess = "csv" if _CSV.search(str(path)) else "parquet"
         self._set(path=str(path), file_format=format_name(file_format, ("parquet", "csv", "delta"), default=guess))
+
+    @property
+    def has_arrival(self) -> bool:
+        # A rewrite of a Delta table moves its rows.
+        return self.file_format != "delta"
 
     def content(self) -> dict[str, object]:
         return {**self._source_content(), "path": self.path, "file_format": self.file_format}

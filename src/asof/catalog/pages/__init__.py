@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from asof.catalog.pages.entity import entity_page
 from asof.catalog.pages.home import home_page
 from asof.catalog.pages.key import key_page
 from asof.catalog.pages.page import Page, PageRequest, Redirect
 from asof.catalog.pages.search import search_page
+from asof.catalog.pages.service import service_page
 from asof.catalog.pages.view import view_page
 
 
@@ -36,6 +38,8 @@ PAGES: Mapping[str, PageKind] = {
     "home": PageKind(home_page),
     "search": PageKind(search_page, parts=("results",)),
     "view": PageKind(view_page, 1, 1),
+    "service": PageKind(service_page, 1, 1),
+    "entity": PageKind(entity_page, 1, 1),
     "key": PageKind(key_page, 1, 1),
     "on-demand-view": PageKind(view_page, 1, 1, template="view"),
 }

@@ -74,5 +74,6 @@ def entity_page(request: PageRequest) -> EntityPage:
         name=name, description=entity.description, owner=entity.owner, tags=sorted(entity.tags.items()),
         defined_at=entity.where, join_keys=entity.join_keys,
         inputs=key_inputs(index, name, about, {}), views=views, examples=example_links(request, name, about),
-        are_keys_hidden=any(hides_key(view) for view in about), sources=[Link(each, url_of("source", each)) for each in sources],
+        are_keys_hidden=any(hides_key(view) for view in about),
+        sources=[Link(each, url_of("source", each)) for each in sources],
     )  # fmt: skip

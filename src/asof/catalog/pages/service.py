@@ -77,7 +77,7 @@ def service_page(request: PageRequest) -> ServicePage:
     if service is None or not index.shows_service(request.viewer, service):
         known = [each.name for each in index.project.services.values() if index.shows_service(request.viewer, each)]
         raise missing("feature service", name, known)
-    (own,) = (each for each in index.entries_of_services if each.name == name)
+    own = index.entry("service", name)
     row = example_row(request, service.features)
     subject = snippet_subject(request, row, service.features, service=service)
     views = []

@@ -10,8 +10,9 @@ import click
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import Command
 from asof.cli.output import width
-from asof.cli.tables import cells_of, clipped, padded, wrapped
+from asof.cli.tables import padded, wrapped
 from asof.cli.values import one_line
+from asof.display import cells_of, clipped
 
 if TYPE_CHECKING:
     from asof.flows.admin.doctor import Check
