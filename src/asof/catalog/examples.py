@@ -81,7 +81,7 @@ def example_row(request: PageRequest, views: Iterable[View | Projection]) -> Exa
     keys: dict[str, TypedValue] = {}
     values: dict[str, TypedValue] = {}
     notes: dict[str, None] = {}
-    for view, names in _read_views(views):
+    for view, names in read_views(views):
         own = {each.name: each.dtype for each in view.key_fields}
         if not own or set(names.values()) <= set(keys):
             continue
@@ -102,7 +102,7 @@ def snippet_subject(
     features: Sequence[str] = (), service: FeatureService | None = None,
 ) -> SnippetSubject:  # fmt: skip
     """What the snippets of some features, or of a service, read."""
-    read = _read_views(views)
+    read = read_views(views)
     names = [
         name for view in views for name in (view.features if isinstance(view, Projection) else None) or _names(view)
     ]
@@ -136,7 +136,7 @@ def made_up(dtype: DType, now: datetime) -> object:
     return made[dtype.name]
 
 
-def _read_views(views: Iterable[View | Projection]) -> list[tuple[FeatureView, dict[str, str]]]:
+def read_views(views: Iterable[View | Projection]) -> list[tuple[FeatureView, dict[str, str]]]:
     """The feature views that are read, at any depth; each with its join keys → their names in a request."""
     found: list[tuple[FeatureView, dict[str, str]]] = []
     for each in views:
@@ -148,7 +148,7 @@ def _read_views(views: Iterable[View | Projection]) -> list[tuple[FeatureView, d
             inputs = [source for source in view.sources if isinstance(source, Projection)]
             found += [
                 (below, {key: renamed.get(name, name) for key, name in names.items()})
-                for below, names in _read_views(inputs)
+                for below, names in read_views(inputs)
             ]
     return found
 
@@ -189,4 +189,4 @@ def _why(view: FeatureView, found: LiveValue[ServedKeys]) -> str:
     return f"Nothing of {view.name} is served yet: this key is made up."
 
 
-__all__ = ["ExampleRow", "ServedKeys", "example_row", "made_up", "served_keys", "snippet_subject"]
+__all__ = ["ExampleRow", "ServedKeys", "example_row", "made_up", "read_views", "served_keys", "snippet_subject"]

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from asof.catalog.examples import ServedKeys, served_keys
 from asof.catalog.live import LiveValue
 from asof.catalog.pages.page import PageRequest
+from asof.catalog.urls import url_of
 from asof.definitions import FeatureView, LogSource
 from asof.flows.stream.status import PartitionStatus
 from asof.timing import moment
@@ -52,19 +54,48 @@ class MaterializeState:
     rows: int
 
 
+@dataclass(frozen=True)
+class ViewFreshness:
+    """How fresh the values of one view are.
+
+    Args:
+        log: the state of the log that it is fed by; None for a view that is materialized.
+        materialized: its last run; None if there was none, or it is fed by a log.
+        served: some keys that are served.
+    """
+
+    view: str
+    url: str
+    source: str
+    source_url: str
+    is_online: bool
+    log: LiveValue[LogState] | None
+    materialized: MaterializeState | None
+    served: LiveValue[ServedKeys]
+
+
+def view_freshness(request: PageRequest, view: FeatureView) -> ViewFreshness:
+    """How fresh the values of a view are."""
+    return ViewFreshness(
+        view.name, url_of("view", view.name), view.source.name, url_of("source", view.source.name), view.online,
+        _log_state(request, view) if view.source.is_log else None, _materialize_state(request, view),
+        served_keys(request, view),
+    )  # fmt: skip
+
+
 def log_states(request: PageRequest) -> LiveValue[dict[str, LogState]]:
     """Source → the state of its log; of all log sources at once, as all pages share it."""
     return request.live.get("log-states", lambda: _log_states(request.store.stream_status()))
 
 
-def log_state(request: PageRequest, view: FeatureView) -> LiveValue[LogState]:
+def _log_state(request: PageRequest, view: FeatureView) -> LiveValue[LogState]:
     """The state of the log that a view is fed by."""
     found = log_states(request)
     state = None if found.value is None else found.value.get(view.source.name)
     return LiveValue(state, found.age_s, found.is_late, found.error, found.hint)
 
 
-def materialize_state(request: PageRequest, view: FeatureView) -> MaterializeState | None:
+def _materialize_state(request: PageRequest, view: FeatureView) -> MaterializeState | None:
     """The last materialize run of the rows that are served; None if there was none, or the view is fed by a log."""
     facts = request.index.snapshot.facts
     current = facts.generations_of(view.name).current
@@ -95,4 +126,4 @@ def _state(partitions: Sequence[PartitionStatus]) -> LogState:
     )  # fmt: skip
 
 
-__all__ = ["LogState", "MaterializeState", "log_state", "log_states", "materialize_state"]
+__all__ = ["LogState", "MaterializeState", "ViewFreshness", "log_states", "view_freshness"]

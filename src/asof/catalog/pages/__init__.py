@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from asof.catalog.pages.entity import entity_page
+from asof.catalog.pages.feature import feature_page
 from asof.catalog.pages.home import home_page
 from asof.catalog.pages.key import key_page
 from asof.catalog.pages.page import Page, PageRequest, Redirect
@@ -38,6 +39,7 @@ PAGES: Mapping[str, PageKind] = {
     "home": PageKind(home_page),
     "search": PageKind(search_page, parts=("results",)),
     "view": PageKind(view_page, 1, 1),
+    "feature": PageKind(feature_page, 2, 2),
     "service": PageKind(service_page, 1, 1),
     "entity": PageKind(entity_page, 1, 1),
     "key": PageKind(key_page, 1, 1),
