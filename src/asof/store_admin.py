@@ -122,11 +122,6 @@ class StoreAdmin:
 
         return applied_versions(self._store.stores, limit)
 
-    def version_changes(self, version: int) -> VersionChanges:
-        from asof.flows.admin.history import version_changes
-
-        return version_changes(self._store.stores, version)
-
     def lineage(self) -> LineageGraph:
         from asof.flows.admin.lineage import lineage_of
 
@@ -135,6 +130,11 @@ class StoreAdmin:
         if known is None or known[0] is not snapshot:
             known = self._lineage = snapshot, lineage_of(self._store.stores, snapshot)
         return known[1]
+
+    def version_changes(self, version: int) -> VersionChanges:
+        from asof.flows.admin.history import version_changes
+
+        return version_changes(self._store.stores, version)
 
     def training_sets(self) -> Records[TrainingSet]:
         from asof.flows.offline.training_sets.manifest import list_training_sets

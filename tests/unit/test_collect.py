@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asof.errors import DefinitionError, DuplicateDefinition, RepositoryError
+from asof.errors import AsofError, DefinitionError, DuplicateDefinition, RepositoryError
 from asof.repository import collect, python_files
 from asof.repository.modules import importable
 
@@ -81,6 +82,25 @@ def test_what_is_no_definition_file_is_left_out(root: Path) -> None:
     collect(root)
 
 
+def test_the_last_pattern_of_an_ignore_file_decides(root: Path) -> None:
+    for path in ("a.py", "jobs/b.py", "jobs/c.py", "old/d.py"):
+        write(root, path, "")
+    # As some editors write it.
+    (root / ".asofignore").write_bytes("\ufeff*.py\r\n!a.py\r\n!/jobs/c.py\r\nold\r\n!old/d.py\r\n".encode())
+
+    assert [path.relative_to(root).as_posix() for path in python_files(root)] == ["a.py", "jobs/c.py"]
+
+
+def test_a_script_that_asks_a_store_is_named_with_the_line_that_leaves_it_out(root: Path) -> None:
+    write(root, "jobs/nightly.py", "from asof import FeatureStore\n\nFeatureStore('nowhere').get_feature_view('v')\n")
+
+    with pytest.raises(AsofError) as caught:
+        collect(root)
+
+    assert caught.value.where == "jobs/nightly.py:3"
+    assert caught.value.hint.endswith("; if it holds no definitions, add jobs/nightly.py to .asofignore")
+
+
 def test_two_repositories_with_the_same_file_names_load_in_one_process_and_leave_nothing(root: Path) -> None:
     for name in ("one", "two"):
         write(root, f"{name}/names.py", f"NAME = '{name}'\n")
@@ -138,7 +158,11 @@ def test_a_file_edited_at_once_is_read_anew_and_no_bytecode_is_written(root: Pat
             "features.py:2: ZeroDivisionError: division by zero\n  next: fix the file"
             ", or if it holds no definitions, add features.py to .asofignore",
         ),
-        ("def broken(:\n", "features.py:1: SyntaxError: invalid syntax\n  next: fix the file"),
+        (
+            "def broken(:\n",
+            "features.py:1: SyntaxError: invalid syntax\n"
+            "  next: fix the file, or if it holds no definitions, add features.py to .asofignore",
+        ),
         (
             "import sys\n\nsys.exit(3)\n",
             "features.py:3: the file ends the process (SystemExit: 3)\n"
@@ -148,7 +172,18 @@ def test_a_file_edited_at_once_is_read_anew_and_no_bytecode_is_written(root: Pat
         (
             "import shop_names\n",
             "features.py:1: ModuleNotFoundError: No module named 'shop_names'\n"
-            "  next: install the package that has 'shop_names', or write the file shop_names.py",
+            "  next: install the package that has 'shop_names', or write the file shop_names.py"
+            ", or if it holds no definitions, add features.py to .asofignore",
+        ),
+        (
+            "from json import nothing\n",
+            "features.py:1: ImportError: cannot import name 'nothing' from 'json' ({json})\n"
+            "  next: check the name that is imported, or if it holds no definitions, add features.py to .asofignore",
+        ),
+        (
+            "import pytest\npytest.skip('not here', allow_module_level=True)\n",
+            "features.py:2: Skipped: not here\n"
+            "  next: fix the file, or if it holds no definitions, add features.py to .asofignore",
         ),
         (
             "import json\nx = json.loads('{')\n",
@@ -161,7 +196,7 @@ def test_a_file_edited_at_once_is_read_anew_and_no_bytecode_is_written(root: Pat
 def test_a_broken_file_is_named_by_the_users_own_line(root: Path, text: str, message: str) -> None:
     write(root, "features.py", text)
 
-    assert refused(root) == message
+    assert refused(root) == message.replace("{json}", str(json.__file__))
 
 
 def test_an_error_keeps_its_cause_and_is_placed_in_the_file_that_raised_it(root: Path) -> None:

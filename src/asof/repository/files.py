@@ -16,7 +16,7 @@ from asof.definitions import LogSource, OnDemandFeatureView
 from asof.definitions.base import Definition
 from asof.definitions.identity import KnownFunction
 from asof.definitions.project import Project, _named_by, project_of
-from asof.errors import AsofError, RepositoryError
+from asof.errors import AsofError, DefinitionError, RepositoryError
 from asof.repository.modules import importable
 
 IGNORE_FILES = (".asofignore", ".feastignore")
@@ -101,18 +101,22 @@ def _ignore_patterns(root: Path) -> Iterator[str]:
     for name in IGNORE_FILES:
         path = root / name
         if path.is_file():
-            lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+            # Some editors begin a file with a byte order mark.
+            lines = (line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
             yield from (line for line in lines if line and not line.startswith("#"))
 
 
 def _is_ignored(path: str, patterns: Sequence[str]) -> bool:
+    """Whether the last pattern that matches leaves the path out; one that begins with `!` takes it in again."""
+    found = False
     for pattern in patterns:
+        is_kept, pattern = pattern.startswith("!"), pattern.removeprefix("!")
         pattern = pattern.strip("/").removeprefix("./").removesuffix("/**").removesuffix("/*")
         # A pattern without a slash matches at any depth, as in a .gitignore; `**/` may match nothing.
         name = path if "/" in pattern else path.rpartition("/")[2]
         if fnmatchcase(name, pattern) or (pattern.startswith("**/") and fnmatchcase(path, pattern[3:])):
-            return True
-    return False
+            found = not is_kept
+    return found
 
 
 def _module_name(path: Path, root: Path) -> str:
@@ -134,12 +138,16 @@ def _load(name: str, path: Path, root: Path) -> ModuleType:
         return importlib.import_module(name)
     except AsofError as error:
         error.where = relative(error.where, root) or _place(error, path, root)
+        if not isinstance(error, DefinitionError) and ".asofignore" not in error.hint:
+            # A script's own work with a store, which the next step of that error may be no help for.
+            error.hint = "; ".join(filter(None, (error.hint, _ignored(path, root))))
         raise
     except SyntaxError as error:
         file = relative(error.filename or str(path), root)
         raise RepositoryError(
-            f"{type(error).__name__}: {error.msg}", hint="fix the file", where=f"{file}:{error.lineno or 1}"
-        ) from error
+            f"{type(error).__name__}: {error.msg}", hint=f"fix the file, or {_ignored(path, root)}",
+            where=f"{file}:{error.lineno or 1}",
+        ) from error  # fmt: skip
     except SystemExit as error:
         raise RepositoryError(
             f"the file ends the process (SystemExit: {error.code})",
@@ -148,13 +156,16 @@ def _load(name: str, path: Path, root: Path) -> ModuleType:
         ) from error
     except ImportError as error:
         missing = error.name or ""
+        step = "check the name that is imported"
+        if isinstance(error, ModuleNotFoundError):
+            step = f"install the package that has {missing!r}, or write the file {missing.replace('.', '/')}.py"
         raise RepositoryError(
-            f"{type(error).__name__}: {error}",
-            hint=f"install the package that has {missing!r}, or write the file {missing.replace('.', '/')}.py"
-            if isinstance(error, ModuleNotFoundError) else "check the name that is imported",
+            f"{type(error).__name__}: {error}", hint=f"{step}, or {_ignored(path, root)}",
             where=_place(error, path, root),
         ) from error  # fmt: skip
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # as pytest's `skip` is
         problem = " ".join(str(error).split()) or "without a message"
         raise RepositoryError(
             f"{type(error).__name__}: {problem}",
