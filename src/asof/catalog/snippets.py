@@ -195,7 +195,7 @@ def serve_by_http(subject: SnippetSubject) -> str:
 def serve_by_cli(subject: SnippetSubject) -> str:
     """Shell: the features now, by `asof get online`."""
     texts = {name: _key_text(each) for name, each in subject.row.items()}
-    if all(text is not None and "=" not in name and name.strip() == name for name, text in texts.items()):
+    if texts and all(text is not None and "=" not in name and name.strip() == name for name, text in texts.items()):
         keys = [f"--key {quote(f'{name}={text}')}" for name, text in texts.items()]
     else:
         row = {name: _json(each) for name, each in subject.row.items()}

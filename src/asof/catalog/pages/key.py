@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from asof.catalog.examples import served_keys
 from asof.catalog.index import View
 from asof.catalog.keys import KeyInput, given_key, key_fields_of, key_inputs, key_url, text_of, views_of_key
 from asof.catalog.live import LiveValue
 from asof.catalog.pages.page import Link, Page, PageRequest, missing
+from asof.catalog.pages.sections.examples import served_keys
 from asof.catalog.urls import page_url, url_of
 from asof.definitions import FeatureView
 from asof.dtypes import DType

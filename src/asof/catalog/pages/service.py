@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asof.catalog.examples import example_row, snippet_subject
-from asof.catalog.impact import Impact, impact_of
 from asof.catalog.live import LiveValue
 from asof.catalog.pages.page import Link, Page, PageRequest, missing
+from asof.catalog.pages.sections.examples import example_row, snippet_subject
+from asof.catalog.pages.sections.impact import Impact, impact_of
 from asof.catalog.snippets import Snippet, snippets_of
 from asof.catalog.urls import page_url, url_of
 from asof.definitions import FeatureView

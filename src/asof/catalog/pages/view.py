@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from asof.catalog.index import View
 from asof.catalog.pages.page import Link, Page, PageRequest, Redirect, missing
 from asof.catalog.urls import page_url, url_of
 from asof.definitions import FeatureView, RequestSource

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from asof.catalog.examples import ServedKeys, served_keys
 from asof.catalog.live import LiveValue
 from asof.catalog.pages.page import PageRequest
+from asof.catalog.pages.sections.examples import ServedKeys, served_keys
 from asof.catalog.urls import url_of
 from asof.definitions import FeatureView, LogSource
 from asof.flows.stream.status import PartitionStatus
