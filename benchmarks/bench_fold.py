@@ -22,16 +22,16 @@ COLUMNS = {"amount": dtypes.Float64, "items": dtypes.Int64, "page": dtypes.Strin
 START = 20_000 * DAY
 
 NUMBERS = [
-    Aggregation("", "count", window=Sliding(HOUR, 5 * MINUTE), name="count_1h"),
-    Aggregation("items", "sum", window=Sliding(HOUR, 5 * MINUTE), name="items_1h"),
-    Aggregation("amount", "mean", window=Sliding(10 * HOUR, HOUR), name="amount_10h"),
-    Aggregation("items", "max", window=Sliding(6 * HOUR, HOUR), name="items_6h"),
-    Aggregation("", "count", window=Session(30 * MINUTE), name="session"),
+    Aggregation("", "count", window=Sliding.of_micros(HOUR, 5 * MINUTE), name="count_1h"),
+    Aggregation("items", "sum", window=Sliding.of_micros(HOUR, 5 * MINUTE), name="items_1h"),
+    Aggregation("amount", "mean", window=Sliding.of_micros(10 * HOUR, HOUR), name="amount_10h"),
+    Aggregation("items", "max", window=Sliding.of_micros(6 * HOUR, HOUR), name="items_6h"),
+    Aggregation("", "count", window=Session.of_micros(30 * MINUTE), name="session"),
 ]
 STRINGS = [
     *NUMBERS,
-    Aggregation("page", "last", window=Sliding(HOUR, 5 * MINUTE), name="last_page"),
-    Aggregation("page", "count_distinct", window=Session(30 * MINUTE), name="pages"),
+    Aggregation("page", "last", window=Sliding.of_micros(HOUR, 5 * MINUTE), name="last_page"),
+    Aggregation("page", "count_distinct", window=Session.of_micros(30 * MINUTE), name="pages"),
 ]
 
 

@@ -162,7 +162,7 @@ def raw_reader(
         query = "SELECT id FROM tables WHERE project = ? AND view = ? AND generation = ?"
         numbers.append(db.execute(query, table[:3]).fetchone()[0])
     alone = {number: f"SELECT value FROM rows_{number} WHERE key = ?" for number in numbers}
-    several = "SELECT r.value FROM (VALUES {places}) k CROSS JOIN rows_{number} r ON r.key = k.column1"
+    several = "SELECT r.value FROM (VALUES {positions}) k CROSS JOIN rows_{number} r ON r.key = k.column1"
 
     def read(keys: list[bytes], unpack: Callable[[list[bytes]], Any] = unpack) -> list[Any]:
         answers = []
@@ -173,7 +173,7 @@ def raw_reader(
                 piece = keys[start : start + 512]
                 statement = alone[number]
                 if len(piece) > 1:
-                    statement = several.format(number=number, places=", ".join(["(?)"] * len(piece)))
+                    statement = several.format(number=number, positions=", ".join(["(?)"] * len(piece)))
                 values += [value for (value,) in db.execute(statement, piece).fetchall()]
             answers.append(unpack(values))
         return answers

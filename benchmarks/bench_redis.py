@@ -205,11 +205,11 @@ def in_a_cluster(options: argparse.Namespace) -> list[bool]:
             for place, name in enumerate(all_names):
                 slots.setdefault(client.keyslot(name), []).append(place)
             pipeline = client.pipeline()
-            for places in slots.values():
-                pipeline.execute_command("MGET", *[all_names[place] for place in places])
+            for positions in slots.values():
+                pipeline.execute_command("MGET", *[all_names[place] for place in positions])
             values: list[bytes | None] = [None] * len(all_names)
-            for places, reply in zip(slots.values(), pipeline.execute(), strict=True):
-                for place, value in zip(places, reply, strict=True):
+            for positions, reply in zip(slots.values(), pipeline.execute(), strict=True):
+                for place, value in zip(positions, reply, strict=True):
                     values[place] = value
             return rows_of(asked, values)
 

@@ -79,7 +79,7 @@ def by_asof(folder: str, name: str, column: str) -> list[int]:
     made = []
     for each, (length, hop) in SLIDING.items():
         for function, of in (("count", ""), ("sum", column), ("max", column)):
-            plain = Aggregation(of, function, name=f"{function}_{each}", window=Sliding(length, hop))
+            plain = Aggregation(of, function, name=f"{function}_{each}", window=Sliding.of_micros(length, hop))
             made.append(plain.with_dtype(plain.output_dtype(kind)))
     made.append(Aggregation("", "count", name="session", window=Session("1h"), dtype=Int64))
     key = [Field("user_id", Int64)]

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Installs the servers that tests run against: PostgreSQL and Redis from Debian's packages, Kafka and a schema registry
+# Installs what tests run against: PostgreSQL, Redis and Chromium from Debian's packages, Kafka and a schema registry
 # (which run on Java) from Maven Central. Quick and quiet where all is there. Never starts a server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-declare -A package_of=([initdb]=postgresql [redis-server]=redis-server [java]=default-jre-headless [mvn]=maven)
+declare -A package_of=([initdb]=postgresql [redis-server]=redis-server [java]=default-jre-headless [mvn]=maven [chromium]=chromium)
 
 is_here() {
     case "$1" in
     initdb) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ;;
     redis-server) command -v redis-server >/dev/null || command -v valkey-server >/dev/null ;;
+    chromium) command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
     esac
 }
 
 missing=()
-for program in initdb redis-server java mvn; do
+for program in initdb redis-server java mvn chromium; do
     is_here "$program" || missing+=("${package_of[$program]}")
 done
 

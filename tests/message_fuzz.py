@@ -215,16 +215,16 @@ def avro_schema(rng: random.Random) -> tuple[list[str], dict[str, Any]]:
 
 def spoil(rng: random.Random, schema: dict[str, Any]) -> None:
     """Replace one node below a schema by junk."""
-    places: list[tuple[Any, Any]] = []
+    positions: list[tuple[Any, Any]] = []
     todo: list[Any] = [schema]
     while todo:
         each = todo.pop()
         items = each.items() if isinstance(each, dict) else enumerate(each)
         for key, inner in items:
-            places.append((each, key))
+            positions.append((each, key))
             if isinstance(inner, dict | list):
                 todo.append(inner)
-    where, key = rng.choice(places[1:] or places)
+    where, key = rng.choice(positions[1:] or positions)
     where[key] = json.loads(json.dumps(rng.choice(JUNK)))
 
 
@@ -472,11 +472,11 @@ def verdicts(case: Case, values: Sequence[bytes]) -> list[tuple[str, str]]:
     found: dict[int, tuple[str, str]] = {}
     for index, row in zip(decoded.index.tolist(), decoded.rows.to_pylist(), strict=True):
         found[index] = "row", repr(row)
-    for letter in decoded.letters:
-        assert letter.index not in found, "both a row and a dead letter"
-        assert letter.reason and "\0" not in letter.reason
-        letter.reason.encode()
-        found[letter.index] = "letter", letter.reason
+    for dead_letter in decoded.dead_letters:
+        assert dead_letter.index not in found, "both a row and a dead letter"
+        assert dead_letter.reason and "\0" not in dead_letter.reason
+        dead_letter.reason.encode()
+        found[dead_letter.index] = "letter", dead_letter.reason
     assert sorted(found) == list(range(len(values))), "a message is neither"
     return [found[i] for i in range(len(values))]
 

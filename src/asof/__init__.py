@@ -7,7 +7,7 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from asof.distribution import DISTRIBUTION, install_command, namesake_beside
+from asof.distribution import DISTRIBUTION, install_command, namesake_in
 
 if TYPE_CHECKING:
     from asof.client import AsyncClient, Client
@@ -63,7 +63,7 @@ __all__ = [
 ]  # fmt: skip
 
 # Cheap: lists one directory, the one that the package is installed in.
-if _namesake := namesake_beside(os.path.dirname(os.path.dirname(__file__))):
+if _namesake := namesake_in(os.path.dirname(os.path.dirname(__file__))):
     warnings.warn(
         f"another project named 'asof' ({_namesake}) is installed in the same directory as {DISTRIBUTION}; each "
         f"overwrites files of the other: run `pip uninstall asof`, then install Asof again ({install_command()})",

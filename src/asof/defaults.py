@@ -5,11 +5,17 @@ from __future__ import annotations
 HISTORY_COMMITS = 20
 """How many of the newest commits a registry's history shows."""
 
+RUNS = 20
+"""How many of the newest runs are listed."""
+
 DEAD_LETTERS = 100
 """How many dead letters are listed."""
 
 SAMPLE_ROWS = 10
 """How many rows or entities a sample holds."""
+
+PROFILE_ROWS = 10_000
+"""How many rows of its source an aggregated view is profiled as of."""
 
 AUDIT_KEYS = 100
 """How many keys of each view an audit compares."""

@@ -36,7 +36,7 @@ def installed_version() -> str:
         return NOT_INSTALLED
 
 
-def namesake_beside(folder: str) -> str | None:
+def namesake_in(folder: str) -> str | None:
     """The metadata directory of the other project named `asof`, if it is installed in this directory.
 
     Both install a package `asof`, so the files of one replace those of the other.

@@ -282,11 +282,16 @@ class OpenStore(ForkListener):
         progress: Progress,
     ) -> Records[MaterializeResult]:
         from asof.flows.batch.materialize import MaterializeResult, materialize
+        from asof.flows.runs import MATERIALIZE, recorded_run
 
-        done = materialize(
-            self.stores, views=feature_views, full=full, progress=progress,
-            start=moment_given(start_date, "start_date"), end=moment_given(end_date, "end_date"),
-        )  # fmt: skip
+        with recorded_run(self.stores, MATERIALIZE) as notes:
+            done = materialize(
+                self.stores, views=feature_views, full=full, progress=progress,
+                start=moment_given(start_date, "start_date"), end=moment_given(end_date, "end_date"),
+            )  # fmt: skip
+            notes.add_views({each.view: each.rows for each in done})
+            views = self.snapshot().project.views
+            notes.sources |= {views[each.view].source.name: {"rows": each.loaded} for each in done if each.loaded}
         return Records(MaterializeResult, done)
 
     def stream_run(self, sources: Sequence[str] | None, **options: Any) -> dict[str, int]:
@@ -296,13 +301,20 @@ class OpenStore(ForkListener):
 
     def backfill(self, source: str, progress: Progress) -> int:
         from asof.flows.batch.backfill import backfill
+        from asof.flows.runs import BACKFILL, recorded_run
 
-        return backfill(self.stores, source, progress=progress)
+        with recorded_run(self.stores, BACKFILL) as notes:
+            rows = backfill(self.stores, source, progress=progress)
+            notes.add_source(source, rows)
+        return rows
 
     def rebuild(self, views: Sequence[str] | None, progress: Progress) -> dict[str, int]:
         from asof.flows.batch.rebuild import rebuild_views
+        from asof.flows.runs import REBUILD, recorded_run
 
-        done = rebuild_views(self.stores, self.snapshot(), views, progress=progress)
+        with recorded_run(self.stores, REBUILD) as notes:
+            done = rebuild_views(self.stores, self.snapshot(), views, progress=progress)
+            notes.add_views(done)
         self.refresh()
         return done
 

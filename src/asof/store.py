@@ -1,6 +1,8 @@
 """The feature store as users hold it: one object over the configured stores, a verb per method.
 
 What the verbs do is in `open_store` and `store_admin`; their docstrings are those of the reference.
+
+Over 400 lines: each public verb has its signature and docstring here, and one line of code.
 """
 
 from __future__ import annotations
@@ -11,9 +13,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from asof.applied_objects import AppliedObjects
 from asof.config import StoreConfig, load_config
-from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, SAMPLE_ROWS, SEED
+from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, RUNS, SAMPLE_ROWS, SEED
 from asof.definitions import Definition, FeatureService, FeatureView
 from asof.errors import AsofError, ConfigError
 from asof.flows.stores import Progress, silent
@@ -21,6 +22,7 @@ from asof.open_store import OpenStore
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences
 from asof.store_admin import StoreAdmin
+from asof.store_profiles import StoreProfiles
 from asof.timing import PATIENCE_S, moment
 from asof.values.frame_types import EntityFrame, Rows
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.offline.training_sets.rebuild import RebuildResult
+    from asof.flows.runs import Run
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
     from asof.lineage import LineageGraph
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from asof.planning import Plan
 
 
-class FeatureStore(AppliedObjects):
+class FeatureStore(StoreProfiles):
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:
@@ -369,6 +372,15 @@ class FeatureStore(AppliedObjects):
     def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
         return self._admin.history(limit)
+
+    def runs(self, kind: str | None = None, limit: int = RUNS) -> Records[Run]:
+        """What was done to the store and how it ended, newest first; of each kind the registry keeps the last hundred.
+
+        Args:
+            kind: `materialize`, `backfill`, `load-history`, `rebuild`, `compact`, `audit`, `profile`, `stream`
+                or `training-set`. What was applied is in `history`.
+        """
+        return self._admin.runs(kind, limit)
 
     def version_changes(self, version: int) -> VersionChanges:
         """What one version of `history` changed, line by line."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from asof.flows.admin.history import AppliedVersion, VersionChanges
     from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.offline.training_sets.rebuild import RebuildResult
+    from asof.flows.runs import Run
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
     from asof.lineage import LineageGraph
@@ -78,10 +79,17 @@ class StoreAdmin:
         )
 
     def audit(self, names: Sequence[str] | None, *, keys: int, seed: int, progress: Progress) -> AuditReport:
-        from asof.flows.admin.audit import audit
+        from asof.flows.admin.audit import audit, audit_records
+        from asof.flows.runs import AUDIT, recorded_run
 
         self._store.pushers.flush()
-        return audit(self._store.stores, self._store.snapshot(), names, keys=keys, seed=seed, progress=progress)
+        stores = self._store.stores
+        with recorded_run(stores, AUDIT) as notes:
+            report = audit(stores, self._store.snapshot(), names, keys=keys, seed=seed, progress=progress)
+            notes.add_views({each.view: each.keys or 0 for each in report.views})
+            notes.details |= {"values": report.values, "differences": len(report)}
+            notes.records += audit_records(report)
+        return report
 
     def doctor(self) -> Records[Check]:
         from asof.flows.admin.doctor import doctor
@@ -93,19 +101,19 @@ class StoreAdmin:
         return doctor(self._store.stores, clock_note=self._store.clock_note, differences=differences)
 
     def dead_letters(self, source: str | None, limit: int) -> Records[DeadLetter]:
-        from asof.flows.stream.dead_letters import list_letters
+        from asof.flows.stream.dead_letters import list_dead_letters
 
-        return list_letters(self._store.stores, source, limit)
+        return list_dead_letters(self._store.stores, source, limit)
 
     def dead_letter(self, id: str) -> DeadLetterMessage:
-        from asof.flows.stream.dead_letters import show_letter
+        from asof.flows.stream.dead_letters import show_dead_letter
 
-        return show_letter(self._store.stores, id)
+        return show_dead_letter(self._store.stores, id)
 
     def replay_dead_letters(self, source: str, ids: Sequence[str] | None) -> ReplayResult:
-        from asof.flows.stream.dead_letters import replay_letters
+        from asof.flows.stream.dead_letters import replay_dead_letters
 
-        return replay_letters(self._store.stores, source, ids)
+        return replay_dead_letters(self._store.stores, source, ids)
 
     def stream_status(self, source: str | None) -> Records[PartitionStatus]:
         from asof.flows.stream.status import stream_status
@@ -121,6 +129,11 @@ class StoreAdmin:
         from asof.flows.admin.history import applied_versions
 
         return applied_versions(self._store.stores, limit)
+
+    def runs(self, kind: str | None, limit: int) -> Records[Run]:
+        from asof.flows.runs import list_runs
+
+        return list_runs(self._store.stores, kind, limit)
 
     def lineage(self) -> LineageGraph:
         from asof.flows.admin.lineage import lineage_of
@@ -158,10 +171,16 @@ class StoreAdmin:
 
     def rebuild_training_set(self, name: str, progress: Progress) -> RebuildResult:
         from asof.flows.offline.training_sets.rebuild import rebuild_training_set
+        from asof.flows.runs import REBUILD, recorded_run
 
-        return rebuild_training_set(
-            self._store.stores, name, functions=self._store.repository.with_functions, progress=progress
-        )
+        with recorded_run(self._store.stores, REBUILD) as notes:
+            notes.details["training_set"] = name
+            result = rebuild_training_set(
+                self._store.stores, name, functions=self._store.repository.with_functions, progress=progress
+            )
+            notes.rows = result.rows_now
+            notes.details |= {"equal": result.equal, "differing": result.differing, "why": list(result.why)}
+        return result
 
     def served_features(self, service: str) -> TableResult:
         from asof.flows.admin.feature_log import served_features
@@ -172,8 +191,13 @@ class StoreAdmin:
 
     def compact(self) -> CompactResult:
         from asof.flows.admin.compact import compact
+        from asof.flows.runs import COMPACT, recorded_run
 
-        return compact(self._store.stores, self._store.snapshot())
+        with recorded_run(self._store.stores, COMPACT) as notes:
+            result = compact(self._store.stores, self._store.snapshot())
+            notes.sources |= {name: dict(numbers) for name, numbers in result.archives.items()}
+            notes.details["expired"] = result.expired
+        return result
 
     def forget(self, entity: str, key: object) -> ForgetResult:
         from asof.flows.admin.forget import forget

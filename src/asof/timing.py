@@ -68,23 +68,21 @@ def iso(us: Micros) -> str:
     return moment(us).isoformat().replace("+00:00", "Z")
 
 
-def span(duration: timedelta | int | str | None) -> Micros:
+def span(duration: timedelta | str | None) -> Micros:
     """A duration in microseconds; None is 0. Text is like `90s`, `1h30m`, `7d`.
 
     Raises:
-        ValueError: the text is not a duration.
+        ValueError: it is not a duration; a number has no unit.
     """
     if duration is None:
         return 0
     if isinstance(duration, timedelta):
         return duration // _ONE_US
-    if isinstance(duration, str):
-        text = duration.strip()
-        parts = _DURATION.findall(text)
-        if not parts or _DURATION.sub("", text).strip():
-            raise ValueError(f"{duration!r} is not a duration like '90s', '1h30m' or '7d'")
-        return sum(int(count) * _DURATION_UNITS[unit] for count, unit in parts)
-    return duration
+    text = duration.strip() if isinstance(duration, str) else ""
+    parts = _DURATION.findall(text)
+    if not parts or _DURATION.sub("", text).strip():
+        raise ValueError(f"{duration!r} is not a duration like '90s', '1h30m' or '7d', or a timedelta")
+    return sum(int(count) * _DURATION_UNITS[unit] for count, unit in parts)
 
 
 def span_text(us: Micros) -> str:

@@ -26,7 +26,7 @@ from asof.flows.offline.key_rows import view_as_of, whole_view
 from asof.flows.push.pusher import Pusher
 from asof.flows.rows.arrival import STAMP, stamps_of
 from asof.flows.stores import Stores, current_generation, table_of
-from asof.flows.stream.dead_letters import list_letters, replay_letters
+from asof.flows.stream.dead_letters import list_dead_letters, replay_dead_letters
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.log.file.log import FileLog
@@ -213,12 +213,12 @@ def test_a_replayed_dead_letter_keeps_its_original_place(stores: Stores) -> None
     messages = [json.dumps({**late, "price": price}).encode() for price in (10, 11)]
     stores.log.send("prices", messages, partition=0, durable=True)
     run_stream(stores, ["prices"], until_caught_up=True)
-    assert len(list_letters(stores)) == 2
+    assert len(list_dead_letters(stores)) == 2
     stores.clock.move(HOUR)  # type: ignore[attr-defined]
     stores.log.send("prices", [json.dumps({**late, "price": 20}).encode()], partition=0, durable=True)
     run_stream(stores, ["prices"], until_caught_up=True)
     assert agreed(stores)["price"] == 20
-    assert replay_letters(stores, "prices")["sent"] == 2
+    assert replay_dead_letters(stores, "prices")["sent"] == 2
     run_stream(stores, ["prices"], until_caught_up=True)
 
     assert agreed(stores) == {"price": 20, "first": 10, "last": 20, "last_3": [10, 11, 20], "n": 3}

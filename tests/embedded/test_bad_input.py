@@ -40,7 +40,7 @@ from asof import FeatureStore
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.errors import AsofError
-from asof.flows.stream.dead_letters import list_letters
+from asof.flows.stream.dead_letters import list_dead_letters
 from asof.store import open_store_of
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -140,6 +140,12 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
         "features.py:8: feature view 'v': ttl=3600 is not a duration", "give a timedelta, or text like '1h30m'"]),
     "a lag without a unit": (BASE.replace('"1d"', "86400") + view(), 3, ["features.py:7: source 'users': lag=86400 is not a duration"]),
     "a duration that is none": (BASE + view(more=", delay='soon'"), 3, ["features.py:8: feature view 'v': delay='soon' is not a duration"]),
+    "a window without a unit": (BASE.replace("timedelta(hours=1)", "60") + view(), 3, ["features.py:5: 60 is not a duration like '90s', '1h30m'"]),
+    "a hop without a unit": (BASE.replace("timedelta(hours=1)", "'1h', 5") + view(), 3, ["features.py:5: 5 is not a duration like '90s'"]),
+    "a window of a fraction": (BASE.replace("timedelta(hours=1)", "0.5") + view(), 3, ["features.py:5: 0.5 is not a duration like '90s'"]),
+    "a gap without a unit": (BASE.replace("Sliding(timedelta(hours=1))", "Session(30)") + view(), 3, ["features.py:5: 30 is not a duration like '90s'"]),
+    "a time_window without a unit": (BASE + counted('function="count"').replace("window=hour", "time_window=3600"), 3, ["features.py:8: 3600 is not a duration like '90s'"]),
+    "a delay without a unit": (BASE + view(more=", delay=5"), 3, ["features.py:8: feature view 'v': delay=5 is not a duration"]),
     "a typo in a parameter": (BASE + view(more=", entity=user"), 3, ["features.py:8: feature view 'v' has no parameter 'entity'", "did you mean 'entities'?"]),
     "a name in place of an entity": (BASE + view(more="").replace("[user]", '["user"]'), 3, [
         "features.py:8: feature view 'v': entities= contains 'user'", "give Entity objects"]),
@@ -354,8 +360,8 @@ def test_what_is_garbage_in_a_stream_becomes_letters_and_the_rest_is_counted(tmp
         )
         store.stream_run(["visits"], until_caught_up=True)
         assert store.get_online_features(["visited:visits_1h"], [{"user_id": 7}]).to_dict()["visits_1h"] == [len(bad)]
-        letters = list_letters(open_store_of(store).stores, "visits", 100).to_dicts()
-    reasons = {each["offset"]: each["reason"] for each in letters}
+        dead_letters = list_dead_letters(open_store_of(store).stores, "visits", 100).to_dicts()
+    reasons = {each["offset"]: each["reason"] for each in dead_letters}
     assert len(reasons) == len(bad)
     said = [reasons[offset] for offset in sorted(reasons)]
     assert [word for word, reason in zip(bad.values(), said, strict=True) if word not in reason] == [], said

@@ -225,7 +225,7 @@ class ArchivedColumnsSuite:
         run.send(*events, partition=1)
         run.finish()
 
-        assert run.served("by_user_id")["ever"] == [1, 1, 2] and not run.letters()
+        assert run.served("by_user_id")["ever"] == [1, 1, 2] and not run.dead_letters()
 
     def test_a_column_that_a_source_declares_later_is_an_event_id_and_a_key_from_then_on(self, stores: Stores) -> None:
         source = visits()
@@ -263,7 +263,7 @@ class ArchivedColumnsSuite:
         run.finish()
 
         found = {each.partition: each for each in stream_status(stores)}
-        assert found[0]["letters"] == RECENT_ROWS + 5 and found[0]["freshness_s"] is not None
+        assert found[0]["dead_letters"] == RECENT_ROWS + 5 and found[0]["freshness_s"] is not None
         assert found[0]["late_max_s"] == 0.0
         assert found[1]["freshness_s"] is None
 

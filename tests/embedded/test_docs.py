@@ -292,12 +292,12 @@ def _by_store(
     with FeatureStore(folder) as store:
         store.apply([view])
         for cut in {_cut(row) for row in asked}:
-            places = [place for place, row in enumerate(asked) if _cut(row) == cut]
-            moments = pa.array([asked[place]["t"] for place in places], times)
-            frame = pa.table({"user_id": [7] * len(places), "event_timestamp": moments})
+            positions = [place for place, row in enumerate(asked) if _cut(row) == cut]
+            moments = pa.array([asked[place]["t"] for place in positions], times)
+            frame = pa.table({"user_id": [7] * len(positions), "event_timestamp": moments})
             known_at = moment(cut) if isinstance(cut, int) and not isinstance(cut, bool) else cut
             found = store.get_historical_features(frame, view.name, known_at=known_at).to_arrow()
-            answers |= zip(places, found.select(list(view.feature_names)).to_pylist(), strict=True)
+            answers |= zip(positions, found.select(list(view.feature_names)).to_pylist(), strict=True)
     return [answers[place] for place in range(len(asked))]
 
 

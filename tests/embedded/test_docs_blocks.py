@@ -181,7 +181,7 @@ STARTS: dict[str, Callable[[Path], Path]] = {
 
 EDITS = {
     ("docs/tutorial.md", 'Aggregation(name="orders_7d"'): [
-        ("window=Sliding(7 * DAY)),\n", "window=Sliding(7 * DAY)),\n        BLOCK,\n"),
+        ('description="Pages of a week"),\n', 'description="Pages of a week"),\n        BLOCK,\n'),
         ("where=\"page = 'order_page'\"", "where=\"pages = 'order_page'\""),
     ],
 }
@@ -249,7 +249,7 @@ class Reader:
             word = next(iter(line.split()), "#")
             if word in LINES_NOT_RUN or word.startswith("#"):
                 continue
-            if re.match(r"asof serve\b", line):
+            if re.match(r"asof (serve|ui)\b", line):
                 self.serve(line)
                 continue
             if "asof stream run" in line and "--until-caught-up" not in line:
@@ -277,6 +277,8 @@ class Reader:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         words = shlex.split(line.replace("6566", str(self.port)), comments=True)
+        if words[1] == "ui":
+            words += ["--port", str(self.port), "--no-browser"]
         self.servers.append(
             subprocess.Popen(
                 [sys.executable, "-m", *words],

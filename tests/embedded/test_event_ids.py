@@ -61,7 +61,7 @@ class Run(StreamRun):
         return sorted(row["id"] for row in rows)
 
     def expected_ids(self):
-        dead = {(row["partition"], row["offset"]) for row in self.letters()}
+        dead = {(row["partition"], row["offset"]) for row in self.dead_letters()}
         return sorted({event["id"] for place, event in self.sent.items() if event is not None and place not in dead})
 
 

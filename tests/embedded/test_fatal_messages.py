@@ -99,7 +99,7 @@ class Shop:
         found: int = self.store.get_online_features(["seen:n"], {"user_id": [1]}).to_dict()["n"][0]
         return found
 
-    def letters(self) -> list[tuple[int, str]]:
+    def dead_letters(self) -> list[tuple[int, str]]:
         return [(each["offset"], each["reason"]) for each in self.store.dead_letters().to_dicts()]
 
 
@@ -113,9 +113,9 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def test_a_message_that_kills_two_workers_and_two_children_is_a_dead_letter(shop: Shop) -> None:
     shop.send("", "", "segmentation fault", "")
     assert [shop.run() for _ in range(DEATHS)] == [-signal.SIGSEGV] * DEATHS
-    assert shop.letters() == [] and shop.run() == 0
+    assert shop.dead_letters() == [] and shop.run() == 0
 
-    ((offset, reason),) = shop.letters()
+    ((offset, reason),) = shop.dead_letters()
     assert offset == 2 and reason.startswith(FATAL) and "was ended by SIGSEGV" in reason
     assert shop.seen() == 3
     # The next worker begins as ever.
@@ -123,11 +123,11 @@ def test_a_message_that_kills_two_workers_and_two_children_is_a_dead_letter(shop
     assert shop.run() == 0 and shop.seen() == 4
 
     # Neither to show nor to replay it ends this process.
-    (letter,) = shop.store.dead_letters().to_dicts()
-    refused = shop.store.dead_letter(letter["id"])["refused_now"]
+    (dead_letter,) = shop.store.dead_letters().to_dicts()
+    refused = shop.store.dead_letter(dead_letter["id"])["refused_now"]
     assert isinstance(refused, str) and refused.startswith(FATAL) and "tried again" in refused and "SIGSEGV" in refused
     replayed = shop.store.replay_dead_letters("visits")
-    assert (replayed.sent, replayed.still_unfit) == (0, {letter["id"]: refused})
+    assert (replayed.sent, replayed.still_unfit) == (0, {dead_letter["id"]: refused})
 
     features = shop.folder / "features.py"
     features.write_text(features.read_text("utf-8").replace("ctypes.string_at(0)", "pass"), encoding="utf-8")
@@ -153,14 +153,14 @@ def test_a_message_whose_worker_is_killed_from_outside_again_and_again_is_none(s
     (shop.folder / "wait").unlink()
 
     assert shop.run() == 0
-    assert shop.letters() == [] and shop.seen() == 3
+    assert shop.dead_letters() == [] and shop.seen() == 3
 
 
 def test_a_transform_that_raises_system_exit_makes_a_dead_letter_and_no_death(shop: Shop) -> None:
     shop.send("", "sys.exit", "")
     assert shop.run() == 0
 
-    ((offset, reason),) = shop.letters()
+    ((offset, reason),) = shop.dead_letters()
     assert offset == 1 and "SystemExit: 3" in reason and shop.seen() == 2
 
 

@@ -19,7 +19,7 @@ from asof.flows.offline.read import read_history
 from asof.flows.offline.training_sets.save import save_training_set
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Stores
-from asof.flows.stream.dead_letters import list_letters, replay_letters
+from asof.flows.stream.dead_letters import list_dead_letters, replay_dead_letters
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
@@ -88,7 +88,11 @@ def test_a_forgotten_key_is_gone_from_everywhere(stores: Stores, tmp_path: Path)
     assert done["online"] == {"of_user": 1, "of_both": 2, "country": 1}
     assert done.undecided_dead_letters == ["traffic/0/24"] and done["sources"] == ["users"]
     assert read_online(stores, "of_user", {"user_id": [7, 8, 77]})["n"] == [0, 10, 1]
-    assert {each["id"] for each in list_letters(stores).to_dicts()} == {"traffic/0/23", "traffic/0/24", "traffic/0/25"}
+    assert {each["id"] for each in list_dead_letters(stores).to_dicts()} == {
+        "traffic/0/23",
+        "traffic/0/24",
+        "traffic/0/25",
+    }
     assert audit(stores, stores.registry.load("shop"), ["of_user", "of_both"]).ok
     files = [path for path in (tmp_path / "log").rglob("*") if path.is_file()]
     assert sum(path.read_bytes().count(b'"user_id": 7,') for path in files) == 1  # the one that cannot be decoded
@@ -105,7 +109,7 @@ def test_forgetting_again_changes_nothing(stores: Stores) -> None:
 def test_replayed_letters_are_forgotten_too(stores: Stores) -> None:
     assert isinstance(stores.clock, MicrosClock)
     stores.clock.move(2 * HOUR)
-    assert replay_letters(stores, "traffic")["sent"] == 1
+    assert replay_dead_letters(stores, "traffic")["sent"] == 1
     run_stream(stores, until_caught_up=True)
 
     done = forgotten(stores)

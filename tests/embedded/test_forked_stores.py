@@ -145,7 +145,7 @@ def test_a_child_forked_in_the_middle_of_another_thread_s_use_says_so(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asof.online.sqlite.file.FORK_WAIT_S", 0.0)
-    monkeypatch.setattr("asof.registry.sqlite.FORK_WAIT_S", 0.0)
+    monkeypatch.setattr("asof.registry.sqlite.file.FORK_WAIT_S", 0.0)
     file, registry = SqliteFile(tmp_path / "online.db", busy_timeout_s=30), SqliteRegistry(tmp_path / "registry.db")
     registry.commit(registry.load("shop"), expected=0, who="me", when=0)
     started, done = threading.Event(), threading.Event()

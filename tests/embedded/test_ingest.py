@@ -226,7 +226,7 @@ def test_too_many_dead_letters_stop_the_worker_after_they_are_written(stores: St
     with pytest.raises(DeadLetterLimit, match="100% of the last 1000 messages"):
         ingest.take(TOPIC, stores.log.read(TOPIC, 0, 1001))
     ingest.close()
-    assert stores.offline.offsets(stores.letters_of(VISITS), [0]) == {0: 1001}
+    assert stores.offline.offsets(stores.dead_letters_of(VISITS), [0]) == {0: 1001}
 
 
 def test_a_worker_without_a_partition_of_its_own_is_caught_up_when_the_others_are(

@@ -11,7 +11,7 @@ from asof.definitions import Entity, FeatureView, Field, LogSource, project_of
 from asof.errors import DefinitionError
 from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
-from asof.flows.stream.dead_letters import list_letters, replay_letters, show_letter
+from asof.flows.stream.dead_letters import list_dead_letters, replay_dead_letters, show_dead_letter
 from asof.flows.stream.run import run_stream
 from asof.testing.clock import MicrosClock
 from asof.testing.streams import CRASH_POINTS, StreamRun
@@ -84,7 +84,7 @@ def test_a_crash_anywhere_loses_no_letter(stores, point):
     run.finish()
 
     assert {each[3]["asof.offset"] for each in sent(stores)} == {b"1", b"3", b"4"}
-    assert len(list_letters(stores)) == 3
+    assert len(list_dead_letters(stores)) == 3
 
 
 def test_a_replayed_letter_keeps_its_headers(stores):
@@ -93,10 +93,10 @@ def test_a_replayed_letter_keeps_its_headers(stores):
         "visits", [value(1, HOUR)], headers=[(("trace-id", b"t1"),)], partition=0, durable=True
     )  # fmt: skip
     run_stream(stores, until_caught_up=True)
-    assert show_letter(stores, "visits/0/0")["headers"] == (("trace-id", b"t1"),)
+    assert show_dead_letter(stores, "visits/0/0")["headers"] == (("trace-id", b"t1"),)
 
     stores.clock.now += HOUR
-    assert replay_letters(stores, "visits")["sent"] == 1
+    assert replay_dead_letters(stores, "visits")["sent"] == 1
     run_stream(stores, until_caught_up=True)
 
     assert read_online(stores, "newest", {"user_id": [1]})["trace"] == ["t1"]

@@ -332,10 +332,10 @@ def test_threads_that_send_while_another_syncs_share_the_next_sync(
         assert go_on.wait(30)
 
     monkeypatch.setattr(file_partition, "sync_data", slow_sync)
-    places: dict[bytes, list[tuple[int, int]]] = {}
+    positions: dict[bytes, list[tuple[int, int]]] = {}
 
     def send(value: bytes) -> None:
-        places[value] = log.send("t", [value, value], durable=True)
+        positions[value] = log.send("t", [value, value], durable=True)
 
     threads = [threading.Thread(target=send, args=(b"%d" % i,)) for i in range(6)]
     threads[0].start()
@@ -353,7 +353,7 @@ def test_threads_that_send_while_another_syncs_share_the_next_sync(
     assert len(syncs) == 2
     messages = log.read("t", 0, 0)
     assert len(messages) == 12
-    for value, [(_, first), (_, second)] in places.items():
+    for value, [(_, first), (_, second)] in positions.items():
         assert messages.values[first : second + 1] == [value, value]
 
 
@@ -473,7 +473,7 @@ def test_a_member_that_did_not_poll_in_time_is_fenced_and_told(tmp_path: Path, c
         slow.consumer.commit({0: 0})
     assert slow.consumer.committed() == {}
     slow.poll()
-    assert slow.told[1] == ("lost", [0, 1])
+    assert slow.calls[1] == ("lost", [0, 1])
     LogSuite().until([slow, quick], lambda: len(slow.holds) == len(quick.holds) == 1)
     for member in (slow, quick):
         member.consumer.close()

@@ -47,9 +47,9 @@ def test_a_worker_bounds_size_and_depth_as_configured(tmp_path: Path) -> None:
         counts = store.stream_run(until_caught_up=True)
 
         assert counts["events"] == 3 and counts["dead letters"] == 2
-        letters = {each["offset"]: each["reason"] for each in store.dead_letters().to_dicts()}
-        assert letters[1] == "not a JSON object: it is nested too deeply; the most are 4 levels"
-        assert letters[2] == f"the message has {len(message('x' * 200))} bytes; the most are 200"
+        dead_letters = {each["offset"]: each["reason"] for each in store.dead_letters().to_dicts()}
+        assert dead_letters[1] == "not a JSON object: it is nested too deeply; the most are 4 levels"
+        assert dead_letters[2] == f"the message has {len(message('x' * 200))} bytes; the most are 200"
 
 
 def test_a_push_of_a_row_that_is_too_large_is_refused_and_an_earlier_one_is_never_lost(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_while_the_registry_is_odd_its_source_pauses_and_others_go_on(
     server: Odd, store: FeatureStore, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asof.flows.stream.worker.PAUSE_S", 0.05)
+    monkeypatch.setattr("asof.flows.stream.topic_member.PAUSE_S", 0.05)
     server.responses["/schemas/ids/7"] = ODD_RESPONSES[name]
     store.send("clicks", framed(7, written(CLICK, GOOD)))
     said: list[AsofError] = []

@@ -95,12 +95,12 @@ def test_each_poison_is_a_letter_the_stream_goes_on_and_every_look_at_it_says_th
     assert (counts["events"], counts["dead letters"]) == (len(values), len(POISONS))
     answer = store.get_online_features(["counted:n", "counted:most"], [{"user_id": 1}]).to_dict()
     assert answer["n"] == [len(POISONS)] and answer["most"] == [Number("1.50")]
-    letters = {each["id"]: each["reason"] for each in store.dead_letters().to_dicts()}
-    assert sorted(letters) == sorted(f"visits/0/{2 * place}" for place in range(len(POISONS)))
-    for name, reason in letters.items():
+    dead_letters = {each["id"]: each["reason"] for each in store.dead_letters().to_dicts()}
+    assert sorted(dead_letters) == sorted(f"visits/0/{2 * place}" for place in range(len(POISONS)))
+    for name, reason in dead_letters.items():
         shown = store.dead_letter(name)
         assert (shown["reason"], shown["refused_now"], shown["replayed"]) == (reason, reason, False)
-    assert store.replay_dead_letters("visits").to_dict() == {"sent": 0, "already": 0, "still_unfit": letters}
+    assert store.replay_dead_letters("visits").to_dict() == {"sent": 0, "already": 0, "still_unfit": dead_letters}
 
     log.send("visits", [visit()], partition=0, durable=True)
     assert store.stream_run(until_caught_up=True)["dead letters"] == 0

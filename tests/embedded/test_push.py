@@ -267,8 +267,8 @@ def test_a_push_that_goes_to_another_partition_has_its_place_there(stores: Store
     found = history(stores, SHORT)
     assert list(zip(found["partition"], found["offset"], strict=True)) == [(0, 0), (1, 0), (1, 1)]
     width = len(stores.registry.load(stores.project).project.views[f"{SHORT}_newest"].features)
-    places = [each.place for _, row in online_rows(stores, SHORT)["_newest"] for each in versions_of(row, width)]
-    assert sorted(places) == [(0, 0), (1, 0), (1, 1)]
+    positions = [each.place for _, row in online_rows(stores, SHORT)["_newest"] for each in versions_of(row, width)]
+    assert sorted(positions) == [(0, 0), (1, 0), (1, 1)]
 
 
 def messages_of(pusher: Pusher, rows: list[dict[str, Any]]) -> list[bytes]:

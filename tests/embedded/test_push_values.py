@@ -98,8 +98,8 @@ def archived(stores: Stores) -> dict[str, str]:
     return {name: repr(table[name].to_pylist()).replace("<UTC>", "UTC") for name in COLUMNS}
 
 
-def letters(stores: Stores) -> list[Any]:
-    rows = stores.offline.rows(stores.letters_of(SOURCE))
+def dead_letters(stores: Stores) -> list[Any]:
+    rows = stores.offline.rows(stores.dead_letters_of(SOURCE))
     return [] if rows is None else stores.offline.sql("SELECT * FROM t", {"t": rows}).reader().read_all().to_pylist()
 
 
@@ -126,7 +126,7 @@ def test_who_takes_a_dead_process_over_finds_what_it_pushed(stores: Stores) -> N
     taking = Pusher(stores, "rows")
     taking.close()
 
-    assert letters(stores) == [] and archived(stores) == normalized(stores) and served(stores) == expected()
+    assert dead_letters(stores) == [] and archived(stores) == normalized(stores) and served(stores) == expected()
 
 
 def test_a_retry_applies_what_its_first_try_wrote_to_the_log(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_a_retry_applies_what_its_first_try_wrote_to_the_log(stores: Stores, mon
     assert served(stores) == expected()
     pusher.close()
 
-    assert letters(stores) == [] and archived(stores) == normalized(stores)
+    assert dead_letters(stores) == [] and archived(stores) == normalized(stores)
 
 
 def test_a_generation_that_is_built_anew_holds_what_was_pushed(stores: Stores) -> None:

@@ -41,10 +41,12 @@ def store(tmp_path: Path) -> FeatureStore:
 
 def test_a_message_that_is_sent_is_served(store: FeatureStore) -> None:
     with store:
-        places = store.send("visits", [MESSAGE, MESSAGE], keys=[b"7", b"7"])
+        positions = store.send("visits", [MESSAGE, MESSAGE], keys=[b"7", b"7"])
         store.stream_run(["visits"], until_caught_up=True)
 
-        assert places[1] == (places[0][0], places[0][1] + 1), "events of one key follow each other in one partition"
+        assert positions[1] == (positions[0][0], positions[0][1] + 1), (
+            "events of one key follow each other in one partition"
+        )
         assert store.get_online_features(["visited:page"], [{"user_id": 7}]).to_dict()["page"] == ["home"]
 
 

@@ -56,7 +56,7 @@ def test_whatever_happens_each_event_counts_once(run: Run) -> None:
     run.send_again(5)
     run.finish()
 
-    assert run.ids() == run.expected_ids() and len(run.ids()) < len(run.sent) - len(run.letters())
+    assert run.ids() == run.expected_ids() and len(run.ids()) < len(run.sent) - len(run.dead_letters())
     run.assert_online_is_history()
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from asof import FeatureStore
 from asof.errors import CheckFailed, EntityFrameError, RowsRefused
-from asof.flows.stream.dead_letters import list_letters
+from asof.flows.stream.dead_letters import list_dead_letters
 from asof.store import open_store_of
 from tests.oracle import same
 
@@ -155,7 +155,7 @@ class Story:
         answers["letters"] = [each["offset"] for each in store.dead_letters("traffic").to_dicts()]
         answers["training"] = self.training_set()
         status = [each for each in store.stream_status() if each["topic"] == "traffic"]
-        assert sum(each["letters"] for each in status) == 2 and not any(each["lag"] for each in status)
+        assert sum(each["dead_letters"] for each in status) == 2 and not any(each["lag"] for each in status)
         before = store.get_online_features(MODEL, keys).to_arrow().to_pylist()
         assert store.rebuild() and store.compact()
         differ(before, store.get_online_features(MODEL, keys).to_arrow().to_pylist())
@@ -341,9 +341,9 @@ def test_one_text_that_postgres_cannot_keep_stops_nothing_else(database: str, tm
     history = store.get_historical_features(frame, ["seen:page", "said:page"], full_feature_names=True).to_arrow()
     assert history["seen__page"].to_pylist() == ["home", None, None, "home"]
     assert history["said__page"].to_pylist() == ["home", None, None, "\\u0000"]
-    letters = list_letters(open_store_of(store).stores, "log", 10).to_dicts()
-    assert sorted(each["offset"] for each in letters) == [1, 2]
-    assert all("NUL" in each["reason"] for each in letters)
+    dead_letters = list_dead_letters(open_store_of(store).stores, "log", 10).to_dicts()
+    assert sorted(each["offset"] for each in dead_letters) == [1, 2]
+    assert all("NUL" in each["reason"] for each in dead_letters)
     with pytest.raises(EntityFrameError, match="text with a NUL character"):
         texts = pa.table({"page": ["\0"], "event_timestamp": [NOW]})
         store.get_historical_features(texts, ["pages:user_id"]).to_arrow()

@@ -77,9 +77,9 @@ def test_headers_with_names_that_are_no_text_stop_nothing(
 
         assert (counts["events"], counts["dead letters"]) == (3, 1)
         assert store.get_online_features(["counted:n"], [{"user_id": 1}]).to_dict()["n"] == [2]
-        (letter,) = store.dead_letters().to_dicts()
-        assert letter["reason"] == "header 'trace': the message's headers have a name that is not text in UTF-8"
-        assert store.replay_dead_letters("visits")["still_unfit"] == {letter["id"]: letter["reason"]}
+        (dead_letter,) = store.dead_letters().to_dicts()
+        assert dead_letter["reason"] == "header 'trace': the message's headers have a name that is not text in UTF-8"
+        assert store.replay_dead_letters("visits")["still_unfit"] == {dead_letter["id"]: dead_letter["reason"]}
 
 
 def produce(bootstrap: str, topic: str, value: bytes, headers: dict[bytes, bytes]) -> None:

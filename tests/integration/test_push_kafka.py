@@ -290,5 +290,5 @@ os.kill(os.getpid(), signal.SIGKILL)
 
     assert served(worker, 7) == (2, 3.0)
     (status,) = worker.stream_status()
-    assert (status["lag"], status["behind_s"], status["letters"]) == (0, 0.0, 0)
+    assert (status["lag"], status["behind_s"], status["dead_letters"]) == (0, 0.0, 0)
     assert status["late_p50_s"] is not None and status["last_message"] is not None

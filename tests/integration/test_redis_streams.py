@@ -106,7 +106,7 @@ def is_served(run: StreamRun, user: int, ever: int) -> bool:
 
 
 def is_all_archived(run: StreamRun) -> bool:
-    return len(run.archived()) + len(run.letters()) == len(run.sent)
+    return len(run.archived()) + len(run.dead_letters()) == len(run.sent)
 
 
 @pytest.fixture

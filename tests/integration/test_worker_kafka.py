@@ -260,7 +260,7 @@ def test_what_a_producer_takes_back_is_never_seen(run: StreamRun, kafka: Kafka) 
 
     assert (seen(), archived_through(run)[0]) == ([8, 0], 23)
     assert sorted(row["offset"] for row in run.archived()) == [0, 1, 2, 3, 4, 14, 15, 16]
-    assert run.letters() == []
+    assert run.dead_letters() == []
     run.assert_online_is_history(oracle(run), users=[1, 2])
 
 
@@ -419,8 +419,8 @@ def test_the_command_ends_in_order_on_sigterm_and_its_status_tells_the_rest(run:
             [*asof, "stream", "status", "--output", "json"], cwd=tmp_path, env=environment, capture_output=True
         ).stdout
     )["partitions"]
-    letters = sum(event is None for event in run.sent.values())
-    assert [each["lag"] for each in told] == [0, 0, 0] and sum(each["letters"] for each in told) == letters
+    dead_letters = sum(event is None for event in run.sent.values())
+    assert [each["lag"] for each in told] == [0, 0, 0] and sum(each["dead_letters"] for each in told) == dead_letters
     assert told[0]["late_max_s"] >= told[0]["late_p50_s"] > 0 and told[0]["freshness_s"] is not None
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(oracle(run), users=range(1, 10))

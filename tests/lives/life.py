@@ -226,8 +226,8 @@ class Life:
         messages = [message_of(row, self.drawn.of) for row in rows]
         if self.rng.random() < 0.1:
             messages.append(b'{"no": "key"}')
-        places = self.store.send("sent", messages)
-        for row, (partition, offset) in zip(rows, places, strict=False):
+        positions = self.store.send("sent", messages)
+        for row, (partition, offset) in zip(rows, positions, strict=False):
             self.waiting.append({**row, "arrival": (offset, partition)})
 
     def run_stream(self) -> None:

@@ -34,12 +34,12 @@ def sent(store: FeatureStore, kind: str, leave_out: Sequence[str] = ()) -> Found
     )
     view = FeatureView(f"{kind}_view", entities=[THING], source=source, schema=fields)
     store.apply([THING, source, view])
-    places = dict(zip(store.send(source.name, written.values), cases, strict=True))
+    positions = dict(zip(store.send(source.name, written.values), cases, strict=True))
     store.stream_run([source.name], until_caught_up=True)
     refused = {}
-    for letter in store.dead_letters(source.name, limit=len(cases)).to_dicts():
-        place = letter["partition"], letter["offset"]
-        refused[places[place]] = Refused(letter["reason"])  # type: ignore[index]
+    for dead_letter in store.dead_letters(source.name, limit=len(cases)).to_dicts():
+        place = dead_letter["partition"], dead_letter["offset"]
+        refused[positions[place]] = Refused(dead_letter["reason"])  # type: ignore[index]
     users = {name: place for place, name in enumerate(cases, 1)}
     found = read_by_case(store, view.name, users, columns)
     return {way: {**each, **refused} for way, each in found.items()}

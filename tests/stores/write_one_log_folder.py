@@ -98,8 +98,8 @@ def write_shop(folder: Path) -> None:
         store.stream_run(until_caught_up=True)
     with open_store(folder, hours=2) as store:
         # What was too far ahead of the clock fits by now.
-        letters = store.dead_letters().to_pylist()
-        assert store.replay_dead_letters("visits", [each["id"] for each in letters])["sent"] == 1
+        dead_letters = store.dead_letters().to_pylist()
+        assert store.replay_dead_letters("visits", [each["id"] for each in dead_letters])["sent"] == 1
         store.stream_run(until_caught_up=True)
         frame = pa.table({"user_id": [1, 2], "event_timestamp": pa.array([NOON] * 2, pa.timestamp("us", "UTC"))})
         store.get_historical_features(frame, "model").save("at_noon")

@@ -209,12 +209,12 @@ def look(store: FeatureStore) -> None:
     for status in store.stream_status():
         assert_type(status.lag, int)
         assert_type(status.last_message, datetime | None)
-    letters = store.dead_letters("visits", limit=10)
-    if letters:
-        assert_type(letters[0].reason, str)
-        assert_type(store.dead_letter(letters[0].id).value, bytes | None)
-        print(letters[:2].to_dicts())
-    assert_type(store.replay_dead_letters("visits", [each.id for each in letters]).sent, int)
+    dead_letters = store.dead_letters("visits", limit=10)
+    if dead_letters:
+        assert_type(dead_letters[0].reason, str)
+        assert_type(store.dead_letter(dead_letters[0].id).value, bytes | None)
+        print(dead_letters[:2].to_dicts())
+    assert_type(store.replay_dead_letters("visits", [each.id for each in dead_letters]).sent, int)
     for check in store.doctor():
         assert_type(check.ok, bool)
         print(check.part, check.text, check.hint)

@@ -51,7 +51,13 @@ def every_function(column: str, window: Any, names: tuple[str, ...], where: str 
 
 NUMBERS = ("count", "sum", "mean", "min", "max", "std", "var", "first", "last", "count_distinct", "last_n")
 ORDERED = ("count", "min", "max", "first", "last", "count_distinct", "last_n")
-WINDOWS = (Sliding(10 * S, S), Sliding(25 * S, S), Sliding(60 * S, 7 * S), Session(4 * S), None)
+WINDOWS = (
+    Sliding.of_micros(10 * S, S),
+    Sliding.of_micros(25 * S, S),
+    Sliding.of_micros(60 * S, 7 * S),
+    Session.of_micros(4 * S),
+    None,
+)
 BROAD = [
     Aggregation("", "count", window=window, where=where, name=f"rows {window} {where}")
     for window in WINDOWS
@@ -61,7 +67,7 @@ for _window in WINDOWS:
     BROAD += every_function("i", _window, NUMBERS) + every_function("f", _window, NUMBERS)
     BROAD += every_function("s", _window, ORDERED, where="i > 0")
 RARE: list[Aggregation] = []
-for _window in (Sliding(20 * S, 2 * S), Session(3 * S), None):
+for _window in (Sliding.of_micros(20 * S, 2 * S), Session.of_micros(3 * S), None):
     RARE += every_function("d", _window, NUMBERS)
     for _column in ("b", "ts", "day"):
         RARE += every_function(_column, _window, ("min", "max", "first", "last", "count_distinct", "last_n"))
@@ -255,7 +261,7 @@ def test_reads_between_batches_never_see_the_future(data: Any) -> None:
     history = data.draw(histories(max_size=10))
     layout = RowLayout.of(
         [*every_function("i", WINDOWS[2], NUMBERS), *every_function("s", WINDOWS[3], ORDERED),
-         Aggregation("", "count", name="n"), Aggregation("", "count", window=Session(4 * S), name="open")],
+         Aggregation("", "count", name="n"), Aggregation("", "count", window=Session.of_micros(4 * S), name="open")],
         COLUMNS, boundary=data.draw(st.sampled_from(["inclusive", "exclusive"])), allowed_lateness=10**12,
         margin=data.draw(st.sampled_from([0, 3 * S])),
     )  # fmt: skip
@@ -315,9 +321,9 @@ def test_late_events_are_exact_dropped_and_counted_or_mark_the_row(data: Any) ->
     for each in history:
         each["key"] %= 2
     layout = RowLayout.of(
-        [Aggregation("", "count", window=Session(4 * S), name="open"),
-         Aggregation("i", "sum", window=Session(9 * S), name="wide"),
-         Aggregation("", "count", window=Sliding(10 * S, 3 * S), name="sliding")],
+        [Aggregation("", "count", window=Session.of_micros(4 * S), name="open"),
+         Aggregation("i", "sum", window=Session.of_micros(9 * S), name="wide"),
+         Aggregation("", "count", window=Sliding.of_micros(10 * S, 3 * S), name="sliding")],
         COLUMNS, allowed_lateness=data.draw(st.sampled_from([0, 2 * S, 12 * S])),
     )  # fmt: skip
     rig = Rig(layout)
@@ -329,7 +335,9 @@ def test_late_events_are_exact_dropped_and_counted_or_mark_the_row(data: Any) ->
 
 
 def test_an_event_within_the_allowed_lateness_never_makes_a_row_incomplete() -> None:
-    layout = RowLayout.of([Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=20 * S)
+    layout = RowLayout.of(
+        [Aggregation("", "count", window=Session.of_micros(4 * S), name="n")], COLUMNS, allowed_lateness=20 * S
+    )
     rig = Rig(layout)
     order = [0, 17, 40, 36, 20, 24, 28, 32, 44, 24]
     for offset, second in enumerate(order):
@@ -339,7 +347,9 @@ def test_an_event_within_the_allowed_lateness_never_makes_a_row_incomplete() -> 
 
 
 def test_an_event_that_may_reach_back_past_what_was_kept_marks_its_row() -> None:
-    layout = RowLayout.of([Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=0)
+    layout = RowLayout.of(
+        [Aggregation("", "count", window=Session.of_micros(4 * S), name="n")], COLUMNS, allowed_lateness=0
+    )
     rig = Rig(layout)
     for offset, second in enumerate([0, 10, 18]):
         rig.feed([event(second * S, offset=offset)])
@@ -352,7 +362,7 @@ def test_an_event_that_may_reach_back_past_what_was_kept_marks_its_row() -> None
 def test_merging_marks_a_row_whose_session_may_reach_what_the_other_side_dropped() -> None:
     """Neither side brings a record for the other's sessions: 28 s and 30 s are within the margin, 12 s is dropped."""
     layout = RowLayout.of(
-        [Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=0, margin=5 * S
+        [Aggregation("", "count", window=Session.of_micros(4 * S), name="n")], COLUMNS, allowed_lateness=0, margin=5 * S
     )
     left = right = decode(layout, [None])
     for offset, second in enumerate([*range(2, 26, 3), 28]):
@@ -365,7 +375,7 @@ def test_merging_marks_a_row_whose_session_may_reach_what_the_other_side_dropped
 
 
 def test_late_events_join_two_sessions() -> None:
-    layout = RowLayout.of([Aggregation("i", "sum", window=Session(4 * S), name="sum")], COLUMNS)
+    layout = RowLayout.of([Aggregation("i", "sum", window=Session.of_micros(4 * S), name="sum")], COLUMNS)
     rig = Rig(layout)
     rig.feed(numbered([event(0, i=1), event(8 * S, i=2)]))
     assert finish(layout, decode(layout, rig.blobs), 8 * S).columns["sum"] == [2, None, None]
@@ -376,7 +386,7 @@ def test_late_events_join_two_sessions() -> None:
 
 
 def test_events_older_than_every_window_are_counted() -> None:
-    layout = RowLayout.of([Aggregation("", "count", window=Sliding(10 * S, S), name="n")], COLUMNS)
+    layout = RowLayout.of([Aggregation("", "count", window=Sliding.of_micros(10 * S, S), name="n")], COLUMNS)
     rig = Rig(layout)
     counts = [rig.feed([event(second * S, offset=offset)]) for offset, second in enumerate([100, 89, 90, -50])]
     assert [each.late for each in counts] == [0, 1, 0, 1]
@@ -390,7 +400,7 @@ def test_a_row_knows_the_newest_event_that_it_has_merged_or_keeps_for_later(
     boundary: str, margin: int, clock: int
 ) -> None:
     layout = RowLayout.of(
-        [Aggregation("i", "sum", window=Sliding(10 * S, S))], COLUMNS, boundary=boundary, margin=margin
+        [Aggregation("i", "sum", window=Sliding.of_micros(10 * S, S))], COLUMNS, boundary=boundary, margin=margin
     )
     blobs: list[bytes | None] = [None] * KEYS
     newest = [NEVER] * KEYS
@@ -462,7 +472,7 @@ def test_a_row_too_long_answers_nulls_and_keeps_its_offsets() -> None:
 
 
 def test_a_hot_key_keeps_one_record_per_tile() -> None:
-    layout = RowLayout.of([Aggregation("i", "sum", window=Sliding(60 * S, S), name="sum")], COLUMNS)
+    layout = RowLayout.of([Aggregation("i", "sum", window=Sliding.of_micros(60 * S, S), name="sum")], COLUMNS)
     rig = Rig(layout)
     rig.feed(numbered([event(number * 1000, i=1) for number in range(5000)]))
     assert decode(layout, rig.blobs).counts[0].tolist() == [5, 0]
@@ -475,7 +485,7 @@ def test_rows_of_another_format_are_refused() -> None:
         decode(layout, [b"\x09" + bytes(layout.width * 8 - 1)])
     with pytest.raises(StorageError, match="not a multiple"):
         decode(layout, [b"\x01" * 3])
-    rows = Aggregation("", "count", window=Session(S), name="n")
+    rows = Aggregation("", "count", window=Session.of_micros(S), name="n")
     other = RowLayout.of([rows, Aggregation("i", "max", name="m")], COLUMNS)
     blobs = encode(other, fold(other, decode(other, [None]), events_of(other, [event(1, offset=0)]), clock_us=9)[0])
     twin = RowLayout.of([rows, Aggregation("i", "min", name="m")], COLUMNS)

@@ -50,27 +50,27 @@ def as_designed(partition: int, offset: int, stamp: int) -> tuple[int, ...]:
 
 @SLOWLY
 @given(st.lists(PLACES, min_size=1, max_size=12))
-def test_arrivals_compare_as_the_design_says(places: list[tuple[int, int, int]]) -> None:
-    made = sorted(places, key=lambda place: Arrival.of(*place))
+def test_arrivals_compare_as_the_design_says(positions: list[tuple[int, int, int]]) -> None:
+    made = sorted(positions, key=lambda place: Arrival.of(*place))
 
-    assert [as_designed(*place) for place in made] == sorted(as_designed(*place) for place in places)
-    assert [Arrival.of(*place).place for place in places] == [place[:2] for place in places]
-    assert max(Arrival.of(*place).era for place in places) < 2**63
+    assert [as_designed(*place) for place in made] == sorted(as_designed(*place) for place in positions)
+    assert [Arrival.of(*place).place for place in positions] == [place[:2] for place in positions]
+    assert max(Arrival.of(*place).era for place in positions) < 2**63
 
 
 @SLOWLY
 @given(st.lists(PLACES, min_size=1, max_size=12))
-def test_many_rows_and_sql_make_what_one_row_does(places: list[tuple[int, int, int]]) -> None:
-    columns = [np.array(column) for column in zip(*places, strict=True)]
-    expected = [Arrival.of(*place) for place in places]
+def test_many_rows_and_sql_make_what_one_row_does(positions: list[tuple[int, int, int]]) -> None:
+    columns = [np.array(column) for column in zip(*positions, strict=True)]
+    expected = [Arrival.of(*place) for place in positions]
 
-    words = Arrivals.of(columns[0].astype(np.int32), columns[1], columns[2]).words
+    words = Arrivals.of(columns[0].astype(np.int32), columns[1], columns[2]).columns
     assert [Arrival(*each) for each in zip(*(word.tolist() for word in words), strict=True)] == expected
 
     rows = pa.table({
         "partition": pa.array(columns[0], pa.int32()), "offset": pa.array(columns[1], pa.int64()),
         "asof_pushed_at": pa.array(columns[2], pa.int64(), mask=columns[2] == 0),
-        "asof_origin_partition": pa.nulls(len(places), pa.int32()), "asof_origin_offset": pa.nulls(len(places), pa.int64()),
+        "asof_origin_partition": pa.nulls(len(positions), pa.int32()), "asof_origin_offset": pa.nulls(len(positions), pa.int64()),
     })  # fmt: skip
     terms = arrival_terms(set(rows.column_names), DUCKDB)
     found = duckdb.sql(f"SELECT {', '.join(terms.values())} FROM rows").fetchall()
@@ -106,8 +106,8 @@ def test_a_letter_that_was_replayed_twice_has_the_place_of_its_message() -> None
     assert (origin(once), first_origin(once)) == ((3, 17), (3, 17))
     assert (origin(twice), first_origin(twice)) == ((500_000, 4), (3, 17))
     assert origin((own,)) is first_origin((own,)) is None
-    places = origins_of([twice, ()], np.array([500_000, 500_000]), np.array([9, 10]))
-    assert places is not None and [each.tolist() for each in places] == [[3, 500_000], [17, 10]]
+    positions = origins_of([twice, ()], np.array([500_000, 500_000]), np.array([9, 10]))
+    assert positions is not None and [each.tolist() for each in positions] == [[3, 500_000], [17, 10]]
 
 
 # -- packed rows -------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_states_of_the_earlier_format_become_what_this_format_makes_of_their_eve
             (None if not column else names[column], np.array([i % 5 > 0 or not column for i in range(n)]))
             for column, _ in layout.inputs
         ]
-        words = Arrivals.of(partition, offset).words if arrival else None
+        words = Arrivals.of(partition, offset).columns if arrival else None
         return Events(offset % keys, minutes * 60_000_000, minutes * 60_000_000, partition, offset, values, words)
 
     clock = 95 * 60_000_000

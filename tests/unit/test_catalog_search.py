@@ -182,9 +182,9 @@ class TestTypos:
 
 def with_typo(text: str, dice: random.Random) -> str:
     at = dice.randrange(len(text) - 1)
-    letter = dice.choice("abcdefghijklmnopqrstuvwxyz0123456789_")
+    dead_letter = dice.choice("abcdefghijklmnopqrstuvwxyz0123456789_")
     return dice.choice(
-        [text[:at] + text[at + 1 :], text[:at] + letter + text[at:], text[:at] + letter + text[at + 1 :],
+        [text[:at] + text[at + 1 :], text[:at] + dead_letter + text[at:], text[:at] + dead_letter + text[at + 1 :],
          text[:at] + text[at + 1] + text[at] + text[at + 2 :]]
     )  # fmt: skip
 

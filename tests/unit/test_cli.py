@@ -120,7 +120,7 @@ class TestEveryCommand:
                 "init", "plan", "apply", "teardown", "list", "show", "history", "get historical", "get online", "push",
                 "keys new", "serve", "materialize", "backfill", "stream run", "stream status", "dead-letters list", "dead-letters show",
                 "dead-letters replay", "sample", "audit", "explain", "rebuild", "forget", "doctor", "demo", "compact",
-                "search", "ui", "lineage",
+                "search", "ui", "lineage", "runs", "profile",
             )
         }  # fmt: skip
 
@@ -632,7 +632,7 @@ class TestStream:
         store.answers["stream_status"] = [
             {"source": "traffic", "topic": "shop.website.traffic", "partition": 0, "first": 0, "next": 1_000_000,
              "archived": 999_000, "lag": 1000, "behind_s": 4.125, "events_per_s": 1520.3, "freshness_s": 0.012,
-             "late_p50_s": 2.5, "late_max_s": 3601.25, "letters": 2, "last_message": "2026-11-23T12:00:00Z", "gaps": []}
+             "late_p50_s": 2.5, "late_max_s": 3601.25, "dead_letters": 2, "last_message": "2026-11-23T12:00:00Z", "gaps": []}
         ]  # fmt: skip
         narrow, wide = asof_("stream", "status"), asof_("stream", "status", width=120)
 
@@ -1036,9 +1036,9 @@ class TestDemo:
         assert told == [(tmp_path / "out", {"users": 50, "ticks": 500, "seed": 3, "servers": None})]
 
     def test_it_plays_on_servers(self, asof_: Shell, told: list[Any], tmp_path: Path) -> None:
-        places = ("--postgres=postgresql://db/shop", "--kafka=broker:9092", "--redis=cache:6379")
+        positions = ("--postgres=postgresql://db/shop", "--kafka=broker:9092", "--redis=cache:6379")
 
-        asof_("demo", "--output", str(tmp_path / "out"), *places, "--offline=postgres", "--format=avro")
+        asof_("demo", "--output", str(tmp_path / "out"), *positions, "--offline=postgres", "--format=avro")
 
         servers = told[0][1]["servers"]
         assert (servers.offline, servers.message_format, servers.project) == ("postgres", "avro", "asof_demo")

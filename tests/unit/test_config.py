@@ -276,8 +276,8 @@ def test_secrets_are_never_shown(root: Path) -> None:
 
 
 def test_every_option_is_documented_once_and_the_defaults_are_what_is_loaded(root: Path) -> None:
-    places = [(each.section, each.product, each.name) for each in REFERENCE]
-    assert len(set(places)) == len(places)
+    positions = [(each.section, each.product, each.name) for each in REFERENCE]
+    assert len(set(positions)) == len(positions)
     assert all(each.meaning.endswith(".") for each in REFERENCE)
     for option in REFERENCE:
         if option.default is not None and option.product:

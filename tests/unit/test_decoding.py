@@ -55,8 +55,8 @@ def test_a_message_that_does_not_fit_is_a_letter_and_the_others_go_on(message, r
     decoded = decode(GOOD, message, GOOD)
 
     assert decoded.index.tolist() == [0, 2]
-    assert [letter.index for letter in decoded.letters] == [1]
-    assert reason in decoded.letters[0].reason
+    assert [dead_letter.index for dead_letter in decoded.dead_letters] == [1]
+    assert reason in decoded.dead_letters[0].reason
 
 
 def test_undeclared_fields_are_counted_by_name():
@@ -78,7 +78,7 @@ def test_times_may_be_iso_text_and_are_floored():
     )
 
     assert decoded.event_time.tolist() == [micros("2019-12-31T23:00:00.123456Z")]
-    assert "'soon' is not an ISO 8601 time" in decoded.letters[0].reason
+    assert "'soon' is not an ISO 8601 time" in decoded.dead_letters[0].reason
 
 
 def test_an_event_slightly_ahead_of_the_clock_is_a_row():

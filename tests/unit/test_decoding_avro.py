@@ -67,7 +67,7 @@ def decode(source, messages, schemas=None):
 
 
 def reasons(decoded):
-    return {letter.index: letter.reason for letter in decoded.letters}
+    return {dead_letter.index: dead_letter.reason for dead_letter in decoded.dead_letters}
 
 
 def test_good_messages_become_rows_in_order():
@@ -77,7 +77,7 @@ def test_good_messages_become_rows_in_order():
         {"user_id": 7, "page": "home"}, {"user_id": 8, "page": None},
     ]  # fmt: skip
     assert decoded.event_time.tolist() == [NOW, NOW]
-    assert not decoded.letters
+    assert not decoded.dead_letters
 
 
 def test_a_time_may_be_declared_as_its_number():

@@ -29,7 +29,7 @@ def decode(source, values, *, keys=None, times=None, headers=None, join_keys=("u
 
 
 def reasons(decoded):
-    return {letter.index: letter.reason for letter in decoded.letters}
+    return {dead_letter.index: dead_letter.reason for dead_letter in decoded.dead_letters}
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def decode(source, messages, schemas=None):
 
 
 def reasons(decoded):
-    return {letter.index: letter.reason for letter in decoded.letters}
+    return {dead_letter.index: dead_letter.reason for dead_letter in decoded.dead_letters}
 
 
 def test_good_messages_become_rows_and_an_absent_optional_field_is_null():

@@ -244,10 +244,10 @@ def test_the_state_machine_shows_each_state_and_chance_and_no_labels_overlap(lay
 
     assert [state for _, _, state in states] == list(TRANSITIONS)
     assert [text for _, _, text in chances] == wanted and picture.count("marker-end") == len(wanted)
-    places = [(float(x), float(y)) for x, y, _ in chances]
-    for place, (x, y) in enumerate(places):
+    positions = [(float(x), float(y)) for x, y, _ in chances]
+    for place, (x, y) in enumerate(positions):
         assert 20 < x < layout.width - 20 and 10 < y < layout.height - 5
-        assert all(hypot((x - x1) / 45, (y - y1) / 18) >= 1 for x1, y1 in places[:place])
+        assert all(hypot((x - x1) / 45, (y - y1) / 18) >= 1 for x1, y1 in positions[:place])
         assert all(abs(x - int(x1)) > 66 + 8 or abs(y - int(y1)) > 21 + 6 for x1, y1, _ in states)
 
 

@@ -95,12 +95,12 @@ def test_the_windows_are_those_of_the_story() -> None:
     view = project().views["user_traffic"]
 
     assert {each.name: (each.function, each.window) for each in view.aggregations} == {
-        "session_listing_page_views": ("count", Session(HOUR)),
-        "session_product_page_views": ("count", Session(HOUR)),
-        "session_photo_page_views": ("count", Session(HOUR)),
-        "views_1d": ("count", Sliding(DAY)),
-        "views_7d": ("count", Sliding(7 * DAY)),
-        "last_page_1h": ("last", Sliding(HOUR)),
+        "session_listing_page_views": ("count", Session.of_micros(HOUR)),
+        "session_product_page_views": ("count", Session.of_micros(HOUR)),
+        "session_photo_page_views": ("count", Session.of_micros(HOUR)),
+        "views_1d": ("count", Sliding.of_micros(DAY)),
+        "views_7d": ("count", Sliding.of_micros(7 * DAY)),
+        "last_page_1h": ("last", Sliding.of_micros(HOUR)),
     }
 
 

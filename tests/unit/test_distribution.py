@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asof.distribution import DISTRIBUTION, install_command, namesake_beside
+from asof.distribution import DISTRIBUTION, install_command, namesake_in
 from asof.errors import MissingExtra
 
 ROOT = Path(__file__).parents[2]
@@ -29,9 +29,9 @@ ANOTHER = re.compile(
 
 
 def texts() -> list[Path]:
-    places = ("src", "docs", "deploy", "scripts", "README.md", "CONTRIBUTING.md", "Dockerfile", "pyproject.toml")
+    positions = ("src", "docs", "deploy", "scripts", "README.md", "CONTRIBUTING.md", "Dockerfile", "pyproject.toml")
     found = []
-    for place in places:
+    for place in positions:
         path = ROOT / place
         found += [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     return [each for each in found if each.suffix in ("", ".py", ".md", ".toml", ".sh", ".yaml", ".yml")]
@@ -97,4 +97,4 @@ def test_a_namesake_in_the_same_folder_is_noticed_at_the_import(tmp_path: Path) 
 
 
 def test_a_folder_that_cannot_be_listed_has_no_namesake(tmp_path: Path) -> None:
-    assert namesake_beside(str(tmp_path / "archive.zip")) is None
+    assert namesake_in(str(tmp_path / "archive.zip")) is None

@@ -27,7 +27,7 @@ def decode(source: LogSource, values: list[bytes | None], bounds: MessageBounds,
 
 
 def reasons(decoded: DecodedMessages) -> dict[int, str]:
-    return {letter.index: letter.reason for letter in decoded.letters}
+    return {dead_letter.index: dead_letter.reason for dead_letter in decoded.dead_letters}
 
 
 # ---- size ----
@@ -56,7 +56,7 @@ def test_messages_that_asof_wrote_have_no_bound_in_bytes() -> None:
     values = in_json("s", b'"%b"' % (b"x" * (9 << 20)))
 
     assert list(reasons(decode(JSON, values, MessageBounds()))) == [1]
-    assert not decode(JSON, values, MessageBounds(max_bytes=None)).letters
+    assert not decode(JSON, values, MessageBounds(max_bytes=None)).dead_letters
 
 
 # ---- depth ----
@@ -66,7 +66,7 @@ def test_messages_that_asof_wrote_have_no_bound_in_bytes() -> None:
 def test_the_depth_of_json_is_a_setting(depth: int) -> None:
     bounds = MessageBounds(max_depth=depth)
     # The message's own object is the first level.
-    assert not decode(JSON, in_json("doc", nested(depth - 1)), bounds).letters
+    assert not decode(JSON, in_json("doc", nested(depth - 1)), bounds).dead_letters
     assert reasons(decode(JSON, in_json("doc", nested(depth)), bounds)) == {
         1: f"not a JSON object: it is nested too deeply; the most are {depth} levels"
     }
@@ -115,7 +115,7 @@ def test_the_depth_of_protobuf_is_a_setting_and_bounded_by_its_library(syntax: s
 
     groups = good + b"\xa3\x06" * 10 + b"\xa4\x06" * 10
     assert list(reasons(decode(source, [groups], MessageBounds(max_depth=10)))) == [0]
-    assert not decode(source, [groups], MessageBounds(max_depth=11)).letters
+    assert not decode(source, [groups], MessageBounds(max_depth=11)).dead_letters
 
 
 # ---- values without bytes, and decimals ----
@@ -233,8 +233,8 @@ def in_a_chain(length: int) -> tuple[str, ...]:
 def refused_in_registry(schema: WriterSchema) -> str:
     _, source = avro_source("long", registry=True)
     decoded = decode(source, framed(7, [b"\2\2\2"] * 2), MessageBounds(), schemas=lambda _: schema)
-    assert [letter.index for letter in decoded.letters] == [0, 1]
-    return decoded.letters[0].reason
+    assert [dead_letter.index for dead_letter in decoded.dead_letters] == [0, 1]
+    return decoded.dead_letters[0].reason
 
 
 DEEP = "[" * 10_000 + "]" * 10_000

@@ -28,7 +28,8 @@ from asof.dtypes import INT_BOUNDS, DType, Int64, String
 from asof.flows.admin.audit import audit
 from asof.flows.admin.sample import sample
 from asof.flows.offline.result import HistoricalResult
-from asof.flows.stream.dead_letters import list_letters
+from asof.flows.runs import list_runs
+from asof.flows.stream.dead_letters import list_dead_letters
 from asof.offline.protocol import Archives, QueryResult
 from asof.online.protocol import OnlineStore
 from asof.registry.protocol import Registry
@@ -108,9 +109,10 @@ def option(command: str, name: str) -> Any:
         ("HISTORY_COMMITS", [
             option("history", "limit"), *(default(each.history, "limit") for each in (FeatureStore, Registry, SqliteRegistry)),
         ]),
+        ("RUNS", [option("runs", "limit"), default(FeatureStore.runs, "limit"), default(list_runs, "limit")]),
         ("DEAD_LETTERS", [
             option("dead-letters list", "limit"), default(FeatureStore.dead_letters, "limit"),
-            default(list_letters, "limit"),
+            default(list_dead_letters, "limit"),
         ]),
         ("SAMPLE_ROWS", [option("sample", "limit"), default(FeatureStore.sample, "n"), default(sample, "n")]),
         ("AUDIT_KEYS", [option("audit", "keys"), default(FeatureStore.audit, "keys"), default(audit, "keys")]),

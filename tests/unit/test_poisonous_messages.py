@@ -51,9 +51,9 @@ def decode(source: LogSource, values: list[bytes], **batch: Any) -> DecodedMessa
 def the_one_letter(decoded: DecodedMessages) -> str:
     """The reason of the middle message of three, which is the only letter; rows and reason are fit to be kept."""
     assert decoded.index.tolist() == [0, 2]
-    assert [letter.index for letter in decoded.letters] == [1]
+    assert [dead_letter.index for dead_letter in decoded.dead_letters] == [1]
     decoded.rows.validate(full=True)
-    reason = decoded.letters[0].reason
+    reason = decoded.dead_letters[0].reason
     assert 0 < len(reason.encode()) < 4000 and "\0" not in reason
     return reason
 
@@ -143,7 +143,7 @@ def test_two_times_beyond_the_calendar_are_two_letters_though_one_has_no_microse
     decoded = decode(JSON, [each.encode() for each in values])
 
     assert decoded.index.tolist() == [0, 4]
-    assert all("is beyond the calendar" in letter.reason for letter in decoded.letters)
+    assert all("is beyond the calendar" in dead_letter.reason for dead_letter in decoded.dead_letters)
 
 
 # ---- Keys, headers, the time of the record, transforms ----
@@ -196,8 +196,8 @@ def test_an_error_of_any_kind_in_the_bulk_way_is_one_messages_letter(monkeypatch
     decoded = decode(JSON, [good] * 40 + [b"poison"] + [good] * 24)
 
     assert decoded.index.tolist() == [*range(40), *range(41, 65)]
-    assert [letter.index for letter in decoded.letters] == [40]
-    assert decoded.letters[0].reason == "cannot be decoded: MemoryError: half \\ud800 and \\x00"
+    assert [dead_letter.index for dead_letter in decoded.dead_letters] == [40]
+    assert decoded.dead_letters[0].reason == "cannot be decoded: MemoryError: half \\ud800 and \\x00"
     assert decoded.undeclared["more"] == 64 and decoded.event_time.tolist() == [NOW] * 64
 
 

@@ -114,7 +114,7 @@ def test_rows_are_fitted_or_refused_as_one_by_one(given_rows: list[dict[str, Any
         assert repr(made.columns[field.name].plain) == repr(plain_values(expected[field.name], field.dtype))
     # And what the log's readers make of the messages is the same again.
     decoded = decode_messages(ROWS, MessageBatch(made.messages()), keys=["user"], clock=NOW)
-    assert decoded.letters == [] and same(decoded.rows, expected)
+    assert decoded.dead_letters == [] and same(decoded.rows, expected)
     assert decoded.event_time.tolist() == times
 
 
@@ -132,7 +132,7 @@ def test_the_logs_readers_find_what_was_pushed(dtype: Any, values: st.SearchStra
 
         decoded = decode_messages(source, MessageBatch(made.messages()), keys=[], clock=NOW)
 
-        assert decoded.letters == [] and same(decoded.rows, made.table)
+        assert decoded.dead_letters == [] and same(decoded.rows, made.table)
 
     check()
 
@@ -151,10 +151,10 @@ def test_messages_write_what_json_has_not_in_lists_as_outside_of_them(dtype: Any
 
     decoded = decode_messages(source, MessageBatch(messages), keys=[], clock=NOW)
 
-    assert decoded.letters == [] and decoded.rows["value"].null_count == 1
+    assert decoded.dead_letters == [] and decoded.rows["value"].null_count == 1
     for odd in ('["nan!"]', '[["no base64!"]]', '["x"]', '[{"a": 1}]'):
         message = f'{{"at": "2026-01-01T00:00:00Z", "value": {odd}{more}}}'.encode()
-        assert len(decode_messages(source, MessageBatch([message]), keys=[], clock=NOW).letters) == 1
+        assert len(decode_messages(source, MessageBatch([message]), keys=[], clock=NOW).dead_letters) == 1
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_what_an_older_version_wrote_to_the_log_stays_readable(dtype: Any, text:
     decoded = decode_messages(source, MessageBatch([message]), keys=[], clock=NOW)
 
     expected, _ = fit_values([value], dtype)
-    assert decoded.letters == [] and repr(decoded.rows["value"].to_pylist()) == repr(expected.to_pylist())
+    assert decoded.dead_letters == [] and repr(decoded.rows["value"].to_pylist()) == repr(expected.to_pylist())
 
 
 ODD_NAMES = ['a"b', "a\\b", "a\nb", "\0", '"', "é"]
@@ -191,7 +191,7 @@ def test_a_name_with_quotes_and_backslashes_is_one_as_any_other(name: str) -> No
     decoded = decode_messages(source, MessageBatch([*made.messages(), foreign, bad]), keys=[], clock=NOW)
 
     assert decoded.rows[name].to_pylist() == [[b"x", None], [b"x"]] and decoded.rows["n"].to_pylist() == [2**60, None]
-    assert [each.index for each in decoded.letters] == [2] and repr(name) in decoded.letters[0].reason
+    assert [each.index for each in decoded.dead_letters] == [2] and repr(name) in decoded.dead_letters[0].reason
     assert dict(decoded.undeclared) == {"other": 1}
 
 
@@ -213,7 +213,7 @@ def test_a_key_field_may_have_any_name_too(name: str) -> None:
         clock=NOW,
     )
 
-    assert decoded.rows[name].to_pylist() == [7] and not decoded.letters
+    assert decoded.rows[name].to_pylist() == [7] and not decoded.dead_letters
 
 
 @settings(max_examples=8, deadline=None)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from asof.server.process.supervisor import let_nobody_in, listening_socket
+from asof.server.process.supervisor import listening_socket, refuse_callers
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's filter is Linux's")
@@ -15,7 +15,7 @@ def test_nobody_connects_any_more_and_who_is_in_the_queue_is_served():
     with listening_socket("127.0.0.1", 0, 16) as listening, socket.create_connection(listening.getsockname()) as early:
         early.sendall(b"asked")
 
-        let_nobody_in(listening)
+        refuse_callers(listening)
 
         with pytest.raises(TimeoutError):
             socket.create_connection(listening.getsockname(), timeout=0.05)

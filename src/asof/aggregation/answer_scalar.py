@@ -337,8 +337,8 @@ def _pick(output: AggregateOutput, part: Pick) -> Finisher:
         if times.count(best) == 1:
             place = times.index(best)
         else:
-            orders = list(zip(*(members.words(word) for word in range(part.at, part.value_at))))
-            place = orders.index(choose(orders))
+            orderings = list(zip(*(members.words(word) for word in range(part.at, part.value_at))))
+            place = orderings.index(choose(orderings))
         if floats:
             return members.doubles(part.value_at)[place]
         word = members.words(part.value_at)[place]

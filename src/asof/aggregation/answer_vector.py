@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asof.aggregation.layout import AggregateOutput, RowLayout
-from asof.aggregation.merging import reduce_groups
+from asof.aggregation.merge import reduce_groups
 from asof.aggregation.objects import NONE, ObjectPool
 from asof.aggregation.rows import NEVER, StateRows
 from asof.aggregation.segments import RecordRuns, WordColumns, firsts, lower_bounds, ranges
@@ -96,10 +96,10 @@ def finish(
     out_of_range = 0
     # NaN and infinities propagate without warnings.
     with np.errstate(all="ignore"):
-        for asked in windows:
-            cuts[:, 0], cuts[:, 1] = begins[:, asked.family], ends[:, asked.family]
-            states = _reduced(layout, state, RecordRuns(words, _members(words, asked.window, cuts, t)), asked)
-            for output in asked.outputs:
+        for request in windows:
+            cuts[:, 0], cuts[:, 1] = begins[:, request.family], ends[:, request.family]
+            states = _reduced(layout, state, RecordRuns(words, _members(words, request.window, cuts, t)), request)
+            for output in request.outputs:
                 columns[output.name], misfits = _answer(output, states, state.pool)
                 out_of_range += misfits
     overflow = state.overflow
@@ -176,19 +176,19 @@ def _latest_session(words: WordColumns, gap: Micros, family: Ints, t: Micros | I
     return np.where(over, ends, begins), np.where(over, fresh_ends, fresh)
 
 
-def _reduced(layout: RowLayout, state: StateRows, runs: RecordRuns, asked: _WindowRequest) -> dict[int, Ints]:
+def _reduced(layout: RowLayout, state: StateRows, runs: RecordRuns, request: _WindowRequest) -> dict[int, Ints]:
     """One merged state per row, word by word, for the outputs' state components; empty where there is no record."""
     reduced: dict[int, Ints] = {}
-    for part in asked.in_place:
+    for part in request.in_place:
         part.merge_in_place(runs, reduced)
-    if asked.gathered:
+    if request.gathered:
         # Such a state cannot be reduced one word at a time: copy the records of both runs of each row side by side.
         lengths = runs.cuts[:, 1::2] - runs.cuts[:, 0::2]
         lines, sizes = ranges(runs.cuts[:, 0::2].reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
         filled = np.flatnonzero(sizes)
         heads = np.cumsum(sizes) - sizes
-        merged = reduce_groups(layout, state.records[lines].T, heads[filled], state.pool, parts=asked.gathered)
-        for part in asked.gathered:
+        merged = reduce_groups(layout, state.records[lines].T, heads[filled], state.pool, parts=request.gathered)
+        for part in request.gathered:
             for word in part.words:
                 reduced[word] = np.full(len(state), layout.empty[word])
                 reduced[word][filled] = merged[word]

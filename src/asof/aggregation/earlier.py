@@ -52,9 +52,9 @@ def with_arrival(layout: RowLayout, state: Any, earlier: RowLayout) -> Any:
 
 def _eras(partitions: Ints) -> Ints:
     """The era of each partition; what stands where there is no event stays so."""
-    known, places = np.unique(partitions, return_inverse=True)
+    known, positions = np.unique(partitions, return_inverse=True)
     eras = [each if each in (LOWEST, HIGHEST) else Arrival.of(each, 0).era for each in known.tolist()]
-    return np.array(eras, dtype=np.int64)[places]
+    return np.array(eras, dtype=np.int64)[positions]
 
 
 def _tails(names: Ints, pool: ObjectPool) -> Ints:
@@ -76,9 +76,9 @@ def converted(
     blobs: Sequence[bytes | None], convert: Callable[[Sequence[bytes | None]], list[bytes]]
 ) -> list[bytes | None]:
     """The rows, those of the earlier format converted."""
-    places = [place for place, blob in enumerate(blobs) if is_earlier(blob)]
+    positions = [place for place, blob in enumerate(blobs) if is_earlier(blob)]
     made: list[bytes | None] = list(blobs)
-    for place, blob in zip(places, convert([blobs[place] for place in places]), strict=True):
+    for place, blob in zip(positions, convert([blobs[place] for place in positions]), strict=True):
         made[place] = blob
     return made
 

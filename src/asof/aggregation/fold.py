@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asof.aggregation.layout import EVER, RowLayout
-from asof.aggregation.merging import IncomingRecords, absorb, concatenated
+from asof.aggregation.merge import IncomingRecords, concatenated, merge_records
 from asof.aggregation.objects import NONE, ObjectPool
 from asof.aggregation.rows import StateRows
 from asof.aggregation.segments import firsts, ranges
@@ -109,7 +109,7 @@ def fold(layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micro
     #    since they are not after the horizon any more.
     incoming, origin = _spread(layout, rows, states, horizon)
     state = replace(state, horizon=horizon, pool=pool)
-    merged, kept, late_for_session, incomplete = absorb(layout, state, incoming)
+    merged, kept, late_for_session, incomplete = merge_records(layout, state, incoming)
 
     # An event counts as late only if none of its records was kept. Only events of this batch are counted: they come
     # first in `rows`, the fresh records of earlier batches after them.
@@ -157,7 +157,7 @@ def merge(layout: RowLayout, left: StateRows, right: StateRows) -> StateRows:
     both = replace(both, horizon=horizon, dropped=dropped, pool=pool, flags=left.flags | right.flags)
     # A session that one side has dropped may touch a session of the other: check those again.
     recheck: Any = (dropped > left.dropped).any(axis=1)
-    return absorb(layout, both, incoming, recheck=recheck)[0]
+    return merge_records(layout, both, incoming, recheck=recheck)[0]
 
 
 def _advance(state: StateRows, rows: Ints, events: Events) -> tuple[Mask, StateRows]:

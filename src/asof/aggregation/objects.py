@@ -44,6 +44,7 @@ class ObjectPool:
         self._bytes = self.words.data.cast("B") if len(self.words) else memoryview(b"")
 
     def __getitem__(self, name: int) -> Any:
+        # Made objects are named downwards from `NONE`: -2 is the first.
         if name < NONE:
             return self.made[NONE - 1 - name]
         begin = (name >> LENGTH_BITS) * 8
@@ -56,6 +57,7 @@ class ObjectPool:
 
     def add_where(self, values: list[Any], mask: NDArray[np.bool_]) -> Ints:
         """Add the values where the mask is true; returns their names, and `NONE` elsewhere."""
+        # The running count names the kept values as calls of `add`, one after the other, would.
         names = np.where(mask, NONE - (np.cumsum(mask) + len(self.made)), NONE)
         self.made.extend(values if mask.all() else [value for value, keep in zip(values, mask.tolist()) if keep])
         return names
@@ -70,22 +72,25 @@ class ObjectPool:
 
     def renamed(self, names: Ints) -> Ints:
         """The names in `self.joined(other)` of the other pool's objects."""
+        # In the joined pool the other's words lie behind this pool's, and so do its made objects, whose names descend.
         moved = np.where(names > NONE, names + (len(self.words) << LENGTH_BITS), names - len(self.made))
         return np.where(names == NONE, NONE, moved)
 
     def packed(self, names: Ints) -> PackedObjects:
         """Encode these objects (none absent) one after the other, each starting on a word."""
+        # Of made objects both are meaningless bits until they are encoded: lengths are replaced, begins not used.
         lengths, begins = names & LENGTH_MASK, names >> LENGTH_BITS
         is_made = names < NONE
         made = [write_object(self.made[NONE - 1 - name]) for name in names[is_made].tolist()]
         lengths[is_made] = np.fromiter(map(len, made), dtype=np.int64, count=len(made))
         sizes = (lengths + 7) >> 3
-        places = np.cumsum(sizes) - sizes
+        positions = np.cumsum(sizes) - sizes
         words = np.zeros(int(sizes.sum()), dtype=np.int64)
+        # What was read is copied as it is, never decoded: a fold that does not touch a set does not pay for it.
         kept = ~is_made
-        words[ranges(places[kept], sizes[kept])] = self.words[ranges(begins[kept], sizes[kept])]
-        words[ranges(places[is_made], sizes[is_made])] = np.frombuffer(b"".join(_padded(made)), dtype=np.int64)
-        return PackedObjects(words, places, sizes, lengths)
+        words[ranges(positions[kept], sizes[kept])] = self.words[ranges(begins[kept], sizes[kept])]
+        words[ranges(positions[is_made], sizes[is_made])] = np.frombuffer(b"".join(_padded(made)), dtype=np.int64)
+        return PackedObjects(words, positions, sizes, lengths)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class PackedObjects:
     """Encoded objects: their words, and for each its start, number of words and number of bytes."""
 
     words: Ints
-    places: Ints
+    positions: Ints
     sizes: Ints
     lengths: Ints
 

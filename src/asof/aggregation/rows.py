@@ -91,6 +91,7 @@ def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
     """
     if not any(blobs):
         return _without_events(layout, len(blobs))
+    # A missing row gets the bytes of one without events, so that nothing below has a special case for it.
     width, nothing = layout.width, _row_without_events(layout)
     present = [blob or nothing for blob in blobs]
     sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
@@ -101,12 +102,15 @@ def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
             return decode(layout, converted(blobs, partial(in_format_of, layout)))
         raise foreign_row("its length is not a multiple of a record")
     words = np.frombuffer(joined, dtype=np.int64)
+    # The first word of each row: what the rows before it take, from bytes to words.
     heads = sizes.cumsum()
     heads -= sizes
     heads >>= 3
+    # One gather for all headers: a line per row, whose columns are the header's fields.
     # mode="clip": a row of another layout may be shorter than a header.
     headers = words.take(heads[:, None] + layout.header, mode="clip")
     first = headers[:, 0]
+    # Version and mark say whose row it is: all rows are compared at once, and which one differs is found for the error.
     if (first & _OF_LAYOUT != layout.format | layout.mark << 48).any():
         if layout.keeps_arrival and any(map(is_earlier, blobs)):
             return decode(layout, converted(blobs, partial(in_format_of, layout)))
@@ -115,6 +119,7 @@ def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
     numbers = partitions = offsets = np.zeros(0, dtype=np.int64)
     known = first >> 32 & 0xFFFF
     if known.any():
+        # Behind the fixed fields stand the pairs, as many as the row says: two words each.
         pairs = ranges(heads + layout.offsets_at, known * 2).reshape(-1, 2)
         numbers, partitions, offsets = np.repeat(np.arange(len(blobs)), known), words[pairs[:, 0]], words[pairs[:, 1]]
 
@@ -122,6 +127,8 @@ def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
     pool = ObjectPool()
     if layout.object_words:
         pool = ObjectPool(words)
+        # A packed name counts words from the start of its own row, and the rows are joined now. The position is in a
+        # name's upper bits, so the sum moves it and leaves the length in the lower ones.
         lines, per_row = _object_lines(layout, starts, counts)
         lifts = np.repeat(heads << LENGTH_BITS, per_row)
         for word in layout.object_words:
@@ -182,12 +189,15 @@ def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYT
     pool_words = objects.words_per_row if objects is not None else np.zeros(n, dtype=np.int64)
     tails = -(-pool_words // width)
     sizes = headers + totals + tails
+    # A name has 24 bits for an object's length, so no row may be longer, whatever the limit is.
     over = ((sizes * (8 * width)) > min(max_row_bytes, LENGTH_MASK)) | state.overflow
     if over.any():
         empty = replace(
             state, counts=np.where(over[:, None], 0, state.counts), flags=state.flags | np.where(over, OVERFLOW, 0),
             spare=None,
         )  # fmt: skip
+        # Without records a row has no objects either: all sizes are others, so they are computed once more, under a
+        # limit that no bare header exceeds.
         if not np.array_equal(empty.counts, state.counts):
             return encode(layout, empty, max(max_row_bytes, int((headers.max()) * 8 * width)))
         state = empty
@@ -198,11 +208,13 @@ def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYT
     else:
         begins = np.cumsum(sizes) - sizes
         out = np.zeros((int(sizes.sum()), width), dtype=np.int64)
-        places = ranges(begins + headers, totals)
-        out[places] = state.records[ranges(state.starts, totals)]
+        positions = ranges(begins + headers, totals)
+        out[positions] = state.records[ranges(state.starts, totals)]
         if objects is not None:
+            # How far the records of each row are from where they were in the state.
             moved = np.repeat(begins + headers - state.starts, objects.lines_per_row)
             objects.write(layout, out, objects.lines + moved, (headers + totals) * width, begins * width)
+    # Field by field, one assignment for the headers of all rows.
     words = out.reshape(-1)
     heads = begins * width
     words[heads] = layout.format | (state.flags << 8) | (headers << 16) | (partitions << 32) | (layout.mark << 48)
@@ -214,9 +226,11 @@ def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYT
         words[heads + (layout.dropped_at + gap)] = state.dropped[:, gap]
     pairs = ranges(heads + layout.offsets_at, partitions * 2).reshape(-1, 2)
     words[pairs[:, 0]], words[pairs[:, 1]] = state.partitions, state.offsets
+    # Equal states have equal bytes: the space for a header may hold anything until here.
     padding = headers * width - layout.offsets_at - 2 * partitions
     words[ranges(heads + layout.offsets_at + 2 * partitions, padding)] = 0
 
+    # Copies: a slice of the view would keep the matrix of all rows alive as long as any one row.
     view = words.data.cast("B")
     record_bytes = width * 8
     cuts = zip((begins * record_bytes).tolist(), ((begins + sizes) * record_bytes).tolist())
@@ -226,6 +240,7 @@ def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYT
 def _object_lines(layout: RowLayout, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """The records of families that use objects, row by row, and their number per row."""
     begins = starts[:, None] + np.cumsum(counts, axis=1) - counts
+    # Families without objects count as empty here: their records are skipped.
     lengths = counts * layout.object_families
     return ranges(begins.reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
 
@@ -255,26 +270,29 @@ class _Objects:
         names = np.stack([state.records[lines, word] for word in layout.object_words], axis=1)
         used = names != NONE
         packed = state.pool.packed(names[used])
+        # `running[i]` is how many objects the first i lines have: between two of its entries lie those of one row.
+        # `bounds` is where each object begins, so the same two entries give the words that they take.
         ends = np.cumsum(totals)
         running = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
         per_row = running[ends] - running[ends - totals]
-        bounds = np.append(packed.places, len(packed.words))
+        bounds = np.append(packed.positions, len(packed.words))
         words_per_row = bounds[running[ends]] - bounds[running[ends - totals]]
         return cls(lines, totals, used, packed, np.repeat(np.arange(len(totals)), per_row), words_per_row)
 
-    def write(self, layout: RowLayout, out: Ints, places: Ints, pool_at: Ints, row_at: Ints) -> None:
+    def write(self, layout: RowLayout, out: Ints, positions: Ints, pool_at: Ints, row_at: Ints) -> None:
         """Write the objects, and their names in the records, into the matrix of rows.
 
         Args:
-            places: position in `out` of each of the lines.
+            positions: position in `out` of each of the lines.
             pool_at: per row, the pool's offset in words from the row's start; `row_at`: the row's start.
         """
+        # `packed` counts words over all rows: less what the rows before take, it counts within the row's own pool.
         before = np.cumsum(self.words_per_row) - self.words_per_row
-        local = self.packed.places - before[self.rows] + pool_at[self.rows]
+        local = self.packed.positions - before[self.rows] + pool_at[self.rows]
         names = np.full(self.used.shape, NONE, dtype=np.int64)
         names[self.used] = (local << LENGTH_BITS) | self.packed.lengths
         for column, word in enumerate(layout.object_words):
-            out[places, word] = names[:, column]
+            out[positions, word] = names[:, column]
         # A row's objects are consecutive both in `packed` and in the row's pool.
         out.reshape(-1)[ranges(row_at + pool_at, self.words_per_row)] = self.packed.words
 

@@ -72,9 +72,11 @@ class Count(StateComponent):
     kind = "count"
 
     def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
+        # True is 1: what a single event counts.
         out[self.at] = column.mask
 
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
+        # `reduceat` reduces from each head to the next, so heads must be those of runs that are not empty.
         out[self.at] = np.add.reduceat(states[self.at], heads)
 
 
@@ -86,6 +88,7 @@ class IntegerSum(StateComponent):
     empty: tuple[int, ...] = (0, 0)
 
     def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
+        # Two's complement: the lower limb of -1 is 2**32 - 1 and the upper one -1, which together are -1 again.
         numbers = column.words()
         out[self.at] = numbers & LIMB
         out[self.at + 1] = numbers >> 32
@@ -129,6 +132,7 @@ class FloatSum(StateComponent):
         out[self.at] = column.words().astype(np.float64).view(np.int64)
 
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
+        # Infinities of both signs make NaN, and great floats an infinity: that is the sum, and no warning.
         with np.errstate(invalid="ignore", over="ignore"):
             out[self.at] = np.add.reduceat(states[self.at].view(np.float64), heads).view(np.int64)
 
@@ -153,6 +157,7 @@ class Moments(StateComponent):
         self.count = parts["count", self.source]
 
     def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
+        # One value is its own mean, at a distance of 0.
         values = column.words().astype(np.float64)
         out[self.at] = np.where(np.abs(values) > GREATEST_SQUARED, np.nan, values).view(np.int64)
         out[self.at + 1] = 0
@@ -164,6 +169,7 @@ class Moments(StateComponent):
             # Distances from one of the means, not from 0: equal values then have a variance of exactly 0.
             pivots = np.maximum.reduceat(np.where(counts > 0, means, -np.inf), heads)
             totals = np.add.reduceat(counts, heads)
+            # States without values take no part: their mean is a 0 that stands for nothing.
             shifts = np.where(counts > 0, means - np.repeat(pivots, sizes), 0.0)
             merged = np.where(totals > 0, pivots + np.add.reduceat(counts * shifts, heads) / totals, 0.0)
             distances = np.where(counts > 0, means - np.repeat(merged, sizes), 0.0)
@@ -179,6 +185,7 @@ class Extreme(StateComponent):
         self.greatest, self.floats = greatest, floats
         self.kind = ("max" if greatest else "min") + ("_float" if floats else "_int")
         if floats:
+            # `maximum` returns NaN where it meets one, `fmin` only where there is nothing else: NaN is the greatest.
             self.empty = (bits(-np.inf) if greatest else bits(np.nan),)
             self.operation = np.maximum if greatest else np.fmin
         else:
@@ -190,6 +197,7 @@ class Extreme(StateComponent):
         out[self.at] = np.where(column.mask, words.view(np.int64), self.empty[0])
 
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
+        # The bits of floats do not sort like the floats (of negative ones, they sort the other way round).
         words = states[self.at].view(np.float64) if self.floats else states[self.at]
         out[self.at] = self.operation.reduceat(words, heads).view(np.int64)
 
@@ -211,6 +219,7 @@ class Pick(StateComponent):
         return self.at + self.order_words
 
     def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
+        # An event without a value gets the key that loses against every other one.
         for word, numbers, empty in zip(self.words, order, self.empty):
             out[word] = np.where(column.mask, numbers, empty)
         if self.holds_object:
@@ -230,7 +239,8 @@ class Pick(StateComponent):
             chosen = candidates == best[groups]
             left, groups = left[chosen], groups[chosen]
             if len(left) == len(heads):
-                break
+                break  # one for each group: further words can decide nothing
+        # Of candidates with equal keys the first: they are one event, folded twice.
         winners = left[_changes(groups)]
         for word in self.words:
             out[word] = states[word, winners]
@@ -257,6 +267,7 @@ class ObjectComponent(StateComponent):
                     same = next((name for name, old in zip(members, olds) if len(old) == len(state)), None)
                 merged.append(pool.add(state) if same is None else same)
             else:
+                # By far the most runs: nothing to merge, so the object is not even decoded.
                 merged.append(members[0] if members else NONE)
         out[self.at] = merged
 
@@ -288,6 +299,7 @@ class Distinct(ObjectComponent):
 
     def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         if column.dtype is not None and column.dtype.is_float:
+            # -0.0 + 0.0 is 0.0, and all NaNs get the bits of one.
             floats = column.words() + 0.0
             values = [(word,) for word in np.where(np.isnan(floats), np.nan, floats).view(np.int64).tolist()]
         else:

@@ -57,6 +57,7 @@ class InputColumn:
         """int64[n] or, for floats and decimals, float64[n]; 0 where the mask is false."""
         if self._words is None:
             assert self.dtype is not None
+            # Where the mask is false, Arrow's buffer holds arbitrary bits; 0 adds nothing to a sum.
             self._words = np.where(self.mask, _numbers(self.values, self.dtype), 0)
         return self._words
 
@@ -67,6 +68,7 @@ class InputColumn:
             if fits_word(self.dtype):
                 self._objects = self.words().tolist()
                 return self._objects
+            # Values outside of the mask are not converted: they may be null, or no values of the type at all.
             convert = portable(self.dtype)
             plain = self.values.to_pylist() if hasattr(self.values, "to_pylist") else self.values.tolist()
             kept = self.mask.tolist()
@@ -82,10 +84,12 @@ class InputColumn:
         array = pa.array(self.values) if not isinstance(self.values, pa.Array | pa.ChunkedArray) else self.values
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
+        # A decimal of Arrow is two 64-bit halves, the lower first; a slice shares the buffer, and says where it begins.
         array = array.cast(self.dtype.arrow())
         data = np.frombuffer(array.buffers()[1], dtype=np.int64)
         pairs = data[array.offset * 2 : (array.offset + len(array)) * 2].reshape(-1, 2)
         low, high = (np.where(self.mask, pairs[:, half], 0) for half in (0, 1))
+        # `>>` of a lower half is signed, though the half is not: its mask undoes that. Only the last limb has a sign.
         return [low & 0xFFFFFFFF, (low >> 32) & 0xFFFFFFFF, high & 0xFFFFFFFF, high >> 32]
 
 
@@ -101,6 +105,7 @@ def _numbers(values: Any, dtype: DType) -> NDArray[Any]:
             return values.astype(target, copy=False)
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
+    # Times, dates, decimals and booleans are no numbers for NumPy yet; what is below a microsecond is cut off.
     if pa.types.is_timestamp(values.type):
         values = values.cast(dtype.arrow(), safe=False).cast(pa.int64())
     elif pa.types.is_date(values.type):
@@ -109,6 +114,7 @@ def _numbers(values: Any, dtype: DType) -> NDArray[Any]:
         values = values.cast(pa.float64())
     elif pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
+    # With nulls `to_numpy` would make floats, which do not hold every integer.
     if values.null_count:
         values = pc.fill_null(values, 0)
     return values.to_numpy(zero_copy_only=False).astype(target, copy=False)
@@ -152,6 +158,7 @@ def restored(dtype: DType) -> Callable[[Any], Any] | None:
 
 def decimal_bytes(number: int) -> bytes:
     """An unscaled decimal as 16 bytes that sort like the numbers."""
+    # Bytes compare without a sign: moved up by half of the range, the least number has the least bytes.
     return (number + _DECIMAL_BIAS).to_bytes(16, "big")
 
 

@@ -41,9 +41,9 @@ class TrigramTable:
             distance: the most insertions, deletions, substitutions and swaps of neighbours.
             candidates: how many of the texts that share most trigrams are compared.
         """
-        asked = np.unique(_trigrams(f"{_EDGE}{text}{_EDGE}"))
-        first = np.searchsorted(self._trigrams, asked, "left")
-        last = np.searchsorted(self._trigrams, asked, "right")
+        wanted = np.unique(_trigrams(f"{_EDGE}{text}{_EDGE}"))
+        first = np.searchsorted(self._trigrams, wanted, "left")
+        last = np.searchsorted(self._trigrams, wanted, "right")
         found = [self._positions[start:end] for start, end in zip(first, last, strict=True)]
         shared = np.bincount(np.concatenate([*found, _NONE]))
         positions = np.flatnonzero(shared)

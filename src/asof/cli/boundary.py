@@ -60,7 +60,7 @@ def _run(call: Callable[[], object], context: CliContext) -> int:
         return _usage(error, context)
     except click.ClickException as error:
         message = error.format_message()
-        return _report(error, _words(error, message), f"error: {message}", error.exit_code, context)
+        return _report(error, _content(error, message), f"error: {message}", error.exit_code, context)
     except (click.Abort, KeyboardInterrupt, Interrupted) as error:
         return _stopped(error, context)
     except Exception as error:
@@ -111,7 +111,7 @@ def _usage(error: click.UsageError, context: CliContext) -> int:
     hint = f"{command} --help"
     usage = error.ctx.get_usage() + "\n" if error.ctx is not None else ""
     return _report(
-        error, _words("UsageError", message, hint), f"{usage}error: {message}\n  next: {hint}", USAGE, context
+        error, _content("UsageError", message, hint), f"{usage}error: {message}\n  next: {hint}", USAGE, context
     )
 
 
@@ -120,25 +120,25 @@ def _stopped(error: BaseException, context: CliContext) -> int:
     # signal, whatever code we leave with; running some text again makes it forget.
     exec("")
     text = "stopped; what was done stands"
-    return _report(error, _words("Stopped", text), text, STOPPED, context)
+    return _report(error, _content("Stopped", text), text, STOPPED, context)
 
 
 def _unexpected(error: Exception, context: CliContext) -> int:
     what = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
     hint = "" if context.debug else ": report it, run again with --debug"
-    return _report(error, _words(error, what, "report it, run again with --debug"), what + hint, UNEXPECTED, context)
+    return _report(error, _content(error, what, "report it, run again with --debug"), what + hint, UNEXPECTED, context)
 
 
-def _words(error: BaseException | str, message: str, hint: str = "") -> dict[str, str]:
+def _content(error: BaseException | str, message: str, hint: str = "") -> dict[str, str]:
     name = error if isinstance(error, str) else type(error).__name__
     return {"error": name, "message": message, "where": "", "hint": hint}
 
 
-def _report(error: BaseException, words: dict[str, str], text: str, code: int, context: CliContext) -> int:
+def _report(error: BaseException, content: dict[str, str], text: str, code: int, context: CliContext) -> int:
     if context.debug:
         traceback.print_exception(error)
     try:
-        click.echo(json.dumps(words, ensure_ascii=False) if context.output.form == "json" else text, err=True)
+        click.echo(json.dumps(content, ensure_ascii=False) if context.output.form == "json" else text, err=True)
     except BrokenPipeError:
         return PIPE_CLOSED
     return code

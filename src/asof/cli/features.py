@@ -18,7 +18,7 @@ def view_facts(store: Any, view: FeatureView) -> dict[str, Any]:
         "source": f"{view.source.name} ({view.source.type})", "event_time": view.source.timestamp_field,
         "ttl": span_text(view.ttl) if view.ttl else None, **_boundary(view),
         "online": view.online, "freshness": _freshness(store, view), "services": _services(store, view.name),
-        **_words(view),
+        **_labels(view),
     }  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def feature_facts(store: Any, view: FeatureView | OnDemandFeatureView, name: str
         inputs = inputs_of_feature(view)
         said |= {"made_by": f"{view.function_name}, of {', '.join(each.name for each in view.sources)}"}
         said |= {"input_features": list(inputs.features), "request_values": list(inputs.request)}
-        said |= {"services": _services(store, view.name, name), **_words(view)}
+        said |= {"services": _services(store, view.name, name), **_labels(view)}
     else:
         made = next((each for each in view.aggregations if each.name == name), None)
         said |= made_of(made) if made is not None else {}
@@ -71,7 +71,7 @@ def _boundary(view: FeatureView) -> dict[str, str]:
     return {"boundary": view.boundary} if view.aggregations else {}
 
 
-def _words(view: FeatureView | OnDemandFeatureView) -> dict[str, Any]:
+def _labels(view: FeatureView | OnDemandFeatureView) -> dict[str, Any]:
     owner: Mapping[str, Any] = {"owner": view.owner} if view.owner else {}
     return {"description": view.description or None, **owner, **({"tags": view.tags} if view.tags else {}),
             "defined_at": view.where or None}  # fmt: skip

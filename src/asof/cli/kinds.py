@@ -119,10 +119,10 @@ def show_list(context: CliContext, kind: Kind) -> None:
     context.output.records(kind.many.replace("-", "_"), records, kind.columns, empty=empty)
 
 
-def kind_named(word: str) -> Kind:
+def kind_named(name: str) -> Kind:
     for kind in KINDS:
-        if word in (kind.one, kind.many, kind.one.replace("-", "_"), kind.many.replace("-", "_")):
+        if name in (kind.one, kind.many, kind.one.replace("-", "_"), kind.many.replace("-", "_")):
             return kind
-    words = [kind.many for kind in KINDS]
-    near = nearest(word, [*words, *(kind.one for kind in KINDS)])
-    raise misused(f"no kind {word!r}: {near or 'choose one of ' + ', '.join(words)}")
+    names = [kind.many for kind in KINDS]
+    near = nearest(name, [*names, *(kind.one for kind in KINDS)])
+    raise misused(f"no kind {name!r}: {near or 'choose one of ' + ', '.join(names)}")

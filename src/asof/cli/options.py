@@ -129,7 +129,7 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--full-feature-names", is_flag=True, help="Name the columns view__feature.")(command)
 
 
-def asked_features(context: CliContext, features: Sequence[str], service: str | None) -> Any:
+def requested_features(context: CliContext, features: Sequence[str], service: str | None) -> Any:
     """What the store is asked for: a list of references, or a feature service.
 
     Raises:

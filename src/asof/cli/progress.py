@@ -100,18 +100,20 @@ def _bars() -> Iterator[Progress]:
         redirect_stdout=sys.stdout.isatty(),
     )  # fmt: skip
     tasks: dict[str, TaskID] = {}
-    told_at: dict[str, float] = {}
+    heard_at: dict[str, float] = {}
     began: dict[str, tuple[float, int]] = {}
 
     def report(what: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        told_at[what] = now
+        heard_at[what] = now
         if what not in tasks:
             tasks[what] = bars.add_task(what, total=total, amount="")
         began_at, began_with = began.setdefault(what, (now, done))
         left = time_left(done - began_with, total and total - done, now - began_at)
         bars.update(tasks[what], completed=done, total=total, amount=amount(done, total) + left)
-        for other in [each for each in tasks if now - told_at[each] > FORGOTTEN_AFTER_S or _is_over(bars, tasks[each])]:
+        for other in [
+            each for each in tasks if now - heard_at[each] > FORGOTTEN_AFTER_S or _is_over(bars, tasks[each])
+        ]:
             if other != what:
                 bars.remove_task(tasks.pop(other))
 

@@ -29,8 +29,8 @@ COMPLETION = {
 def markdown() -> str:
     """The page: `asof` and its options, each command, then the exit codes."""
     lines = ["# Command line", ""]
-    for words, context in commands():
-        lines += [*([] if words == "asof" else [f"## {words}", ""]), *_described(words, context)]
+    for command, context in commands():
+        lines += [*([] if command == "asof" else [f"## {command}", ""]), *_described(command, context)]
     lines += [
         "## Shell completion",
         "",
@@ -55,7 +55,7 @@ def _below(parent: click.Context, names: list[str]) -> Iterator[tuple[str, click
             yield from _below(context, command.list_commands(context))
 
 
-def _described(words: str, context: click.Context) -> list[str]:
+def _described(command: str, context: click.Context) -> list[str]:
     usage = context.get_usage().removeprefix("Usage: ")
     lines = ["```", " ".join(usage.split()), "```", ""]
     for paragraph in cleandoc(context.command.help or "").split("\n\n"):
@@ -66,17 +66,17 @@ def _described(words: str, context: click.Context) -> list[str]:
     options = [
         each for each in context.command.get_params(context) if isinstance(each, click.Option) and not each.hidden
     ]
-    rows = [row for option in options if (row := _option(words, option, context))]
+    rows = [row for option in options if (row := _option(command, option, context))]
     if rows:
         lines += ["| option | environment | meaning |", "| --- | --- | --- |", *rows, ""]
     return lines
 
 
-def _option(words: str, option: click.Option, context: click.Context) -> str | None:
+def _option(command: str, option: click.Option, context: click.Context) -> str | None:
     record = option.get_help_record(context)
     if record is None or "--help" in option.opts:
         return None
-    variable = "_".join([*words.split(), option.name or ""]).upper().replace("-", "_")
+    variable = "_".join([*command.split(), option.name or ""]).upper().replace("-", "_")
     environment = f"`{variable}`" if option.expose_value else ""
     return f"| `{_cell(record[0])}` | {environment} | {_cell(record[1])} |"
 

@@ -127,9 +127,9 @@ def _fit(
     heads = [cells_of(column.head) for column in columns]
     parts = [max(map(cells_of, _parts_of(column.head))) for column in columns]
     longest = [max(map(cells_of, each), default=0) for each in texts]
-    words = [max((cells_of(word) for text in each for word in text.split()), default=0) for each in texts]
+    widest = [max((cells_of(word) for text in each for word in text.split()), default=0) for each in texts]
     prose = [
-        min(longest[i], max(words[i], prose_cells)) if column.prose else longest[i] for i, column in enumerate(columns)
+        min(longest[i], max(widest[i], prose_cells)) if column.prose else longest[i] for i, column in enumerate(columns)
     ]
     room = width - GAP * (len(columns) - 1)
     widths = [max(pair) for pair in zip(longest, heads)]

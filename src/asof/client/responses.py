@@ -163,15 +163,15 @@ def _not_ours(error: Exception) -> ServerError:
 
 @lru_cache(maxsize=1024)
 def _shape(types: bytes) -> ResponseSchema:
-    told = json.loads(types)
-    named = tuple(ServerColumn(name, parse(dtype)) for name, dtype in told["keys"])
-    asked = tuple(ServerColumn(name, parse(dtype)) for name, dtype in told["request"])
-    outputs = tuple(ServerColumn(name, parse(dtype), reference) for name, dtype, reference in told["features"])
+    described = json.loads(types)
+    named = tuple(ServerColumn(name, parse(dtype)) for name, dtype in described["keys"])
+    requested = tuple(ServerColumn(name, parse(dtype)) for name, dtype in described["request"])
+    outputs = tuple(ServerColumn(name, parse(dtype), reference) for name, dtype, reference in described["features"])
     readers = ((place, reader(column.dtype)) for place, column in enumerate((*named, *outputs)))
     return ResponseSchema(
-        named, asked, outputs,
+        named, requested, outputs,
         tuple((place, read) for place, read in readers if read is not None),
-        {column.name: read for column in asked if (read := reader(column.dtype)) is not None},
+        {column.name: read for column in requested if (read := reader(column.dtype)) is not None},
     )  # fmt: skip
 
 

@@ -83,10 +83,10 @@ class Retries:
         nothing_done = isinstance(error, Overloaded) and status in (429, 503)
         if not call.repeatable and not nothing_done:
             return None
-        asked = getattr(error, "retry_after_s", None)
-        if asked is not None and asked > LONGEST_WAIT_S:
+        retry_after_s = getattr(error, "retry_after_s", None)
+        if retry_after_s is not None and retry_after_s > LONGEST_WAIT_S:
             return None
-        return max(asked or 0.0, self._wait(tried))
+        return max(retry_after_s or 0.0, self._wait(tried))
 
     def _wait(self, tried: int) -> float:
         # Random, so that clients that were refused together do not return together.

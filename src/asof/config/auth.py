@@ -139,12 +139,13 @@ def read_auth(written: LocatedValue | None, *, root: Path) -> Auth:
     section = read_section(sections.AuthSection, written, path="auth", root=root)
     roles = _roles(section.roles or {}, written.at("roles"))
     auth = Auth(
-        keys=tuple(_key(each, roles, at) for each, at in _with_places(section.keys, written.at("keys"))),
+        keys=tuple(_key(each, roles, at) for each, at in _with_locations(section.keys, written.at("keys"))),
         issuers=tuple(
-            _issuer(each, roles, at, root=root) for each, at in _with_places(section.issuers, written.at("issuers"))
+            _issuer(each, roles, at, root=root) for each, at in _with_locations(section.issuers, written.at("issuers"))
         ),
         certificates=tuple(
-            _certificate(each, roles, at) for each, at in _with_places(section.certificates, written.at("certificates"))
+            _certificate(each, roles, at)
+            for each, at in _with_locations(section.certificates, written.at("certificates"))
         ),
         roles=roles,
         public=tuple(section.public or ()),
@@ -158,7 +159,7 @@ def read_auth(written: LocatedValue | None, *, root: Path) -> Auth:
     return auth
 
 
-def _with_places(entries: Sequence[S] | None, written: LocatedValue) -> Iterator[tuple[S, LocatedValue]]:
+def _with_locations(entries: Sequence[S] | None, written: LocatedValue) -> Iterator[tuple[S, LocatedValue]]:
     return ((each, written.at(number)) for number, each in enumerate(entries or ()))
 
 

@@ -15,7 +15,7 @@ from asof.config.secrets import masked
 _PARTED_BY_PROJECT = ("log", "offline_store")
 """Stores of events and archives: what one environment writes, the other trains on; a purge deletes both."""
 
-_PLACES = ("path", "url", "host", "port", "database", "schema")
+_LOCATIONS = ("path", "url", "host", "port", "database", "schema")
 _USER_INFO = re.compile(r"(?<=://)[^/@]*@")
 
 
@@ -46,7 +46,7 @@ def shared_stores(config: StoreConfig, environ: Mapping[str, str] | None = None)
 def place_of(part: ProductConfig) -> str:
     """A store's location for display: its product, and its file or server."""
     said = masked(_place(part))
-    return " ".join([part.type, *(" ".join(str(said[key]).split()) for key in _PLACES if said.get(key) is not None)])
+    return " ".join([part.type, *(" ".join(str(said[key]).split()) for key in _LOCATIONS if said.get(key) is not None)])
 
 
 def _place(part: ProductConfig) -> dict[str, Any]:
@@ -72,5 +72,5 @@ def _is_one_place(one: tuple[str, ProductConfig], other: tuple[str, ProductConfi
         return len(prefixes) == 1 and bool(servers[0] & servers[1])
     options = _place(parts[0]), _place(parts[1])
     said = options[0].keys() | options[1].keys()
-    keys = [key for key in _PLACES if key in said] or sorted(said)
+    keys = [key for key in _LOCATIONS if key in said] or sorted(said)
     return one[0] == other[0] and all(options[0].get(key) == options[1].get(key) for key in keys)

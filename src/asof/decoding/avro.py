@@ -97,10 +97,10 @@ class AvroCodec:
 
     def decode(
         self,
-        places: list[int],
+        indexes: list[int],
         values: list[bytes],
         *,
-        letters: dict[int, str],
+        dead_letters: dict[int, str],
         undeclared: Counter[str],
         schemas: Schemas | None,
     ) -> tuple[list[int], dict[str, pa.Array]]:
@@ -109,14 +109,14 @@ class AvroCodec:
         Raises:
             SourceError: no schema registry is configured.
         """
-        groups = by_schema(places, values, letters) if self.is_framed else {-1: (places, values)}
+        groups = by_schema(indexes, values, dead_letters) if self.is_framed else {-1: (indexes, values)}
         parts = []
-        for schema_id, (its_places, its_values) in groups.items():
+        for schema_id, (its_indexes, its_values) in groups.items():
             reader = self._reader(schema_id, schemas)
             if isinstance(reader, str):
-                letters.update(dict.fromkeys(its_places, reader))
+                dead_letters.update(dict.fromkeys(its_indexes, reader))
                 continue
-            parts.append(reader.decode(its_places, its_values, letters, undeclared))
+            parts.append(reader.decode(its_indexes, its_values, dead_letters, undeclared))
         if not parts:
             return [], {each.name: empty_column(0, each.dtype) for each in self.fields}
         return joined(parts)
@@ -173,11 +173,11 @@ class _Reader:
         self.many = (_parsed(_array(record), references), _parsed(_array(own), ()))
 
     def decode(
-        self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
+        self, indexes: list[int], values: list[bytes], dead_letters: dict[int, str], undeclared: Counter[str]
     ) -> tuple[list[int], dict[str, pa.Array]]:
         records = self._all(values)
         if records is None:
-            places, records = self._each(places, values, letters)
+            indexes, records = self._each(indexes, values, dead_letters)
         undeclared.update(dict.fromkeys(self.undeclared, len(records)) if records else {})
         columns = {}
         for each in self.fields:
@@ -188,9 +188,9 @@ class _Reader:
             values_of = list(map(itemgetter(each.name), records))
             array, misfits = salvaged(partial(_column, kind=kind, dtype=each.dtype), values_of, each.dtype)
             for row, reason in misfits:
-                letters.setdefault(places[row], f"column {each.name!r}: {reason}")
+                dead_letters.setdefault(indexes[row], f"column {each.name!r}: {reason}")
             columns[each.name] = array
-        return places, columns
+        return indexes, columns
 
     def _all(self, values: list[bytes]) -> list[dict[str, Any]] | None:
         """Read all records at once; None where one of them does not fit the schema."""
@@ -207,23 +207,23 @@ class _Reader:
         return records if all(each[GUARD] == guard for each in records) else None
 
     def _each(
-        self, places: list[int], values: list[bytes], letters: dict[int, str]
+        self, indexes: list[int], values: list[bytes], dead_letters: dict[int, str]
     ) -> tuple[list[int], list[dict[str, Any]]]:
         good, records = [], []
-        for place, value in zip(places, values, strict=True):
+        for place, value in zip(indexes, values, strict=True):
             if self.bounds.are_needed and (reason := self.bounds.refusal(value)):
-                letters[place] = f"not an Avro record of its schema: it {reason}"
+                dead_letters[place] = f"not an Avro record of its schema: it {reason}"
                 continue
             try:
                 record: Any = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
             except EOFError:
-                letters[place] = f"not an Avro record of its schema: it {SHORTER}"
+                dead_letters[place] = f"not an Avro record of its schema: it {SHORTER}"
                 continue
             except Exception as error:  # fastavro may raise anything on damaged bytes
-                letters[place] = f"not an Avro record of its schema: {why(error)}"
+                dead_letters[place] = f"not an Avro record of its schema: {why(error)}"
                 continue
             if record[GUARD] != self.guard:
-                letters[place] = f"not an Avro record of its schema: it {LONGER}"
+                dead_letters[place] = f"not an Avro record of its schema: it {LONGER}"
                 continue
             good.append(place)
             records.append(record)

@@ -19,14 +19,14 @@ class Codec(Protocol):
 
     def decode(
         self,
-        places: list[int],
+        indexes: list[int],
         values: list[bytes],
         *,
-        letters: dict[int, str],
+        dead_letters: dict[int, str],
         undeclared: Counter[str],
         schemas: Schemas | None,
     ) -> tuple[list[int], dict[str, pa.Array]]:
-        """Positions (ascending) and columns of the decodable messages; misfits are null and added to `letters`."""
+        """Positions (ascending) and columns of the decodable messages; misfits are null and added to `dead_letters`."""
         ...
 
 

@@ -113,12 +113,12 @@ def joined(parts: Sequence[tuple[list[int], dict[str, pa.Array]]]) -> tuple[list
     parts = [part for part in parts if part[0]] or list(parts[:1])
     if len(parts) == 1:
         return parts[0]
-    places = np.concatenate([np.asarray(part[0], dtype=np.int64) for part in parts])
-    order = np.argsort(places, kind="stable")
+    indexes = np.concatenate([np.asarray(part[0], dtype=np.int64) for part in parts])
+    order = np.argsort(indexes, kind="stable")
     columns = {
         name: pc.take(pa.concat_arrays([part[1][name] for part in parts]), pa.array(order)) for name in parts[0][1]
     }
-    return places[order].tolist(), columns
+    return indexes[order].tolist(), columns
 
 
 __all__ = ["arrow_column", "date_column", "empty_column", "joined", "jsonable", "object_column", "time_column"]

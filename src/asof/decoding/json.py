@@ -60,55 +60,55 @@ class JsonCodec:
 
     def decode(
         self,
-        places: list[int],
+        indexes: list[int],
         values: list[bytes],
         *,
-        letters: dict[int, str],
+        dead_letters: dict[int, str],
         undeclared: Counter[str],
         schemas: Schemas | None,  # JSON messages name their fields
     ) -> tuple[list[int], dict[str, pa.Array]]:
         """Positions and columns of the decodable messages."""
         if self.is_framed:
-            places, values = _unframed(places, values, letters)
-        structs, places = self._structs(places, values, letters, undeclared)
+            indexes, values = _unframed(indexes, values, dead_letters)
+        structs, indexes = self._structs(indexes, values, dead_letters, undeclared)
         columns = {}
         for each in self.fields:
             column = list(map(attrgetter(self.attribute[each.name]), structs))
-            columns[each.name] = self._column(each.dtype, column, each.name, places, letters)
-        return places, columns
+            columns[each.name] = self._column(each.dtype, column, each.name, indexes, dead_letters)
+        return indexes, columns
 
     def _structs(
-        self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
+        self, indexes: list[int], values: list[bytes], dead_letters: dict[int, str], undeclared: Counter[str]
     ) -> tuple[list[Any], list[int]]:
         """The decodable messages as structs, and their positions."""
         strict, most = self.strict, self.bounds.max_depth
         try:
             if not (self.may_nest and any(is_too_deep(value, most) for value in values)):
-                return [strict(value) for value in values], places
+                return [strict(value) for value in values], indexes
         except Exception:
             pass
         structs: list[Any] = []
         good: list[int] = []
-        for place, value in zip(places, values, strict=True):
+        for place, value in zip(indexes, values, strict=True):
             if is_too_deep(value, most):
-                letters[place] = f"not a JSON object: it {self.bounds.too_deep}"
+                dead_letters[place] = f"not a JSON object: it {self.bounds.too_deep}"
                 continue
             try:
                 struct = strict(value)
             except Exception:
-                struct = self._second_look(place, value, letters, undeclared)
+                struct = self._second_look(place, value, dead_letters, undeclared)
                 if struct is None:
                     continue
             structs.append(struct)
             good.append(place)
         return structs, good
 
-    def _second_look(self, place: int, value: bytes, letters: dict[int, str], undeclared: Counter[str]) -> Any:
+    def _second_look(self, place: int, value: bytes, dead_letters: dict[int, str], undeclared: Counter[str]) -> Any:
         """Check one message that does not match exactly: count undeclared fields, report a misfit."""
         try:
             fields = self.plain(value)
         except Exception as error:
-            letters[place] = f"not a JSON object: {why(error)}"
+            dead_letters[place] = f"not a JSON object: {why(error)}"
             return None
         undeclared.update(name for name in fields if name not in self.attribute and name not in self.passed_over)
         fitted: dict[str, Any] = {}
@@ -126,12 +126,12 @@ class JsonCodec:
                 is_whole = isinstance(found, float) and self.dtypes[name].is_integer
                 fitted[attribute] = int(found) if is_whole else found
             except Exception as error:
-                letters[place] = f"column {name!r}: {why(error)}"
+                dead_letters[place] = f"column {name!r}: {why(error)}"
                 return None
         return self.fitted_type(**fitted)
 
     def _column(
-        self, dtype: DType, values: list[Any], name: str, places: list[int], letters: dict[int, str]
+        self, dtype: DType, values: list[Any], name: str, indexes: list[int], dead_letters: dict[int, str]
     ) -> pa.Array:
         """A column of decoded values in its Arrow type; misfits become dead letters."""
         if dtype.name in ("Bool", "Int32", "Int64", "Float64", "String"):
@@ -147,7 +147,7 @@ class JsonCodec:
             # Lists with text for numbers or bytes: they are still in their JSON form.
             array, misfits = fit_values([None if value is None else read(value) for value in values], dtype)
         for row, reason in misfits:
-            letters.setdefault(places[row], f"column {name!r}: {reason}")
+            dead_letters.setdefault(indexes[row], f"column {name!r}: {reason}")
         return array
 
 
@@ -165,11 +165,11 @@ def _refuse(value: bytes) -> Any:
     raise ValueError("looked at one by one")
 
 
-def _unframed(places: list[int], values: list[bytes], letters: dict[int, str]) -> tuple[list[int], list[bytes]]:
+def _unframed(indexes: list[int], values: list[bytes], dead_letters: dict[int, str]) -> tuple[list[int], list[bytes]]:
     good, bare = [], []
-    for place, value in zip(places, values, strict=True):
+    for place, value in zip(indexes, values, strict=True):
         if len(value) < FRAME or value[0]:
-            letters[place] = "has no schema registry frame (a zero byte and a schema id)"
+            dead_letters[place] = "has no schema registry frame (a zero byte and a schema id)"
             continue
         good.append(place)
         bare.append(value[FRAME:])

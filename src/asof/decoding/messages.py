@@ -60,7 +60,7 @@ class DecodedMessages:
         rows: the n usable rows, the source's declared columns under their own names and types.
         index: n indexes into the batch, ascending.
         event_time: n event times in microseconds.
-        letters: the dead letters.
+        dead_letters: the dead letters.
         undeclared: undeclared field → number of messages with it.
         left_out: number of messages that the transform dropped.
     """
@@ -68,7 +68,7 @@ class DecodedMessages:
     rows: pa.Table
     index: npt.NDArray[np.int64]
     event_time: npt.NDArray[np.int64]
-    letters: list[UnusableMessage]
+    dead_letters: list[UnusableMessage]
     undeclared: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
 
@@ -123,7 +123,7 @@ def decode_messages(
         pa.concat_tables([first.rows, second.rows]).combine_chunks(),
         np.concatenate([first.index, second.index + middle]),
         np.concatenate([first.event_time, second.event_time]),
-        [*first.letters, *(replace(each, index=each.index + middle) for each in second.letters)],
+        [*first.dead_letters, *(replace(each, index=each.index + middle) for each in second.dead_letters)],
         first.undeclared + second.undeclared,
         first.left_out + second.left_out,
     )
@@ -155,60 +155,66 @@ def decode_in_bulk(
     undeclared: Counter[str] = Counter()
     left_out = 0
     values = messages.values
-    letters = too_large(values, messages.keys, messages.headers, bounds.max_bytes)
-    places = [place for place in range(len(values)) if place not in letters]
+    dead_letters = too_large(values, messages.keys, messages.headers, bounds.max_bytes)
+    indexes = [place for place in range(len(values)) if place not in dead_letters]
     tombstones: list[int] = []
     if None in values:
-        tombstones = [place for place in places if values[place] is None]
-        places = [place for place in places if values[place] is not None]
+        tombstones = [place for place in indexes if values[place] is None]
+        indexes = [place for place in indexes if values[place] is not None]
         if not source.has_tombstones:
             reason = "the message is empty (a tombstone), but the source has no key_fields= to find its key"
-            letters |= dict.fromkeys(tombstones, reason)
+            dead_letters |= dict.fromkeys(tombstones, reason)
             tombstones = []
-    present: list[Any] = [values[place] for place in places] if len(places) < len(values) else list(values)
+    present: list[Any] = [values[place] for place in indexes] if len(indexes) < len(values) else list(values)
+    # From here on there are two counts: `index` are positions among the messages, and columns have a row for each of
+    # them. Reasons are kept by message, since rows come and go (transforms, tombstones).
     index, columns = codec_of(source, bounds).decode(
-        places, present, letters=letters, undeclared=undeclared, schemas=schemas,
+        indexes, present, dead_letters=dead_letters, undeclared=undeclared, schemas=schemas,
     )  # fmt: skip
     if source.has_metadata:
-        beside = _beside(source, messages, index, letters=letters, schemas=schemas, bounds=bounds)
-        columns = {each.name: (beside | columns)[each.name] for each in source.message_fields}
+        other_columns = _other_columns(
+            source, messages, index, dead_letters=dead_letters, schemas=schemas, bounds=bounds
+        )
+        columns = {each.name: (other_columns | columns)[each.name] for each in source.message_fields}
     if source.transform is not None:
         assert transform is not None
-        before = len(index) + len(letters)
-        index, columns = transformed(source, index, columns, transform, letters=letters)
-        left_out = before - len(index) - len(letters)
+        before = len(index) + len(dead_letters)
+        index, columns = transformed(source, index, columns, transform, dead_letters=dead_letters)
+        left_out = before - len(index) - len(dead_letters)
     if source.has_tombstones:
         index, columns = _with_tombstones(
-            source, messages, (index, columns), tombstones, letters=letters, schemas=schemas, bounds=bounds
+            source, messages, (index, columns), tombstones, dead_letters=dead_letters, schemas=schemas, bounds=bounds
         )
     rows = pa.table({name: columns[name] for name in _names(source)})
     positions = np.asarray(index, dtype=np.int64)
     event_time = columns[source.timestamp_field]
     good = np.ones(len(positions), dtype=bool)
-    if letters:
-        good &= ~np.isin(positions, np.fromiter(letters, dtype=np.int64))
+    if dead_letters:
+        good &= ~np.isin(positions, np.fromiter(dead_letters, dtype=np.int64))
+    # Nulls first, then times: a null has no time to check, and each message gets the first reason only.
     for name in dict.fromkeys((source.timestamp_field, *keys)):
         nulls = columns[name].is_null().to_numpy(zero_copy_only=False)
         what = "event time" if name == source.timestamp_field else "key"
         for place in np.flatnonzero(nulls & good):
-            letters[int(positions[place])] = f"{what} {name!r} is null"
+            dead_letters[int(positions[place])] = f"{what} {name!r} is null"
         good &= ~nulls
     times = np.zeros(len(positions), dtype=np.int64)
     if good.any():
-        times[good] = _times(event_time, source.timestamp_unit, good, positions, letters)
+        times[good] = _times(event_time, source.timestamp_unit, good, positions, dead_letters)
         if (created := source.created_timestamp_column) and created != source.timestamp_field:
             given = good & columns[created].is_valid().to_numpy(zero_copy_only=False)
-            _times(columns[created], source.timestamp_unit or "us", given, positions, letters, what="created time")
-        good &= ~np.isin(positions, np.fromiter(letters, dtype=np.int64, count=len(letters)))
+            _times(columns[created], source.timestamp_unit or "us", given, positions, dead_letters, what="created time")
+        good &= ~np.isin(positions, np.fromiter(dead_letters, dtype=np.int64, count=len(dead_letters)))
+    # Only of messages that are good otherwise: these may be replayed once the clock has reached them.
     early = good & (times > clock + source.max_future)
     for place in np.flatnonzero(early):
-        letters[int(positions[place])] = _early(source, int(times[place]), clock)
+        dead_letters[int(positions[place])] = _early(source, int(times[place]), clock)
     early_index = positions[early].tolist()
     good &= ~early
     if not good.all():
         rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
     too_early = set(early_index)
-    found = [UnusableMessage(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
+    found = [UnusableMessage(i, legible(dead_letters[i]), i in too_early) for i in sorted(dead_letters)]
     return DecodedMessages(rows, positions, times, found, undeclared, left_out)
 
 
@@ -216,27 +222,31 @@ def _names(source: LogSource) -> list[str]:
     return [*(each.name for each in source.schema), *([TOMBSTONE] if source.has_tombstones else [])]
 
 
-def _beside(
-    source: LogSource, messages: EncodedMessages, places: list[int], *,
-    letters: dict[int, str], schemas: Schemas | None, bounds: MessageBounds,
+def _other_columns(
+    source: LogSource, messages: EncodedMessages, indexes: list[int], *,
+    dead_letters: dict[int, str], schemas: Schemas | None, bounds: MessageBounds,
 ) -> dict[str, pa.Array]:  # fmt: skip
     """The columns from keys, headers and record times of the messages at these positions."""
     made: dict[str, pa.Array] = {}
     if source.key_fields:
         keys = messages.keys if messages.keys is not None else [None] * len(messages.values)
-        made |= key_columns(source, [keys[i] for i in places], places, letters=letters, schemas=schemas, bounds=bounds)
-    headers = None if messages.headers is None else [messages.headers[i] for i in places]
+        made |= key_columns(
+            source, [keys[i] for i in indexes], indexes, dead_letters=dead_letters, schemas=schemas, bounds=bounds
+        )
+    headers = None if messages.headers is None else [messages.headers[i] for i in indexes]
     for each in source.message_fields:
         if each.name in source.header_fields:
-            made[each.name] = header_column(source.header_fields[each.name], each, headers, places, letters)
+            made[each.name] = header_column(source.header_fields[each.name], each, headers, indexes, dead_letters)
         elif each.name == source.record_time_field:
-            times = _record_times(messages, places)
-            made[each.name] = record_times(times, each.dtype, source.timestamp_unit, places=places, letters=letters)
+            times = _record_times(messages, indexes)
+            made[each.name] = record_times(
+                times, each.dtype, source.timestamp_unit, indexes=indexes, dead_letters=dead_letters
+            )
     return made
 
 
-def _record_times(messages: EncodedMessages, places: list[int]) -> npt.NDArray[np.int64]:
-    return np.asarray(messages.timestamps_us, dtype=np.int64)[np.asarray(places, dtype=np.int64)]
+def _record_times(messages: EncodedMessages, indexes: list[int]) -> npt.NDArray[np.int64]:
+    return np.asarray(messages.timestamps_us, dtype=np.int64)[np.asarray(indexes, dtype=np.int64)]
 
 
 def _with_tombstones(
@@ -245,7 +255,7 @@ def _with_tombstones(
     rows: tuple[list[int], dict[str, pa.Array]],
     tombstones: list[int],
     *,
-    letters: dict[int, str],
+    dead_letters: dict[int, str],
     schemas: Schemas | None,
     bounds: MessageBounds,
 ) -> tuple[list[int], dict[str, pa.Array]]:
@@ -254,15 +264,19 @@ def _with_tombstones(
     columns = {**columns, TOMBSTONE: pa.array(np.zeros(len(index), dtype=bool))}
     if not tombstones:
         return index, columns
-    beside = _beside(source, messages, tombstones, letters=letters, schemas=schemas, bounds=bounds)
+    other_columns = _other_columns(
+        source, messages, tombstones, dead_letters=dead_letters, schemas=schemas, bounds=bounds
+    )
     ends = {}
     for each in source.schema:
         ends[each.name] = pa.nulls(len(tombstones), each.dtype.arrow())
         if each.name == source.timestamp_field:
             times = _record_times(messages, tombstones)
-            ends[each.name] = record_times(times, each.dtype, source.timestamp_unit, places=tombstones, letters=letters)
-        elif each.name in beside and beside[each.name].type == each.dtype.arrow():
-            ends[each.name] = beside[each.name]
+            ends[each.name] = record_times(
+                times, each.dtype, source.timestamp_unit, indexes=tombstones, dead_letters=dead_letters
+            )
+        elif each.name in other_columns and other_columns[each.name].type == each.dtype.arrow():
+            ends[each.name] = other_columns[each.name]
     ends[TOMBSTONE] = pa.array(np.ones(len(tombstones), dtype=bool))
     return joined([(index, columns), (tombstones, ends)])
 
@@ -299,7 +313,7 @@ def _times(
     unit: str,
     good: npt.NDArray[np.bool_],
     positions: npt.NDArray[np.int64],
-    letters: dict[int, str],
+    dead_letters: dict[int, str],
     *,
     what: str = "event time",
 ) -> npt.NDArray[np.int64]:
@@ -312,10 +326,10 @@ def _times(
         scale, _ = UNITS[unit]
         whole = picked.cast(pa.int64()).to_pylist()
         times = np.array([max(LEAST_INT64, min(value * scale, GREATEST_INT64)) for value in whole], dtype=np.int64)
-    places = positions[good]
+    indexes = positions[good]
     for row in np.flatnonzero((times < EARLIEST) | (times > LATEST)):
         shown = f"{_shown_time(picked[int(row)])} {unit}".rstrip()
-        letters.setdefault(int(places[row]), f"{what} {shown} is beyond the calendar")
+        dead_letters.setdefault(int(indexes[row]), f"{what} {shown} is beyond the calendar")
     return times
 
 

@@ -35,16 +35,16 @@ _PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
 def key_columns(
     source: LogSource,
     keys: Sequence[bytes | None],
-    places: Sequence[int],
+    indexes: Sequence[int],
     *,
-    letters: dict[int, str],
+    dead_letters: dict[int, str],
     schemas: Schemas | None,
     bounds: MessageBounds,
 ) -> dict[str, pa.Array]:
     """The columns from the messages' keys; a message without a key has nulls there."""
     fields = source.key_columns
     if isinstance(source.key_format, AvroFormat):
-        return _avro_keys(source, fields, keys, places, letters=letters, schemas=schemas, bounds=bounds)
+        return _avro_keys(source, fields, keys, indexes, dead_letters=dead_letters, schemas=schemas, bounds=bounds)
     names = [field.name for field in fields]
     values: dict[str, list[Any]] = {name: [] for name in names}
     readers: dict[str, Callable[[bytes, Sequence[Field]], dict[str, Any]]] = {
@@ -53,47 +53,49 @@ def key_columns(
         "json": partial(_json_key, bounds=bounds),
     }
     read = readers[source.key_format]
-    for place, key in zip(places, keys, strict=True):
+    for place, key in zip(indexes, keys, strict=True):
         found: dict[str, Any] = {}
         if key is not None:
             try:
                 found = read(key, fields)
             except Exception as error:
-                letters.setdefault(place, f"key: {why(error)}")
+                dead_letters.setdefault(place, f"key: {why(error)}")
         for name in names:
             values[name].append(found.get(name))
-    return {field.name: _fitted(values[field.name], field, places, letters, what="key column") for field in fields}
+    return {
+        field.name: _fitted(values[field.name], field, indexes, dead_letters, what="key column") for field in fields
+    }
 
 
 def header_column(
-    name: str, field: Field, headers: Sequence[Headers] | None, places: Sequence[int], letters: dict[int, str]
+    name: str, field: Field, headers: Sequence[Headers] | None, indexes: Sequence[int], dead_letters: dict[int, str]
 ) -> pa.Array:
     """One header of each message: the last one of that name, or null."""
     values: list[Any] = []
-    for row, place in enumerate(places):
+    for row, place in enumerate(indexes):
         found = None
         for each, value in headers[row] if headers is not None else ():
             if each == name:
                 found = value
             elif each == UNREADABLE:
-                letters.setdefault(
+                dead_letters.setdefault(
                     place, f"header {name!r}: the message's headers have a name that is not text in UTF-8"
                 )
         try:
             values.append(None if found is None else from_text(found, field.dtype))
         except Exception as error:
-            letters.setdefault(place, f"header {name!r}: {why(error)}")
+            dead_letters.setdefault(place, f"header {name!r}: {why(error)}")
             values.append(None)
-    return _fitted(values, field, places, letters, what="header column")
+    return _fitted(values, field, indexes, dead_letters, what="header column")
 
 
 def record_times(
-    times: npt.NDArray[np.int64], dtype: DType, unit: str, *, places: Sequence[int], letters: dict[int, str]
+    times: npt.NDArray[np.int64], dtype: DType, unit: str, *, indexes: Sequence[int], dead_letters: dict[int, str]
 ) -> pa.Array:
     """The records' times in the declared type, floored to its unit; times outside the calendar make dead letters."""
     beyond = (times < EARLIEST) | (times > LATEST)
     for row in np.flatnonzero(beyond).tolist():
-        letters.setdefault(places[row], f"the record's time, {times[row]} us, is beyond the calendar")
+        dead_letters.setdefault(indexes[row], f"the record's time, {times[row]} us, is beyond the calendar")
     times = np.where(beyond, 0, times)
     if not dtype.is_integer:
         return pa.array(times, pa.int64()).cast(pa.timestamp("us", "UTC")).cast(dtype.arrow(), safe=False)
@@ -146,17 +148,17 @@ def _json_key(key: bytes, fields: Sequence[Field], *, bounds: MessageBounds) -> 
 
 
 def _avro_keys(
-    source: LogSource, fields: Sequence[Field], keys: Sequence[bytes | None], places: Sequence[int], *,
-    letters: dict[int, str], schemas: Schemas | None, bounds: MessageBounds,
+    source: LogSource, fields: Sequence[Field], keys: Sequence[bytes | None], indexes: Sequence[int], *,
+    dead_letters: dict[int, str], schemas: Schemas | None, bounds: MessageBounds,
 ) -> dict[str, pa.Array]:  # fmt: skip
     codec = key_codec_of(source, fields, bounds)
     rows = [row for row, key in enumerate(keys) if key is not None]
     found: dict[int, str] = {}
     good, columns = codec.decode(
-        rows, [key for key in keys if key is not None], letters=found, undeclared=Counter(), schemas=schemas
+        rows, [key for key in keys if key is not None], dead_letters=found, undeclared=Counter(), schemas=schemas
     )  # fmt: skip
     for row, reason in found.items():
-        letters.setdefault(places[row], f"key: {reason}")
+        dead_letters.setdefault(indexes[row], f"key: {reason}")
     if len(good) == len(keys):
         return columns
     # Messages with a missing or unreadable key have nulls there.
@@ -166,10 +168,12 @@ def _avro_keys(
     return {name: column.take(take) for name, column in columns.items()}
 
 
-def _fitted(values: list[Any], field: Field, places: Sequence[int], letters: dict[int, str], *, what: str) -> pa.Array:
+def _fitted(
+    values: list[Any], field: Field, indexes: Sequence[int], dead_letters: dict[int, str], *, what: str
+) -> pa.Array:
     array, misfits = fit_values(values, field.dtype)
     for row, reason in misfits:
-        letters.setdefault(places[row], f"{what} {field.name!r}: {reason}")
+        dead_letters.setdefault(indexes[row], f"{what} {field.name!r}: {reason}")
     return array
 
 

@@ -73,10 +73,10 @@ class ProtobufCodec:
 
     def decode(
         self,
-        places: list[int],
+        indexes: list[int],
         values: list[bytes],
         *,
-        letters: dict[int, str],
+        dead_letters: dict[int, str],
         undeclared: Counter[str],
         schemas: Schemas | None,
     ) -> tuple[list[int], dict[str, pa.Array]]:
@@ -85,36 +85,40 @@ class ProtobufCodec:
         Raises:
             SourceError: no schema registry is configured.
         """
-        parts = [self._decode(*each, letters, undeclared) for each in self._bare(places, values, letters, schemas)]
+        parts = [
+            self._decode(*each, dead_letters, undeclared) for each in self._bare(indexes, values, dead_letters, schemas)
+        ]
         if not parts:
             return [], {each.name: empty_column(0, each.dtype) for each in self.fields}
         return joined(parts)
 
     def _bare(
-        self, places: list[int], values: list[bytes], letters: dict[int, str], schemas: Schemas | None
+        self, indexes: list[int], values: list[bytes], dead_letters: dict[int, str], schemas: Schemas | None
     ) -> list[tuple[list[int], list[bytes]]]:
         """Strip the frames of messages; those of another type become dead letters."""
         if not self.is_framed:
-            return [(places, values)]
+            return [(indexes, values)]
         found = []
-        for schema_id, (its_places, its_values) in by_schema(places, values, letters).items():
+        for schema_id, (its_indexes, its_values) in by_schema(indexes, values, dead_letters).items():
             types = self._types_of(schema_id, schemas)
             good: tuple[list[int], list[bytes]] = ([], [])
-            for place, value in zip(its_places, its_values, strict=True):
+            for place, value in zip(its_indexes, its_values, strict=True):
                 reason = types
                 if not isinstance(types, str):
                     try:
-                        indexes, start = _indexes(value)
+                        type_indexes, start = _indexes(value)
                     except ValueError as error:
-                        letters[place] = str(error)
+                        dead_letters[place] = str(error)
                         continue
-                    named = types.get(indexes)
+                    named = types.get(type_indexes)
                     if named == self.full_name:
                         good[0].append(place)
                         good[1].append(value[start:])
                         continue
-                    reason = f"is a {named or f'message {list(indexes)} of schema {schema_id}'}, not {self.full_name}"
-                letters[place] = str(reason)
+                    reason = (
+                        f"is a {named or f'message {list(type_indexes)} of schema {schema_id}'}, not {self.full_name}"
+                    )
+                dead_letters[place] = str(reason)
             found.append(good)
         return found
 
@@ -133,7 +137,7 @@ class ProtobufCodec:
         return types
 
     def _decode(
-        self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
+        self, indexes: list[int], values: list[bytes], dead_letters: dict[int, str], undeclared: Counter[str]
     ) -> tuple[list[int], dict[str, pa.Array]]:
         parse = self.message_class.FromString
         try:
@@ -141,12 +145,12 @@ class ProtobufCodec:
         except Exception:  # reading one by one finds the message and the reason
             messages = None
         if messages is None:
-            places, messages = self._each(places, values, letters)
+            indexes, messages = self._each(indexes, values, dead_letters)
         if not all(message.ListFields() for message in messages):
             # Only unknown fields: it is a message of another type.
-            for place, message in zip(places, messages, strict=True):
+            for place, message in zip(indexes, messages, strict=True):
                 if not message.ListFields():
-                    letters[place] = f"has no field of {self.full_name}"
+                    dead_letters[place] = f"has no field of {self.full_name}"
         for each in self.undeclared:
             if found := _times_set(messages, each):
                 undeclared[each.name] += found
@@ -158,20 +162,22 @@ class ProtobufCodec:
                 continue
             array, misfits = salvaged(reader, messages, field.dtype)
             for row, reason in misfits:
-                letters.setdefault(places[row], f"column {field.name!r}: {reason}")
+                dead_letters.setdefault(indexes[row], f"column {field.name!r}: {reason}")
             columns[field.name] = array
-        return places, columns
+        return indexes, columns
 
-    def _each(self, places: list[int], values: list[bytes], letters: dict[int, str]) -> tuple[list[int], list[Any]]:
+    def _each(
+        self, indexes: list[int], values: list[bytes], dead_letters: dict[int, str]
+    ) -> tuple[list[int], list[Any]]:
         good, messages = [], []
-        for place, value in zip(places, values, strict=True):
+        for place, value in zip(indexes, values, strict=True):
             if self._type_bounds.are_needed and (reason := self._type_bounds.refusal(value)):
-                letters[place] = f"not a {self.full_name}: it {reason}"
+                dead_letters[place] = f"not a {self.full_name}: it {reason}"
                 continue
             try:
                 messages.append(self.message_class.FromString(value))
             except Exception as error:
-                letters[place] = f"not a {self.full_name}: {why(error)}"
+                dead_letters[place] = f"not a {self.full_name}: {why(error)}"
                 continue
             good.append(place)
         return good, messages

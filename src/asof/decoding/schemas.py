@@ -48,13 +48,13 @@ class BrokenSchema(ValueError):
 
 
 def by_schema(
-    places: Sequence[int], values: Sequence[bytes], letters: dict[int, str]
+    indexes: Sequence[int], values: Sequence[bytes], dead_letters: dict[int, str]
 ) -> dict[int, tuple[list[int], list[bytes]]]:
     """Group framed messages by schema ID: positions and payloads; messages without a frame become dead letters."""
     found: dict[int, tuple[list[int], list[bytes]]] = {}
-    for place, value in zip(places, values, strict=True):
+    for place, value in zip(indexes, values, strict=True):
         if len(value) < FRAME or value[0]:
-            letters[place] = "has no schema registry frame (a zero byte and a schema id)"
+            dead_letters[place] = "has no schema registry frame (a zero byte and a schema id)"
             continue
         each = found.setdefault(_ID(value, 1)[0], ([], []))
         each[0].append(place)

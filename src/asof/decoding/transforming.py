@@ -28,7 +28,7 @@ def transformed(
     columns: dict[str, pa.Array],
     transform: Transform,
     *,
-    letters: dict[int, str],
+    dead_letters: dict[int, str],
 ) -> tuple[list[int], dict[str, pa.Array]]:
     """Transform the messages at these positions: positions and columns of the rows, in the order of the schema.
 
@@ -36,17 +36,17 @@ def transformed(
         DerivationError: the transform does not return one row per message, whatever the messages.
     """
     table = pa.table(columns)
-    bad = [row for row, place in enumerate(index) if place in letters]
+    bad = [row for row, place in enumerate(index) if place in dead_letters]
     if bad:
         good = np.setdiff1d(np.arange(len(index)), bad)
         table, index = table.take(pa.array(good)), [index[row] for row in good.tolist()]
     made = _TransformedBatch(source, transform)
-    pieces = made.rows(table, index, letters) if index else []
+    pieces = made.rows(table, index, dead_letters) if index else []
     if not pieces:
         return [], {field.name: pa.nulls(0, field.dtype.arrow()) for field in source.schema}
-    places = [place for piece, _ in pieces for place in piece]
+    indexes = [place for piece, _ in pieces for place in piece]
     whole = pa.concat_tables([rows for _, rows in pieces]).combine_chunks()
-    return places, {field.name: _array(whole[field.name]) for field in source.schema}
+    return indexes, {field.name: _array(whole[field.name]) for field in source.schema}
 
 
 class _TransformedBatch:
@@ -57,7 +57,9 @@ class _TransformedBatch:
         self.source, self.transform = source, transform
         self.name = source.transform.name
 
-    def rows(self, table: pa.Table, places: Sequence[int], letters: dict[int, str]) -> list[tuple[list[int], pa.Table]]:
+    def rows(
+        self, table: pa.Table, indexes: Sequence[int], dead_letters: dict[int, str]
+    ) -> list[tuple[list[int], pa.Table]]:
         """Positions and rows, piece by piece; where the whole fails, halves are tried, down to the failing messages."""
         try:
             answer = self.transform(table)
@@ -69,20 +71,20 @@ class _TransformedBatch:
             failure = error
         else:
             self._compare_once(table, answer)
-            return [self._fitted(answer, places, letters)]
-        if len(places) == 1:
+            return [self._fitted(answer, indexes, dead_letters)]
+        if len(indexes) == 1:
             kind, text = type(failure).__name__, why(failure)
-            letters[places[0]] = f"{self.name} failed: {kind}{f': {text}' if text != kind else ''}"
+            dead_letters[indexes[0]] = f"{self.name} failed: {kind}{f': {text}' if text != kind else ''}"
             return []
-        middle = len(places) // 2
+        middle = len(indexes) // 2
         return [
-            *self.rows(table.slice(0, middle), places[:middle], letters),
-            *self.rows(table.slice(middle), places[middle:], letters),
+            *self.rows(table.slice(0, middle), indexes[:middle], dead_letters),
+            *self.rows(table.slice(middle), indexes[middle:], dead_letters),
         ]
 
-    def _fitted(self, answer: Any, places: Sequence[int], letters: dict[int, str]) -> tuple[list[int], pa.Table]:
-        answer = checked_rows(self.source, answer, len(places))
-        keep = np.ones(len(places), dtype=bool)
+    def _fitted(self, answer: Any, indexes: Sequence[int], dead_letters: dict[int, str]) -> tuple[list[int], pa.Table]:
+        answer = checked_rows(self.source, answer, len(indexes))
+        keep = np.ones(len(indexes), dtype=bool)
         names = [field.name for field in self.source.schema]
         if KEEP in answer.column_names and KEEP not in names:
             keep = _array(answer[KEEP]).fill_null(False).to_numpy(zero_copy_only=False)
@@ -91,12 +93,12 @@ class _TransformedBatch:
             array, misfits = fit(answer[field.name], field.dtype)
             for row, reason in misfits:
                 if keep[row]:
-                    letters.setdefault(places[row], f"{self.name}: column {field.name!r}: {reason}")
+                    dead_letters.setdefault(indexes[row], f"{self.name}: column {field.name!r}: {reason}")
             columns[field.name] = array
         rows = pa.table(columns)
         if keep.all():
-            return list(places), rows
-        return [place for place, kept in zip(places, keep.tolist(), strict=True) if kept], rows.filter(pa.array(keep))
+            return list(indexes), rows
+        return [place for place, kept in zip(indexes, keep.tolist(), strict=True) if kept], rows.filter(pa.array(keep))
 
     def _compare_once(self, table: pa.Table, answer: Any) -> None:
         """Check that rows depend only on their own message, on the first messages that a process reads."""

@@ -83,9 +83,10 @@ class Definition:
 
     def _duration(self, parameter: str, value: timedelta | str | None) -> Micros:
         """Convert a duration parameter to microseconds; integers other than 0 are refused, since they have no unit."""
+        if value == 0:
+            return 0
         try:
-            if value is None or value == 0 or isinstance(value, timedelta | str):
-                return span(value)
+            return span(value)
         except ValueError:
             pass
         raise self.refuse(f"{parameter}={value!r} is not a duration", hint="give a timedelta, or text like '1h30m'")

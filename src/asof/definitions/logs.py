@@ -214,14 +214,14 @@ class LogSource(Source):
             )
         dtypes = {field.name: field.dtype for field in self.message_fields}
         rows = {field.name: field.dtype for field in self.schema}
-        beside = [*keys, *header_fields, *([record_time_field] if record_time_field else [])]
-        for name in beside:
+        names = [*keys, *header_fields, *([record_time_field] if record_time_field else [])]
+        for name in names:
             if name not in dtypes:
                 raise self.refuse(
                     f"column {name!r}, taken from a message's metadata, is not in schema=",
                     hint=nearest(name, dtypes) or "declare it in schema= with its type",
                 )
-            if beside.count(name) > 1:
+            if names.count(name) > 1:
                 raise self.refuse(
                     f"column {name!r} is named twice in key_fields, header_fields and record_time_field",
                     hint="name it once",

@@ -36,7 +36,7 @@ class Sliding:
     length: Micros
     hop: Micros
 
-    def __init__(self, length: timedelta | str | int, hop: timedelta | str | int | None = None) -> None:
+    def __init__(self, length: timedelta | str, hop: timedelta | str | None = None) -> None:
         try:
             size, step = span(length), span(hop)
         except ValueError as error:
@@ -47,6 +47,11 @@ class Sliding:
             )
         object.__setattr__(self, "length", size)
         object.__setattr__(self, "hop", step or default_hop(size))
+
+    @classmethod
+    def of_micros(cls, length: Micros, hop: Micros | None = None) -> Sliding:
+        """A window whose length and hop are given in microseconds."""
+        return cls(timedelta(microseconds=length), None if hop is None else timedelta(microseconds=hop))
 
     def __str__(self) -> str:
         if self.hop == default_hop(self.length):
@@ -60,7 +65,7 @@ class Session:
 
     gap: Micros
 
-    def __init__(self, gap: timedelta | str | int) -> None:
+    def __init__(self, gap: timedelta | str) -> None:
         try:
             size = span(gap)
         except ValueError as error:
@@ -68,6 +73,11 @@ class Session:
         if size <= 0:
             raise DefinitionError(f"session gap {gap!r}: expected a positive duration", where=written_at())
         object.__setattr__(self, "gap", size)
+
+    @classmethod
+    def of_micros(cls, gap: Micros) -> Session:
+        """A session whose gap is given in microseconds."""
+        return cls(timedelta(microseconds=gap))
 
     def __str__(self) -> str:
         return f"session gap {span_text(self.gap)}"
@@ -208,9 +218,9 @@ class Aggregation:
         said: Mapping[str, Any] = content
         window: Window = None
         if "sliding" in content:
-            window = Sliding(*said["sliding"])
+            window = Sliding.of_micros(*said["sliding"])
         elif "session" in content:
-            window = Session(said["session"])
+            window = Session.of_micros(said["session"])
         return cls(
             said.get("column", ""),
             said["function"],

@@ -113,9 +113,9 @@ def draw_histograms(table: pa.Table, path: Path | str) -> None:
     panels = figure.subplots(1, len(histograms), sharey=True)
     top = max((bar["share"] for histogram in histograms for bar in histogram["bins"]), default=0.0) or 1.0
     for panel, histogram in zip(panels, histograms, strict=True):
-        bars, places = histogram["bins"], range(len(histogram["bins"]))
-        panel.bar(places, [bar["share"] for bar in bars], width=0.82, color=histogram["color"], zorder=2)
-        for place, bar in zip(places, bars, strict=True):
+        bars, positions = histogram["bins"], range(len(histogram["bins"]))
+        panel.bar(positions, [bar["share"] for bar in bars], width=0.82, color=histogram["color"], zorder=2)
+        for place, bar in zip(positions, bars, strict=True):
             if bar["share"] >= 0.01 or (bar["count"] and bar["high"] is None):
                 text = f"{bar['share']:.0%}" if bar["share"] >= 0.01 else "<1%"
                 height = bar["share"] + top * 0.022
@@ -127,7 +127,7 @@ def draw_histograms(table: pa.Table, path: Path | str) -> None:
                 panel.axvline(place_of(value, bars), color=ink, linewidth=1.4, linestyle=dashes, zorder=1, label=label)
         panel.set_title(histogram["title"], loc="left", fontsize=13, fontweight="bold", color=ink, pad=10)
         panel.set_xlabel("page views in the session", color=muted, fontsize=10)
-        panel.set_xticks(places, [bar["label"] for bar in bars])
+        panel.set_xticks(positions, [bar["label"] for bar in bars])
         panel.set_ylim(0, top * 1.12)
         panel.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
         panel.tick_params(length=0, labelsize=9, colors=muted)

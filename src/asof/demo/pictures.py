@@ -77,8 +77,8 @@ def draw_state_machine(layout: DiagramLayout) -> str:
         for target, chance in nexts.items()
     )
     nodes = "".join(_node(state, *layout.centers[state]) for state in TRANSITIONS)
-    words = "; ".join(
-        f"{_words(origin)} to {_words(target)} {percent(chance)}"
+    description = "; ".join(
+        f"{_state_name(origin)} to {_state_name(target)} {percent(chance)}"
         for origin, nexts in TRANSITIONS.items()
         for target, chance in nexts.items()
     )
@@ -87,7 +87,7 @@ def draw_state_machine(layout: DiagramLayout) -> str:
         f'<svg class="machine {layout.name}" viewBox="0 0 {layout.width} {layout.height}" role="img"'
         f' aria-labelledby="machine-{layout.name}-title machine-{layout.name}-text">'
         f'<title id="machine-{layout.name}-title">The shop as a state machine</title>'
-        f'<desc id="machine-{layout.name}-text">Chance per one-minute tick: {escape(words)}.</desc>'
+        f'<desc id="machine-{layout.name}-text">Chance per one-minute tick: {escape(description)}.</desc>'
         f'<defs><marker id="{tip}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7"'
         f' orient="auto-start-reverse"><path class="tip" d="M0 1 L10 5 L0 9 z"></path></marker></defs>'
         f"{arrows}{nodes}</svg>"
@@ -121,12 +121,12 @@ def draw_histogram(column: str, histogram: Panel, *, top_share: float) -> str:
     parts.append(f'<text class="axis-text" x="{(left + right) / 2}" y="{bottom + 34}">page views in the session</text>')
     if histogram["mean"] is not None:
         parts.append(_mark_legend(histogram, right=right, y=20.0))
-    words = f"{histogram['rows']:,} orders; " + "; ".join(f"{b['label']}: {b['count']:,}" for b in bars)
+    description = f"{histogram['rows']:,} orders; " + "; ".join(f"{b['label']}: {b['count']:,}" for b in bars)
     name = f"histogram-{escape(column)}"
     return (
         f'<svg class="histogram" viewBox="0 0 360 250" role="img" aria-labelledby="{name}-title {name}-text">'
         f'<title id="{name}-title">{escape(histogram["title"])} seen before an order</title>'
-        f'<desc id="{name}-text">{escape(words)}</desc>'
+        f'<desc id="{name}-text">{escape(description)}</desc>'
         f'<text class="panel" x="4" y="20">{escape(histogram["title"])}</text>{"".join(parts)}</svg>'
     )
 
@@ -136,7 +136,7 @@ def percent(chance: float) -> str:
     return f"{chance * 100:.4f}".rstrip("0").rstrip(".") + "%"
 
 
-def _words(state: str) -> str:
+def _state_name(state: str) -> str:
     return state.removesuffix("_page")
 
 

@@ -124,12 +124,12 @@ def _header(report: Report) -> str:
     tiles = "".join(
         f"<div{style}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value, style in sizes
     )
-    places = "; ".join(f"{name} at {place}" for name, place in report["servers"].items())
+    positions = "; ".join(f"{name} at {place}" for name, place in report["servers"].items())
     return (
         "<header>\n<h1>What Asof did with the shop</h1>\n"
         "<p>A simulated shop wrote down its users and orders, and streamed its website traffic. From these, one set of"
         " definitions gave a training set as of each order, and the same features online while events came in."
-        + (f" All of it on servers: {escape(places)}." if places else "")
+        + (f" All of it on servers: {escape(positions)}." if positions else "")
         + "</p>\n"
         f'<dl class="sizes">{tiles}</dl>\n</header>'
     )
@@ -247,8 +247,8 @@ def _next_commands(commands: list[NextCommand]) -> str:
 
 def _section(title: str, text: str, body: str) -> str:
     """A section of escaped `title` and `text`; `body` is HTML already."""
-    words = f"<p>{escape(text)}</p>\n" if text else ""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{words}{body}\n</section>"
+    prose = f"<p>{escape(text)}</p>\n" if text else ""
+    return f"<section>\n<h2>{escape(title)}</h2>\n{prose}{body}\n</section>"
 
 
 def _table(columns: Iterable[str], rows: Iterable[Row]) -> str:

@@ -46,7 +46,7 @@ class Stage(Protocol):
     def send(self, store: FeatureStore, shop: Shop) -> None:
         """Send the shop's traffic, as the website would, keyed by user."""
 
-    def places(self) -> dict[str, str]:
+    def positions(self) -> dict[str, str]:
         """Server → its address, without secrets."""
 
 
@@ -77,7 +77,7 @@ class EmbeddedStage:
             timestamps_us=[time_ms * 1000 for time_ms in shop.traffic["timestamp"].to_pylist()],
         )  # fmt: skip
 
-    def places(self) -> dict[str, str]:
+    def positions(self) -> dict[str, str]:
         return {}
 
 
@@ -180,7 +180,7 @@ class ServerStage:
         if exists and (made is None or made.topic_id != log.topic_id(self._topic)):
             raise NameTaken(f"topic {self._topic!r}", f"Kafka at {self._servers.kafka}")
         if online and made is None:
-            raise NameTaken(f"project {self._servers.project!r}", f"Redis at {self.places()['Redis']}")
+            raise NameTaken(f"project {self._servers.project!r}", f"Redis at {self.positions()['Redis']}")
         if made is not None:
             store.teardown(purge=True)
             if exists:
@@ -197,7 +197,7 @@ class ServerStage:
             self._topic, messages, durable=True, keys=_keys(shop), timestamps_us=[now_us] * len(messages)
         )
 
-    def places(self) -> dict[str, str]:
+    def positions(self) -> dict[str, str]:
         redis = self._servers.variables["ASOF_REDIS"].rpartition("://")[2].rpartition("@")[2].partition("/")[0]
         return {"PostgreSQL": self._database.place.removeprefix("PostgreSQL at "), "Kafka": self._servers.kafka,
                 "Redis": redis}  # fmt: skip

@@ -169,10 +169,16 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
             # The commands that a reader tries next find the clock where the story left it.
             stage.write_repository(later.ends_at)
             stage.send(store, later)
+            # A release of the website that forgot who is looking, for a moment.
+            store.send("traffic", [b'{"page": "photo_page", "timestamp": %d}' % (now[0] // 1000)])
             store.stream_run(until_caught_up=True, progress=progress)
             after = _served(store, chosen)
             step["rows"] = later.traffic.num_rows
             _show(after, say)
+            refused = len(store.dead_letters())
+            story.tell(
+                f"{counted(refused, 'broken message')} kept as {counted(refused, 'dead letter')}; all others went on"
+            )
 
         with story.step("Audit", "what is served now against history, over the events that each row has seen") as step:
             audit = store.audit(keys=AUDIT_KEYS, seed=seed)
@@ -211,7 +217,7 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
             "before": before, "after": after,
         },
         "audit": audited,
-        "servers": stage.places(),
+        "servers": stage.positions(),
         "next_commands": _next_commands(stage.enter, user=chosen[0]),
     }  # fmt: skip
     write_json(report, output / "report.json")
@@ -239,6 +245,7 @@ def _next_commands(enter: str, *, user: int) -> list[NextCommand]:
         (f"{asof} sample user_traffic --by entities", "look at random users"),
         (f"{asof} audit", "compare serving with history"),
         (f"{asof} doctor", "see whether everything works"),
+        (f"{asof} ui", "look at all of it in a browser"),
     )
     return [{"command": command, "text": text} for command, text in tries]
 

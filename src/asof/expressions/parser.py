@@ -188,8 +188,8 @@ class _Parser:
     def peek(self) -> Token:
         return self.tokens[min(self.index + 1, len(self.tokens) - 1)]
 
-    def accept(self, *words: str) -> bool:
-        if self.token.upper in words:
+    def accept(self, *keywords: str) -> bool:
+        if self.token.upper in keywords:
             self.advance()
             return True
         return False

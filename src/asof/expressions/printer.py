@@ -79,7 +79,7 @@ class _Printer:
 
     # -- forms ------------------------------------------------------------------------------------------------------
 
-    def fill(self, form: str, *, words: Mapping[str, str] | None = None, **operands: str) -> str:
+    def fill(self, form: str, *, texts: Mapping[str, str] | None = None, **operands: str) -> str:
         """A form of the dialect with its operands; the dialect may bind an operand that is used twice."""
         template = self.dialect.forms[form]
         used = _OPERAND.findall(template)
@@ -87,7 +87,7 @@ class _Printer:
         if self.dialect.binds:
             bound = {name: sql for name, sql in operands.items() if used.count(name) > 1 and not _is_atom(sql)}
         # Names that no table has: a column in the same form must not be confused with a bound one.
-        values = {**(words or {}), **operands, **{name: f"asof_v.asof_{name}" for name in bound}}
+        values = {**(texts or {}), **operands, **{name: f"asof_v.asof_{name}" for name in bound}}
         sql = _OPERAND.sub(lambda match: values[match.group(1)], template)
         if bound:
             # OFFSET 0 keeps the planner from writing the operand out again.
@@ -111,19 +111,19 @@ class _Printer:
         if source.is_float and target == Float64 or (source.name, target.name) == ("Int32", "Int64"):
             return f"CAST({sql} AS {self.type(target)})"
         form = f"{family(source)}>{family(target)}"
-        words = {"type": self.type(target), "source": self.type(source)}
+        texts = {"type": self.type(target), "source": self.type(source)}
         if target.is_integer:
             limit = _LIMITS[target.name]
-            words.update(least=str(-limit), greatest=str(limit - 1), beyond=str(limit))
+            texts.update(least=str(-limit), greatest=str(limit - 1), beyond=str(limit))
         if target.name == "Decimal":
-            words.update(limit=f"1e{target.precision - target.scale}", scale=str(target.scale))
+            texts.update(limit=f"1e{target.precision - target.scale}", scale=str(target.scale))
         if form == "String>Bool":
             sql = self.fill("lower", x=sql)
         if form == "Decimal>String" and source.precision == source.scale:
             form += " all fraction"
         if f"{form} reads" in self.dialect.forms:
             sql = self.fill(f"{form} reads", x=sql)
-        return self.fill(form, words=words, x=sql)
+        return self.fill(form, texts=texts, x=sql)
 
     # -- operands ---------------------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class _Printer:
         text, dtype = self.column(node.name), self.types.of(node)
         if dtype is None or not dtype.is_float or node is self.types.root or "float column" not in self.dialect.forms:
             return text
-        return self.fill("float column", words={"type": self.type(dtype)}, x=text)
+        return self.fill("float column", texts={"type": self.type(dtype)}, x=text)
 
     # -- nodes ------------------------------------------------------------------------------------------------------
 
@@ -195,9 +195,9 @@ class _Printer:
             operand, low, high = self.compared(node.children, node)
             return f"({operand} {'NOT ' if node.negated else ''}BETWEEN {low} AND {high})"
         if isinstance(node, Like):
-            words = {"operator": "NOT LIKE" if node.negated else "LIKE"}
+            texts = {"operator": "NOT LIKE" if node.negated else "LIKE"}
             operand, pattern = (self.as_type(side, String) for side in node.children)
-            return self.fill("like", words=words, a=operand, b=pattern)
+            return self.fill("like", texts=texts, a=operand, b=pattern)
         if isinstance(node, Negative):
             return self.signless(node.operand, "negative", self.types.of(node))
         if isinstance(node, Arithmetic):
@@ -246,8 +246,8 @@ class _Printer:
         left, right = (
             self.as_type(side, DType("Decimal", precision=38, scale=scale)) for side, scale in zip(sides, scales)
         )
-        words = {"type": self.type(dtype), "limit": f"1e{dtype.precision - dtype.scale}"}
-        return self.fill("decimal fit", words=words, x=f"({left} {node.operator} {right})")
+        texts = {"type": self.type(dtype), "limit": f"1e{dtype.precision - dtype.scale}"}
+        return self.fill("decimal fit", texts=texts, x=f"({left} {node.operator} {right})")
 
     def case(self, node: Case) -> str:
         dtype = self.types.of(node)
@@ -277,7 +277,7 @@ class _Printer:
                 return self.sql(arguments[0])
             if dtype == Float64:
                 return self.fill(f"float {name}", x=self.as_type(arguments[0], Float64))
-            return self.fill(f"decimal {name}", words={"type": self.type(dtype)}, x=self.sql(arguments[0]))
+            return self.fill(f"decimal {name}", texts={"type": self.type(dtype)}, x=self.sql(arguments[0]))
         if name == "substr":
             return self.substr(arguments)
         return self.fill(name, x=self.as_type(arguments[0], String))
@@ -298,13 +298,13 @@ class _Printer:
             start, *count = whole
             sizes = [max(1, start), *(max(0, min(number + min(start - 1, 0), _LONGEST)) for number in count)]
             return f"substr({', '.join([self.as_type(text, String), *(str(min(size, _LONGEST)) for size in sizes)])})"
-        words = {"index": self.dialect.types["index"]}
+        texts = {"index": self.dialect.types["index"]}
         operands = {"x": self.as_type(text, String), "s": self.as_type(counts[0], Int64)}
         if len(counts) == 1:
-            return self.fill("substr", words=words, **operands)
+            return self.fill("substr", texts=texts, **operands)
         operands["c"] = self.as_type(counts[1], Int64)
         operands["end"] = f"({self.wide(counts[0])} + {self.wide(counts[1])} - 1)"
-        return self.fill("substr_count", words=words, **operands)
+        return self.fill("substr_count", texts=texts, **operands)
 
 
 def _is_atom(sql: str) -> bool:

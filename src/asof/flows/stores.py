@@ -271,7 +271,7 @@ class Stores:
     def archive_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name)
 
-    def letters_of(self, source: Source) -> Archive:
+    def dead_letters_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name, "letters")
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ class Archive:
     Args:
         project: compared exactly: `prod` does not match `prod2`.
         name: the source's name.
-        kind: `events`, or `letters` for dead letters.
+        kind: `events`, or `dead_letters` for dead letters.
     """
 
     project: str
@@ -93,14 +93,14 @@ class Engine(Protocol):
     def profile(
         self,
         query: ProfiledRows | ProfiledTable,
-        given: Input | pa.Table,
+        given: Input | pa.RecordBatchReader | None,
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[FeatureProfile]:
         """Measure the columns of a view's source, or of a table, in bounded memory.
 
         Args:
-            given: the source's rows, or the table.
+            given: the source's rows (None: there are none), or the table's.
             progress: given how many of the steps are done.
 
         Raises:

@@ -60,7 +60,10 @@ def _take(stores: Stores, name: str, messages: Messages, now: Micros) -> bool:
         return True
     except AsofError:
         return False
-    return any("MemoryError" in letter.reason or "OutOfMemory" in letter.reason for letter in decoded.letters)
+    return any(
+        "MemoryError" in dead_letter.reason or "OutOfMemory" in dead_letter.reason
+        for dead_letter in decoded.dead_letters
+    )
 
 
 def _limit_memory(more_bytes: int) -> None:

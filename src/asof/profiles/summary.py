@@ -118,6 +118,13 @@ class FeatureProfile(Record, msgspec.Struct, frozen=True, kw_only=True):
         """`view:feature`."""
         return f"{self.view}:{self.feature}"
 
+    def without_values(self) -> FeatureProfile:
+        """The counts alone, as of a feature with personal data."""
+        return FeatureProfile(
+            view=self.view, feature=self.feature, dtype=self.dtype, rows=self.rows, nulls=self.nulls,
+            distinct=self.distinct, distinct_is_approximate=self.distinct_is_approximate, is_hidden=True,
+        )  # fmt: skip
+
     def shown(self, number: float) -> str:
         """A number of its quantiles or its histogram, for people."""
         return iso(int(number)) if self.measured == "time" else f"{number:.6g}"
@@ -128,7 +135,7 @@ class FeatureProfile(Record, msgspec.Struct, frozen=True, kw_only=True):
         return {**content, "null_share": self.null_share}
 
 
-class ViewProfile(msgspec.Struct, frozen=True, kw_only=True):
+class ViewProfile(Record, msgspec.Struct, frozen=True, kw_only=True):
     """The profile of a view at a moment: which rows, each feature, and each expectation.
 
     Args:
@@ -158,8 +165,12 @@ class ViewProfile(msgspec.Struct, frozen=True, kw_only=True):
         """The expectations that do not hold."""
         return [each for each in self.expectations if not each.ok]
 
+    def to_dict(self) -> dict[str, object]:
+        """Column → value, ready for JSON."""
+        return {**self.content(), "features": [each.to_dict() for each in self.features]}
+
     def content(self) -> dict[str, object]:
-        """The profile ready for JSON."""
+        """The profile as it is kept in a record of the registry."""
         content: dict[str, object] = msgspec.to_builtins(self)
         return content
 

@@ -18,6 +18,11 @@ KEPT_COUNT_DAYS = 100
 Every feature that is used takes one row per day: 10,000 of them are a million rows then, some 60 MB.
 """
 
+RUN_KINDS = (
+    "materialize", "backfill", "load-history", "rebuild", "compact", "audit", "profile", "stream", "training-set",
+)  # fmt: skip
+"""The kinds of runs that Asof keeps records of. An apply is a version in the history, not a run."""
+
 DayCounts = Mapping[date, Mapping[str, int]]
 """Day in UTC → subject → amount."""
 

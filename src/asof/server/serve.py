@@ -42,10 +42,11 @@ def serve(
         MissingExtra: the server's packages are not installed.
     """
     # Only workers import the server's packages: importing them here too would double the start.
-    if not all(find_spec(name) for name in ("orjson", "starlette", "uvicorn")):
-        raise MissingExtra("the feature server", "server")
-    if shows_pages is not None and not find_spec("jinja2"):
+    lacking = [name for name in ("orjson", "starlette", "uvicorn", "jinja2") if not find_spec(name)]
+    if shows_pages is not None and lacking:
         raise MissingExtra("the catalog's pages", "catalog")
+    if lacking and lacking != ["jinja2"]:
+        raise MissingExtra("the feature server", "server")
 
     first = load_config(repo, file=config_file, env=env or "")
 

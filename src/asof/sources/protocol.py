@@ -104,6 +104,7 @@ class Batches:
         open: fetches them; the reader ends before the next one of the same snapshot is opened.
         database: their database, if it may have other sources.
         relation: their FROM term in that database.
+        search_path: where that term's unqualified names are looked for; empty if it has none.
         is_ordered: whether the order in which they come is their arrival; else they have none.
         paths: the files that they are read from, if they are.
     """
@@ -112,6 +113,7 @@ class Batches:
     open: Callable[[ScanRequest], pa.RecordBatchReader]
     database: Database | None = None
     relation: str = ""
+    search_path: str = ""
     is_ordered: bool = False
     paths: tuple[str, ...] = ()
 

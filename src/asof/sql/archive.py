@@ -1,6 +1,6 @@
 """Statements over an archive's rows, dead letters and served features, and over the rows of a source by key.
 
-An engine runs them over inputs by name: `archive`, `letters`, `served`, `source`, and `asked` for a table of keys.
+Inputs have names: `archive`, `dead_letters`, `served`, `source`, and `requested`, a table of keys.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def rows_of_bucket(bucket: str, number: int, *, through: Mapping[int, int]) -> s
         bucket: the engine's SQL of a row's bucket (`OfflineStore.bucket`).
         through: partition → last offset; other partitions have no rows.
     """
-    places = [
+    positions = [
         f'("partition" = {each} AND "offset" <= {offset})' for each, offset in through.items() if offset >= 0
     ]  # fmt: skip
-    return f"SELECT * FROM archive WHERE {bucket} = {number} AND ({' OR '.join(places) or 'false'})"
+    return f"SELECT * FROM archive WHERE {bucket} = {number} AND ({' OR '.join(positions) or 'false'})"
 
 
 def newest_rows(partitions: Iterable[int], *, count: int, time: str) -> str:
@@ -138,17 +138,17 @@ def _is_key(dialect: Dialect, columns: Sequence[str], fields: Sequence[Field], k
     return " AND ".join(terms) or "true"
 
 
-def rows_among(columns: Sequence[str], asked: Sequence[str], *, dialect: Dialect) -> str:
-    """All rows with a key in the table `asked`; without columns, all rows.
+def rows_among(columns: Sequence[str], requested: Sequence[str], *, dialect: Dialect) -> str:
+    """All rows with a key in the table `requested`; without columns, all rows.
 
     Args:
         columns: the key's columns in the archive.
-        asked: the same in `asked`, in the same order and of the same types.
+        requested: the same in `requested`, in the same order and of the same types.
     """
     if not columns:
         return "SELECT * FROM archive"
-    mine, theirs = (", ".join(map(quote, names)) for names in (columns, asked))
-    return f"SELECT * FROM archive WHERE {dialect.is_among(mine, theirs, 'asked')}"
+    mine, theirs = (", ".join(map(quote, names)) for names in (columns, requested))
+    return f"SELECT * FROM archive WHERE {dialect.is_among(mine, theirs, 'requested')}"
 
 
 def distinct_keys(columns: Sequence[str]) -> str:
@@ -161,15 +161,15 @@ def distinct_keys(columns: Sequence[str]) -> str:
 # -- columns of a source's rows ---------------------------------------------------------------------------------------
 
 
-def columns_of_rows(named: Mapping[str, str] | None, *, places: bool = False) -> str:
+def columns_of_rows(named: Mapping[str, str] | None, *, positions: bool = False) -> str:
     """A source's rows with some columns under other names.
 
     Args:
         named: name in the result → column of the source; None selects all columns under their own names.
-        places: also partition and offset, as `asof_partition` and `asof_offset`.
+        positions: also partition and offset, as `asof_partition` and `asof_offset`.
     """
     columns = ["*"] if not named else [f"{quote(own)} AS {quote(name)}" for name, own in named.items()]
-    if places:
+    if positions:
         columns += ['"partition" AS asof_partition', '"offset" AS asof_offset']
     return f"SELECT {', '.join(columns)} FROM source"
 
@@ -183,27 +183,27 @@ def count_nulls(columns: Sequence[str]) -> str:
 # -- dead letters and served features ---------------------------------------------------------------------------------
 
 
-def letters(places: Iterable[tuple[int, int]] | None = None) -> str:
+def dead_letters(positions: Iterable[tuple[int, int]] | None = None) -> str:
     """All dead letters, or those at these positions (partition, offset)."""
-    if places is None:
-        return "SELECT * FROM letters"
-    pairs = ", ".join(f"({partition}, {offset})" for partition, offset in sorted(places))
-    return f'SELECT * FROM letters WHERE {f"""("partition", "offset") IN ({pairs})""" if pairs else "false"}'
+    if positions is None:
+        return "SELECT * FROM dead_letters"
+    pairs = ", ".join(f"({partition}, {offset})" for partition, offset in sorted(positions))
+    return f'SELECT * FROM dead_letters WHERE {f"""("partition", "offset") IN ({pairs})""" if pairs else "false"}'
 
 
-def newest_letters(limit: int) -> str:
+def newest_dead_letters(limit: int) -> str:
     """The newest dead letters, newest first."""
-    return f'SELECT * FROM letters ORDER BY "at" DESC, "partition", "offset" DESC LIMIT {limit}'
+    return f'SELECT * FROM dead_letters ORDER BY "at" DESC, "partition", "offset" DESC LIMIT {limit}'
 
 
-def letter_values() -> str:
+def dead_letter_values() -> str:
     """partition, offset and raw value of each dead letter."""
-    return 'SELECT "partition", "offset", "value" FROM letters'
+    return 'SELECT "partition", "offset", "value" FROM dead_letters'
 
 
-def letter_reasons(partition: int, *, after: int) -> str:
+def dead_letter_reasons(partition: int, *, after: int) -> str:
     """offset and reason of a partition's dead letters with `offset > after`."""
-    return f'SELECT "offset", "reason" FROM letters WHERE "partition" = {partition} AND "offset" > {after}'
+    return f'SELECT "offset", "reason" FROM dead_letters WHERE "partition" = {partition} AND "offset" > {after}'
 
 
 def served_rows(served_at: str, *, describe_only: bool = False) -> str:

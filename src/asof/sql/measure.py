@@ -79,8 +79,10 @@ def measure(
     progress(3, steps)
     profiles: list[FeatureProfile] = []
     for start in range(0, len(columns), COLUMNS_AT_ONCE):
-        places = range(start, min(start + COLUMNS_AT_ONCE, len(columns)))
-        planned = [_ColumnCells(columns[i], _Measures(columns[i], found, f"c{i}"), frequent.get(i, [])) for i in places]
+        positions = range(start, min(start + COLUMNS_AT_ONCE, len(columns)))
+        planned = [
+            _ColumnCells(columns[i], _Measures(columns[i], found, f"c{i}"), frequent.get(i, [])) for i in positions
+        ]
         wanted = [each.wanted for each in planned]
         counted = [CountedCells([], []) for _ in wanted]
         if any(each.edges or each.values for each in wanted):

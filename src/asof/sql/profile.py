@@ -157,10 +157,10 @@ class ProfiledRows(ViewRows):
 
 @dataclass(frozen=True)
 class ProfiledTable:
-    """A profile of the table that is the input `name`.
+    """A profile of the rows of a table.
 
     Args:
-        name: for messages.
+        name: of the view that its features are of.
         columns: `name` of each is its name in the table, and `sql` its name in the engine's.
     """
 

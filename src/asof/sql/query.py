@@ -236,11 +236,11 @@ def lenient_columns_of(request: PointInTime, source: str) -> frozenset[str]:
 
     A value in them that does not fit is no reason to refuse the read.
     """
-    asked: set[str] = set()
+    requested: set[str] = set()
     for read in request.reads:
         if read.view.source.name == source:
-            asked |= columns_of_view(read.view, [feature.name for feature in read.features])
-    return frozenset(columns_of(request, source) - asked)
+            requested |= columns_of_view(read.view, [feature.name for feature in read.features])
+    return frozenset(columns_of(request, source) - requested)
 
 
 def columns_of_view(view: FeatureView, features: Collection[str]) -> set[str]:
@@ -270,9 +270,9 @@ def reach_of(request: PointInTime, source: str) -> Micros | None:
                 return None
             reach = max(reach, view.ttl + view.delay)
             continue
-        asked = {feature.name for feature in read.features}
+        requested = {feature.name for feature in read.features}
         for each in view.aggregations:
-            if each.name in asked:
+            if each.name in requested:
                 if not isinstance(each.window, Sliding):
                     return None
                 reach = max(reach, each.window.length + each.window.hop + view.delay + 1)
@@ -355,8 +355,8 @@ def grouped(reads: Sequence[ViewRead], tables: Mapping[str, SourceTable]) -> lis
 
 def _needs_order(read: ViewRead) -> bool:
     """Whether a feature that is asked for depends on the order of equal rows."""
-    asked = {feature.name for feature in read.features}
-    return any(each.name in asked and each.function in ORDERED for each in read.view.aggregations)
+    requested = {feature.name for feature in read.features}
+    return any(each.name in requested and each.function in ORDERED for each in read.view.aggregations)
 
 
 __all__ = [

@@ -87,7 +87,7 @@ class ArchiveSuite:
         text = f'SELECT {columns} FROM clicks ORDER BY "partition", "offset"'
         return store.sql(text, {"clicks": rows}).reader().read_all().to_pylist()
 
-    def places(self, store: OfflineStore) -> list[tuple[int, int]]:
+    def positions(self, store: OfflineStore) -> list[tuple[int, int]]:
         rows: list[Any] = self.read(store, columns='"partition", "offset"')
         return [(row["partition"], row["offset"]) for row in rows]
 
@@ -139,13 +139,13 @@ class ArchiveSuite:
         store.append(CLICKS, clicks(0, 0, 5), {0: 4})
 
         assert store.append(CLICKS, clicks(0, 0, 5), {0: 4}) == 0
-        assert self.places(store) == [(0, offset) for offset in range(5)]
+        assert self.positions(store) == [(0, offset) for offset in range(5)]
 
     def test_of_an_append_that_overlaps_only_what_is_new_is_kept(self, store: OfflineStore) -> None:
         store.append(CLICKS, clicks(0, 0, 5), {0: 4})
 
         assert store.append(CLICKS, clicks(0, 3, 4), {0: 6}) == 2
-        assert self.places(store) == [(0, offset) for offset in range(7)]
+        assert self.positions(store) == [(0, offset) for offset in range(7)]
         assert store.offsets(CLICKS, [0]) == {0: 6}
 
     def test_partitions_move_on_their_own(self, store: OfflineStore) -> None:
@@ -171,7 +171,7 @@ class ArchiveSuite:
         owner.append(CLICKS, clicks(0, 2, 3), {0: 4})
 
         assert zombie.append(CLICKS, clicks(0, 2, 3), {0: 4}) == 0
-        assert self.places(owner) == [(0, offset) for offset in range(5)]
+        assert self.positions(owner) == [(0, offset) for offset in range(5)]
 
     def test_writers_at_the_same_time_lose_and_double_nothing(self, open_store: Callable[[], OfflineStore]) -> None:
         open_store().create(CLICKS, _SCHEMA)
@@ -184,7 +184,7 @@ class ArchiveSuite:
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(write, range(4)))
 
-        assert self.places(open_store()) == [(partition, offset) for partition in (0, 1) for offset in range(40)]
+        assert self.positions(open_store()) == [(partition, offset) for partition in (0, 1) for offset in range(40)]
 
     def test_a_new_column_is_null_in_older_rows(self, store: OfflineStore) -> None:
         store.append(CLICKS, clicks(0, 0, 1), {0: 0})
@@ -221,10 +221,10 @@ class ArchiveSuite:
         for size in (1, 2, len(names)):
             for start in range(len(names) - size + 1):
                 chosen = slice(start, start + size)
-                asked = rows.select(names[chosen]).slice(1, 1)
+                requested = rows.select(names[chosen]).slice(1, 1)
                 among = statements.rows_among(names[chosen], names[chosen], dialect=store.dialect)
                 same = [i for i, key in enumerate(plain) if key[chosen] == plain[1][chosen]]
-                assert self.offsets_of(store, archive, among, asked=asked) == same, names[chosen]
+                assert self.offsets_of(store, archive, among, requested=requested) == same, names[chosen]
                 of_keys = statements.rows_of_keys(
                     names[chosen], KEY_FIELDS[chosen], [plain[1][chosen]], dialect=store.dialect
                 )
@@ -263,7 +263,7 @@ class ArchiveSuite:
         assert sorted((row["partition"], row["offset"]) for row in newest) == [(0, 3), (0, 4), (1, 1), (1, 2)]
         nulls = self._ran(store, statements.count_nulls(["user_id", "page"]), name="source")
         assert nulls == [{"user_id": 0, "page": 0}]
-        named = statements.columns_of_rows({"user": "user_id"}, places=True)
+        named = statements.columns_of_rows({"user": "user_id"}, positions=True)
         assert len(self._ran(store, named, name="source")[0]) == 3
 
     def test_dead_letters_are_found_by_their_places_and_the_newest_come_first(self, store: OfflineStore) -> None:
@@ -277,18 +277,18 @@ class ArchiveSuite:
         store.append(archive, rows, {0: 2, 1: 6})
 
         def ran(text: str) -> list[dict[str, Any]]:
-            return self._ran(store, text, archive, name="letters")
+            return self._ran(store, text, archive, name="dead_letters")
 
-        def places(text: str) -> list[tuple[int, int]]:
+        def positions(text: str) -> list[tuple[int, int]]:
             return [(row["partition"], row["offset"]) for row in ran(text)]
 
-        assert sorted(places(statements.letters())) == [(0, 0), (0, 1), (0, 2), (1, 5), (1, 6)]
-        assert sorted(places(statements.letters([(1, 6), (0, 1), (1, 0)]))) == [(0, 1), (1, 6)]
-        assert places(statements.letters([])) == []
-        assert places(statements.newest_letters(4)) == [(1, 6), (0, 0), (0, 2), (1, 5)]
-        found = {(row["partition"], row["offset"]): row["value"] for row in ran(statements.letter_values())}
+        assert sorted(positions(statements.dead_letters())) == [(0, 0), (0, 1), (0, 2), (1, 5), (1, 6)]
+        assert sorted(positions(statements.dead_letters([(1, 6), (0, 1), (1, 0)]))) == [(0, 1), (1, 6)]
+        assert positions(statements.dead_letters([])) == []
+        assert positions(statements.newest_dead_letters(4)) == [(1, 6), (0, 0), (0, 2), (1, 5)]
+        found = {(row["partition"], row["offset"]): row["value"] for row in ran(statements.dead_letter_values())}
         assert found == {(0, 0): b"a", (0, 1): b"\x00\xff", (0, 2): None, (1, 5): b"", (1, 6): b"e"}
-        reasons = {row["offset"]: row["reason"] for row in ran(statements.letter_reasons(0, after=0))}
+        reasons = {row["offset"]: row["reason"] for row in ran(statements.dead_letter_reasons(0, after=0))}
         assert reasons == {1: "no", 2: "no"}
 
     def test_served_features_come_in_the_order_in_which_they_were_answered(self, store: OfflineStore) -> None:
@@ -323,7 +323,7 @@ class ArchiveSuite:
 
         store.compact(CLICKS, keep_hours=0)
 
-        assert self.places(store) == [(0, offset) for offset in range(12)]
+        assert self.positions(store) == [(0, offset) for offset in range(12)]
         assert store.append(CLICKS, clicks(0, 9, 3), {0: 11}) == 0
 
     def test_an_older_version_can_be_read_until_its_files_are_gone(self, store: OfflineStore) -> None:

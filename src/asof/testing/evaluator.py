@@ -278,7 +278,7 @@ def _compare(operator: str, left: Any, right: Any) -> bool | None:
 
 def like(text: str, pattern: str) -> bool:
     """Whether the whole text matches: % is any text, _ one code point, all else itself."""
-    form = "".join({"%": ".*", "_": "."}.get(letter, re.escape(letter)) for letter in pattern)
+    form = "".join({"%": ".*", "_": "."}.get(dead_letter, re.escape(dead_letter)) for dead_letter in pattern)
     return re.fullmatch(form, text, re.DOTALL) is not None
 
 

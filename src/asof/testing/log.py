@@ -32,7 +32,7 @@ class Member:
     """A consumer that records its assignments and what it received."""
 
     def __init__(self, log: Log, topic: str, group: str = "workers") -> None:
-        self.told: list[tuple[str, list[int]]] = []
+        self.calls: list[tuple[str, list[int]]] = []
         self.got: list[tuple[int, int, bytes | None]] = []
         self.at_revoke: Callable[[Consumer, list[int]], None] | None = None
         self.at_assign: Callable[[Consumer, list[int]], None] | None = None
@@ -43,7 +43,7 @@ class Member:
     def _note(self, what: str) -> Callable[[Sequence[Partition]], None]:
         def note(partitions: Sequence[Partition]) -> None:
             numbers = [partition.number for partition in partitions]
-            self.told.append((what, numbers))
+            self.calls.append((what, numbers))
             hook = {"revoked": self.at_revoke, "assigned": self.at_assign}.get(what)
             if hook is not None:
                 hook(self.consumer, numbers)
@@ -104,7 +104,7 @@ class LogSuite:
         """Let the members poll in turn until something holds."""
         deadline = time.monotonic() + self.patience_s
         while not reached():
-            assert time.monotonic() < deadline, f"not reached; members: {[(m.holds, m.told) for m in members]}"
+            assert time.monotonic() < deadline, f"not reached; members: {[(m.holds, m.calls) for m in members]}"
             for member in members:
                 member.poll(timeout_s=0.01)
 
@@ -177,11 +177,11 @@ class LogSuite:
     def test_records_of_a_partition_keep_their_order_and_have_dense_offsets(self, log: Log, topic: str) -> None:
         log.create(topic, 2)
         sent = [b"%d" % i for i in range(500)]
-        places: list[tuple[int, int]] = []
+        positions: list[tuple[int, int]] = []
         for i in range(0, 500, 50):
-            places += log.send(topic, sent[i : i + 50], partition=1, durable=False)
+            positions += log.send(topic, sent[i : i + 50], partition=1, durable=False)
 
-        assert places == [(1, offset) for offset in range(500)]
+        assert positions == [(1, offset) for offset in range(500)]
         messages = log.read(topic, 1, 0, max_messages=1000)
         assert messages.values == sent
         assert messages.offsets.tolist() == list(range(500))
@@ -193,16 +193,16 @@ class LogSuite:
         log.create(topic, 4)
         keys = [b"key-%d" % (i % 40) for i in range(400)]
         values = [b"%d" % i for i in range(400)]
-        places = log.send(topic, values[:200], keys=keys[:200], durable=False)
-        places += open_log().send(topic, values[200:], keys=keys[200:], durable=False)
+        positions = log.send(topic, values[:200], keys=keys[:200], durable=False)
+        positions += open_log().send(topic, values[200:], keys=keys[200:], durable=False)
 
         seen: dict[bytes, set[int]] = {}
-        for key, (number, _) in zip(keys, places, strict=True):
+        for key, (number, _) in zip(keys, positions, strict=True):
             seen.setdefault(key, set()).add(number)
         assert all(len(numbers) == 1 for numbers in seen.values())
         assert len(set().union(*seen.values())) == 4
         for number in range(4):
-            expected = [(k, v) for k, v, (n, _) in zip(keys, values, places, strict=True) if n == number]
+            expected = [(k, v) for k, v, (n, _) in zip(keys, values, positions, strict=True) if n == number]
             messages = log.read(topic, number, 0)
             assert list(zip(messages.keys, messages.values, strict=True)) == expected
 
@@ -299,13 +299,13 @@ class LogSuite:
     ) -> None:
         log.create(topic, 3)
         keys = [b"%d" % (i % 10) for i in range(100)]
-        places = log.send(topic, [b"v%d" % i for i in range(100)], keys=keys, durable=False)
+        positions = log.send(topic, [b"v%d" % i for i in range(100)], keys=keys, durable=False)
         member = join(log, topic)
 
         self.until([member], lambda: len(member.got) >= 100)
 
-        assert sorted((n, o) for n, o, _ in member.got) == sorted(places)
-        assert {n for what, numbers in member.told if what == "assigned" for n in numbers} == {0, 1, 2}
+        assert sorted((n, o) for n, o, _ in member.got) == sorted(positions)
+        assert {n for what, numbers in member.calls if what == "assigned" for n in numbers} == {0, 1, 2}
         assert [p.topic_id for p in member.consumer.assignment()] == [log.topic_id(topic)] * 3
 
     def test_members_share_the_partitions_evenly_and_each_record_reaches_one(
@@ -316,10 +316,10 @@ class LogSuite:
         self.until([one, two], lambda: sorted([len(one.holds), len(two.holds)]) == [2, 3])
         assert one.holds | two.holds == set(range(5))
 
-        places = log.send(topic, [b"v"] * 100, keys=[b"%d" % i for i in range(100)], durable=False)
+        positions = log.send(topic, [b"v"] * 100, keys=[b"%d" % i for i in range(100)], durable=False)
         self.until([one, two], lambda: len(one.got) + len(two.got) >= 100)
 
-        assert sorted((n, o) for n, o, _ in one.got + two.got) == sorted(places)
+        assert sorted((n, o) for n, o, _ in one.got + two.got) == sorted(positions)
         assert {n for n, _, _ in one.got} <= one.holds
 
     def test_a_member_that_joins_makes_others_give_up_after_they_have_committed(
@@ -335,9 +335,9 @@ class LogSuite:
         second = join(open_log(), topic)
         self.until([first, second], lambda: len(first.holds) == 2 and len(second.holds) == 2)
 
-        revoked = {n for what, numbers in first.told if what == "revoked" for n in numbers}
+        revoked = {n for what, numbers in first.calls if what == "revoked" for n in numbers}
         assert second.holds <= revoked
-        assert [what for what, _ in first.told].count("lost") == 0
+        assert [what for what, _ in first.calls].count("lost") == 0
         log.send(topic, [b"w"] * 80, keys=[b"%d" % i for i in range(80)], durable=False)
         self.until([first, second], lambda: len(first.got) + len(second.got) >= 160)
         assert all(value == b"w" for _, _, value in second.got)
@@ -353,7 +353,7 @@ class LogSuite:
         two.consumer.close()
         two.consumer.close()
 
-        assert {n for what, numbers in two.told if what == "revoked" for n in numbers} >= held
+        assert {n for what, numbers in two.calls if what == "revoked" for n in numbers} >= held
         self.until([one], lambda: one.holds == {0, 1, 2, 3})
 
     def test_more_members_than_partitions_leaves_some_without(
@@ -514,16 +514,16 @@ class LogSuite:
         keys = [b"user-%d" % (i % 5) for i in range(200)]
         values: list[bytes | None] = [b"%d" % i for i in range(200)]
         headers = [(("who", key),) for key in keys]
-        places = log.send(topic, values, keys=keys, headers=headers, durable=False)
+        positions = log.send(topic, values, keys=keys, headers=headers, durable=False)
         reader = open_log()
         member = join(reader, topic)
         self.until([member], lambda: len(member.got) == 200)
-        assert len(reader.read(topic, places[0][0], 0, max_messages=3)) == 3
+        assert len(reader.read(topic, positions[0][0], 0, max_messages=3)) == 3
 
         assert log.erase(topic, lambda key, value: key == b"user-3") == 40
         assert log.erase(topic, lambda key, value: key == b"user-3") == 0
 
-        left = [(n, o, v) for (n, o), k, v in zip(places, keys, values, strict=True) if k != b"user-3"]
+        left = [(n, o, v) for (n, o), k, v in zip(positions, keys, values, strict=True) if k != b"user-3"]
         member.got.clear()
         for number in (0, 1):
             member.consumer.seek(number, 0)

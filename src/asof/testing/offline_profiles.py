@@ -74,7 +74,7 @@ class ProfilesOfRows(Reads):
             for place, (name, (dtype, _)) in enumerate(columns.items())
         )  # fmt: skip
         try:
-            found = engine.profile(ProfiledTable("a table", measured), table)
+            found = engine.profile(ProfiledTable("a table", measured), table.to_reader())
         except UnsupportedByDialect:
             pytest.skip("this engine measures no profiles")
         return {each.feature: each for each in found}
@@ -121,8 +121,8 @@ class ProfilesOfRows(Reads):
     def test_quantiles_bins_and_frequent_values_are_exact_up_to_the_limit(self, engine: OfflineStore) -> None:
         random = np.random.default_rng(3)
         numbers = random.gamma(2.0, 10.0, 5000)
-        words = [f"w{int(each)}" for each in random.gamma(1.0, 9.0, 5000)]
-        found = self.profile(engine, {"n": (Float64, list(numbers)), "w": (String, list(words))})
+        texts = [f"w{int(each)}" for each in random.gamma(1.0, 9.0, 5000)]
+        found = self.profile(engine, {"n": (Float64, list(numbers)), "w": (String, list(texts))})
         number, text = found["n"], found["w"]
 
         assert number.quantiles == pytest.approx(
@@ -133,15 +133,15 @@ class ProfilesOfRows(Reads):
         expected = np.searchsorted(np.asarray(number.histogram.edges), numbers, side="left")
         assert number.histogram.counts == np.bincount(expected, minlength=len(number.histogram.edges) + 1).tolist()
         assert number.cells is not None and number.cells.counts == [500] * 10
-        frequent = sorted(Counter(words).items(), key=lambda pair: (-pair[1], pair[0]))[:20]
+        frequent = sorted(Counter(texts).items(), key=lambda pair: (-pair[1], pair[0]))[:20]
         assert [(each.value, each.count) for each in text.top_values] == frequent
         assert not (number.quantiles_are_approximate or number.distinct_is_approximate or text.top_is_approximate)
 
     def test_of_more_rows_counts_stay_exact(self, engine: OfflineStore, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("asof.sql.measure.EXACT_ROWS", 100)
         numbers: list[object] = [each % 100 for each in range(5000)]
-        words: list[object] = ["often" if each % 2 else "seldom" if each % 5 else "never" for each in range(5000)]
-        found = self.profile(engine, {"n": (Int64, numbers), "w": (String, words)})
+        texts: list[object] = ["often" if each % 2 else "seldom" if each % 5 else "never" for each in range(5000)]
+        found = self.profile(engine, {"n": (Int64, numbers), "w": (String, texts)})
 
         assert (found["n"].min, found["n"].max) == (0, 99) and found["n"].mean == pytest.approx(49.5)
         assert found["n"].quantiles["0.5"] == pytest.approx(49.5, abs=3)
@@ -162,8 +162,8 @@ class ProfilesOfRows(Reads):
 
         cells = before["n"].cells
         assert cells is not None
-        places = np.searchsorted(np.asarray(cells.edges), shifted, side="left")
-        bins = np.bincount(places, minlength=len(cells.edges) + 1).tolist()
+        positions = np.searchsorted(np.asarray(cells.edges), shifted, side="left")
+        bins = np.bincount(positions, minlength=len(cells.edges) + 1).tolist()
         assert after["n"].drift == drift_of(cells.all_counts, [*bins, 100, 200], baseline="previous")
         expected = drift_of([500, 500, 0, 0, 0], [400, 300, 200, 0, 100], baseline="previous")
         assert after["w"].drift == expected and expected is not None and expected.alarm

@@ -250,18 +250,18 @@ class OnlineStoreSuite:
         store.write(TRIPS, [DRIVER_7], [b"x"], condition=Newest([NOON]))
         row = (b"x", NOON)
 
-        asked = [DRIVER_7, DRIVER_8, DRIVER_7, DRIVER_7, DRIVER_8, DRIVER_7]
-        assert store.read([Lookup(TRIPS, asked)]) == [[row, None, row, row, None, row]]
+        requested = [DRIVER_7, DRIVER_8, DRIVER_7, DRIVER_7, DRIVER_8, DRIVER_7]
+        assert store.read([Lookup(TRIPS, requested)]) == [[row, None, row, row, None, row]]
 
     @pytest.mark.parametrize("n", [1, 2, 3, 5, 64, 511, 512, 513, 3000])
     def test_any_number_of_keys_is_answered_in_the_order_asked_for(self, store: OnlineStore, n: int) -> None:
         known = [b"key-%d" % i for i in range(n)]
         store.write(TRIPS, known, known, condition=Newest([NOON] * n))
-        asked = [key for i, key in enumerate(reversed(known)) for key in (key, b"unknown-%d" % i)][:n]
+        requested = [key for i, key in enumerate(reversed(known)) for key in (key, b"unknown-%d" % i)][:n]
 
-        first, second = store.read([Lookup(TRIPS, asked), Lookup(TRIPS, known)])
+        first, second = store.read([Lookup(TRIPS, requested), Lookup(TRIPS, known)])
 
-        assert first == [None if key.startswith(b"unknown") else (key, NOON) for key in asked]
+        assert first == [None if key.startswith(b"unknown") else (key, NOON) for key in requested]
         assert [row and row[0] for row in second] == known
 
     def test_bytes_of_any_kind_are_kept_as_they_are(self, store: OnlineStore) -> None:
@@ -333,7 +333,7 @@ class OnlineStoreSuite:
 
         thread = threading.Thread(target=write)
         thread.start()
-        reads_beside = 0
+        reads_meanwhile = 0
         seen = 0
         watched = keys[:: EVERYBODY // 50]
         while not done.is_set():
@@ -343,10 +343,10 @@ class OnlineStoreSuite:
             total = sum(int(row[0][:1]) for row in rows if row)
             assert total >= seen
             seen = total
-            reads_beside += not done.is_set()
+            reads_meanwhile += not done.is_set()
         thread.join()
 
-        assert reads_beside > 3
+        assert reads_meanwhile > 3
         assert _values(store, TRIPS, watched) == [b"2" * 100] * len(watched)
 
     # Scanning

@@ -153,10 +153,10 @@ class StreamRun:
         keys = [None if isinstance(each, bytes) else str(each["user_id"]).encode() for each in events]
         # Only a tombstone's time is the time of its record.
         times: list[Any] = [self.clock.now if isinstance(each, bytes) else each["at"] for each in events]
-        places = self.stores.log.send(
+        positions = self.stores.log.send(
             self.topic, values, keys=keys, partition=partition, timestamps_us=times, durable=False
         )  # fmt: skip
-        for place, event in zip(places, events, strict=True):
+        for place, event in zip(positions, events, strict=True):
             self.sent[place] = None if isinstance(event, bytes) else event
 
     def send_again(self, count: int, partition: int = 0) -> None:
@@ -243,13 +243,13 @@ class StreamRun:
             for row in rows
         ]
 
-    def letters(self) -> list[dict[str, object]]:
+    def dead_letters(self) -> list[dict[str, object]]:
         """Every dead letter's place and reason."""
         return self._table("letters", '"partition", "offset", reason')
 
     def _table(self, kind: str, columns: str) -> list[dict[str, object]]:
         source = self.stores.registry.load(self.stores.project).project.sources[VISITS.name]
-        archive = self.stores.archive_of(source) if kind == "events" else self.stores.letters_of(source)
+        archive = self.stores.archive_of(source) if kind == "events" else self.stores.dead_letters_of(source)
         rows = self.stores.offline.rows(archive)
         if rows is None:
             return []
@@ -257,8 +257,8 @@ class StreamRun:
 
     def assert_nothing_lost_or_doubled(self) -> None:
         """Every message is exactly one archived event or one dead letter."""
-        places = [(row["partition"], row["offset"]) for row in self.archived() + self.letters()]
-        assert sorted(places) == sorted(self.sent)
+        positions = [(row["partition"], row["offset"]) for row in self.archived() + self.dead_letters()]
+        assert sorted(positions) == sorted(self.sent)
 
     def assert_online_is_history(
         self, expected: Callable[[FeatureView, int, Micros], Mapping[str, object]] | None = None,

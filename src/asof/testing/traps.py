@@ -110,8 +110,8 @@ class TrapsSuite:
         mortal_run.stores.log.send(TOPIC, [None], durable=False)
         mortal_run.finish()
 
-        (letter,) = mortal_run.letters()
-        assert letter["reason"] == "key 'user_id' is null"
+        (dead_letter,) = mortal_run.dead_letters()
+        assert dead_letter["reason"] == "key 'user_id' is null"
 
     def test_events_exactly_at_t_at_the_window_start_and_at_the_session_gap_count(self, run: StreamRun) -> None:
         run.send(visit(1, -HOUR), visit(1, -30 * MINUTE), visit(1, 0), visit(2, -HOUR - 1), visit(2, -30 * MINUTE - 1))
@@ -385,7 +385,7 @@ class TrapsSuite:
         run.clock.now += 5 * MINUTE
         run.finish()
 
-        assert [letter["offset"] for letter in run.letters()] == [1]
+        assert [dead_letter["offset"] for dead_letter in run.dead_letters()] == [1]
         run.assert_nothing_lost_or_doubled()
         run.clock.now += 5 * MINUTE
         assert run.served("activity", [1])["ever"] == [2]

@@ -69,7 +69,9 @@ def _fit_lists(array: pa.Array, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
         array = array.cast(pa.list_(array.type.value_field))
     inner, misfits = fit(pc.list_flatten(array), dtype.inner)
     parents = pc.list_parent_indices(array).to_pylist() if misfits else []
+    # Reversed, so that of several misfits of one list the first is the reason.
     bad = {parents[place]: reason for place, reason in reversed(misfits)}
+    # The offsets are counted again: those of a slice begin elsewhere, and flattening left out what null lists hold.
     lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
     missing = array.is_null().to_numpy(zero_copy_only=False).copy()
@@ -111,6 +113,7 @@ def _python_value(scalar: pa.Scalar) -> Any:
 def _beyond_calendar(array: pa.Array) -> npt.NDArray[np.int64]:
     """Rows with a time or date (also inside lists) outside the years 1 to 9999."""
     row = np.arange(len(array))
+    # One level of lists after the other; `row` says which row each element came from.
     while pa.types.is_list(array.type):
         row, array = row[pc.list_parent_indices(array)], pc.list_flatten(array)
     if pa.types.is_timestamp(array.type):
@@ -119,6 +122,7 @@ def _beyond_calendar(array: pa.Array) -> npt.NDArray[np.int64]:
         low, high, counts = EARLIEST // DAY, LATEST // DAY, array.cast(pa.int32())
     else:
         return row[:0]
+    # Nearly every column ends here, without a copy of its numbers.
     bounds = pc.min_max(counts).as_py()
     if bounds["min"] is None or low <= bounds["min"] <= bounds["max"] <= high:
         return row[:0]
@@ -153,6 +157,7 @@ def _first_odd_embedding(array: pa.Array, dtype: DType) -> Misfit | None:
     odd = np.flatnonzero(lengths != dtype.size)
     if len(odd):
         return int(odd[0]), f"has {lengths[odd[0]]} numbers, not {dtype.size} (Embedding)"
+    # Flat, all numbers are one column, and one count says that none is null.
     values = pc.list_flatten(array)
     if not values.null_count:
         return None
@@ -207,6 +212,7 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
             return pa.array([None if value is None else str(value) for value in array.to_pylist()], target), []
         if dtype.name == "Timestamp" and pa.types.is_timestamp(kind):
             if kind.unit == "ns":
+                # Arrow's cast cuts towards 0; before 1970 that is the next microsecond, after the event.
                 nanos = array.cast(pa.int64())
                 floored = np.floor_divide(nanos.fill_null(0).to_numpy(zero_copy_only=False), 1000)
                 return pa.array(floored, mask=array.is_null().to_numpy(zero_copy_only=False)).cast(target), []
@@ -228,6 +234,7 @@ def _whole_floats(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[p
     """Whole numbers in a column of floats, as far as each float stands for one integer; NaN is null."""
     numbers = pc.if_else(pc.is_nan(array), None, array)
     exact = GREATEST_EXACT if pa.types.is_float64(array.type) else GREATEST_EXACT_32
+    # 2**53 + 1 as a float is 2**53: from there on a float may be meant for another integer than it says.
     beyond = pc.greater(pc.abs(numbers), pa.scalar(float(exact), array.type)).fill_null(False)
     if not pc.any(beyond).as_py():
         return numbers.cast(target, safe=True), []
@@ -265,6 +272,7 @@ def fit_values(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misf
 
 def _fit_at_once(values: Sequence[Any], dtype: DType) -> pa.Array | None:
     """The values, if Arrow converts them all as `checker` does (which this must equal), else None."""
+    # By exact types: a bool is an int and a datetime a date for `isinstance`, and neither for a declared type.
     kinds = set(map(type, values))
     try:
         if kinds <= {PYTHON_TYPES.get(dtype.name), NoneType}:

@@ -57,6 +57,7 @@ def key_bytes(values: Sequence[Any]) -> bytes:
 
 def pack_keys(columns: Sequence[Sequence[Any]]) -> list[bytes]:
     """`key_bytes` of many keys, from one column of plain values per join key."""
+    # Tuples pack like lists, and `zip` makes them without a step of Python per row.
     return list(map(_encode, zip(*columns)))
 
 
@@ -75,6 +76,7 @@ def plain_values(column: pa.Array | pa.ChunkedArray, dtype: DType) -> list[Any]:
 
     Plain values pack to the same bytes wherever they come from.
     """
+    # Integers pack smaller than times, and no packed byte depends on how a library writes a time.
     if dtype.name == "Timestamp":
         return column.cast(pa.int64()).to_pylist()
     if dtype.name == "Date":
@@ -97,9 +99,11 @@ def plainer(dtype: DType) -> Callable[[Any], Any] | None:
         return lambda day: (day - EPOCH_DAY).days
     if dtype.name == "Decimal":
         # With the scale of its type, as Arrow has it: 1.5 and 1.50 must give the same key bytes.
+        # The sum with 0 makes the key of -0.00 that of 0.00.
         digits = Decimal(1).scaleb(-dtype.scale)
         return lambda number: str(_WIDE.add(_WIDE.quantize(Decimal(number), digits), 0))
     if dtype.name == "Float32":
+        # Rounded to a single as in a column: as a double, 0.1 is another number and another key.
         return lambda number: _SINGLE.unpack(_SINGLE.pack(number))[0]
     return None
 
@@ -128,6 +132,7 @@ def pack_rows(
         gone: which rows are tombstones.
     """
     if gone is not None and any(gone):
+        # Tombstones are few: all rows are packed at once as if there were none, and theirs replaced.
         nothing = [None] * (len(columns) + 1)
         rows = pack_rows(event_times, columns)
         return [
@@ -188,6 +193,7 @@ def merge_versions(
     if is_alone and (row is None or not row[width + 3] and row[1] is not None and row[1] <= clock):
         return _after_one(row, news[0], width, format)
     versions = versions_of(row, width) if row is not None else []
+    # Values are no part of the order: they may not compare with one another (nulls, lists).
     # Sorting is stable and the news come last: of rows that are equal in order, the later write wins.
     ordered = sorted([*versions, *news], key=lambda each: each[:4])
     due = [each for each in ordered if each.event_time <= clock]
@@ -216,6 +222,7 @@ def _after_one(row: list[Any] | None, new: Version, width: int, format: int) -> 
     """The row after one version that is due, where nothing is pending and the key was not gone."""
     if row is not None:
         before, place = [row[1], *row[width + 2]], list(new[:4])
+        # The same place with other values is a correction of the row, and the same values are nothing new.
         if place < before or (place == before and new.values == row[2 : width + 2]):
             return None
     values: Any = new.values  # a version that is due has some: `merge_versions` looked
@@ -229,6 +236,7 @@ def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
 
 def _pack_versions(kept: Sequence[Version], *, clock: int, width: int, format: int) -> bytes:
     head, pending = (kept[0], kept[1:]) if kept[0].event_time <= clock else (None, kept)
+    # As drawn above: readers find value i at i + 2, whether the row has a value, is deleted, or waits.
     current: list[Any]
     if head is None:
         current = [None] * (width + 2)

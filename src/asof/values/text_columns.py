@@ -127,8 +127,8 @@ def _fit_each(column: pa.Array, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
     reasons.update(refused)
     misfits: list[Misfit] = []
     if reasons:
-        places = encoded.indices.to_pylist()
-        misfits = [(row, reasons[at]) for row, at in enumerate(places) if at is not None and at in reasons]
+        positions = encoded.indices.to_pylist()
+        misfits = [(row, reasons[at]) for row, at in enumerate(positions) if at is not None and at in reasons]
     return array.take(encoded.indices), misfits
 
 

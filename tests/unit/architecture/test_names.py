@@ -51,15 +51,17 @@ def _classes() -> dict[str, list[str]]:
 def test_a_class_name_means_one_thing() -> None:
     classes = _classes()
 
-    offences = [f"{name}: {places}" for name, places in classes.items() if len(places) > 1 and name not in TWICE]
+    offences = [
+        f"{name}: {positions}" for name, positions in classes.items() if len(positions) > 1 and name not in TWICE
+    ]
     assert not offences, describe(offences)
     assert [name for name in TWICE if len(classes[name]) < 2] == []
 
 
 def test_classes_are_named_by_nouns() -> None:
     offences = [
-        f"{name}: {places}"
-        for name, places in _classes().items()
+        f"{name}: {positions}"
+        for name, positions in _classes().items()
         if name in PRONOUNS or (PARTICIPLE.fullmatch(name) and name not in NOUNS)
     ]
 

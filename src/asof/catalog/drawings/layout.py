@@ -105,8 +105,8 @@ def _uncrossed(order: list[list[_Stop]], before: _Neighbours, after: _Neighbours
             break
         forth = sweep % 2 == 0
         order = [list(column) for column in order]
-        places = range(1, len(order)) if forth else range(len(order) - 2, -1, -1)
-        for place in places:
+        positions = range(1, len(order)) if forth else range(len(order) - 2, -1, -1)
+        for place in positions:
             fixed = {stop: index for index, stop in enumerate(order[place - 1 if forth else place + 1])}
             sides = before if forth else after
             means = {

@@ -37,7 +37,7 @@ class PageKind:
 
 PAGES: Mapping[str, PageKind] = {
     "home": PageKind(home_page),
-    "search": PageKind(search_page, parts=("results",)),
+    "search": PageKind(search_page, parts=("results", "matches")),
     "view": PageKind(view_page, 1, 1),
     "feature": PageKind(feature_page, 2, 2),
     "service": PageKind(service_page, 1, 1),

@@ -19,7 +19,7 @@ document.addEventListener("DOMContentLoaded", () => {
   document.addEventListener("keydown", (event) => {
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName);
     if (event.key === "/" && !typing) { event.preventDefault(); find.focus(); }
-    if (event.key === "Escape" && document.activeElement.closest(".find")) { close(); find.focus(); }
+    if (event.key === "Escape" && document.activeElement.closest(".find")) { event.preventDefault(); close(); find.focus(); }
     if ((event.key === "ArrowDown" || event.key === "ArrowUp") && document.activeElement.closest(".find")) {
       const stops = [find, ...found.querySelectorAll("li > a")];
       const next = stops.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1);

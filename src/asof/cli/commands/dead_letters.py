@@ -21,20 +21,20 @@ def dead_letters() -> None:
     "--limit", "-n", default=DEAD_LETTERS, show_default=True, type=click.IntRange(min=1), help="At most so many."
 )
 @pass_context
-def list_letters(context: CliContext, source: str | None, limit: int) -> None:
+def list_dead_letters(context: CliContext, source: str | None, limit: int) -> None:
     """List dead letters, of all sources or of SOURCE."""
-    letters = context.store.dead_letters(source, limit)
+    dead_letters = context.store.dead_letters(source, limit)
     columns = [
         Column("id"), Column("at"), Column("size", spare=True), Column("replayed", spare=True),
         Column("reason", prose=True),
     ]  # fmt: skip
-    context.output.records("dead_letters", letters.to_dicts(), columns, empty="No dead letters.")
+    context.output.records("dead_letters", dead_letters.to_dicts(), columns, empty="No dead letters.")
 
 
 @dead_letters.command("show")
 @click.argument("id")
 @pass_context
-def show_letter(context: CliContext, id: str) -> None:  # the name users know it by
+def show_dead_letter(context: CliContext, id: str) -> None:  # the name users know it by
     """Show one dead letter with its raw bytes.
 
     With --output json they are base64."""
@@ -45,7 +45,7 @@ def show_letter(context: CliContext, id: str) -> None:  # the name users know it
 @click.argument("source")
 @click.argument("ids", nargs=-1)
 @pass_context
-def replay_letters(context: CliContext, source: str, ids: tuple[str, ...]) -> None:
+def replay_dead_letters(context: CliContext, source: str, ids: tuple[str, ...]) -> None:
     """Try the dead letters of SOURCE again: all, or those of IDS.
 
     Each is accepted at most once, in its original place.

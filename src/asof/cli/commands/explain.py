@@ -10,7 +10,7 @@ from asof.cli.context import CliContext, pass_context
 from asof.cli.options import MOMENT, SHOWN_ROWS, Command, key_option, key_types, read_key, shown_rows_option
 from asof.display import counted
 
-_PLACES = ("partition", "offset", "ingested_at", "in_window", "from")
+_ARRIVAL = ("partition", "offset", "ingested_at", "in_window", "from")
 """Columns that say where an event stands; on a narrow terminal the others matter more."""
 
 
@@ -29,7 +29,7 @@ def explain(context: CliContext, reference: str, key: tuple[str, ...], at: datet
     explained = context.store.explain(reference, read_key(key, key_types(context)), at=at)
     context.output.lines("explanation", explained.text.splitlines(), explained.text, wrap=True)
     limit = limit or (SHOWN_ROWS if context.output.form == "text" else explained.rows.num_rows)
-    context.output.rows("rows", explained.rows.slice(0, limit), empty="There is no row or event of it.", spare=_PLACES)
+    context.output.rows("rows", explained.rows.slice(0, limit), empty="There is no row or event of it.", spare=_ARRIVAL)
     if explained.rows.num_rows > limit:
         context.note(f"Shown: the first {limit} of {counted(explained.rows.num_rows, 'row')}; --limit shows more.")
     context.output.noted(value=explained.value)

@@ -30,10 +30,10 @@ def forget(context: CliContext, entity: str | None, named: str | None, key: tupl
     join_keys = context.store.get_entity(about).join_keys
     # A bare value is enough where only one column identifies the entity.
     given = [each if "=" in each or len(join_keys) != 1 else f"{join_keys[0]}={each}" for each in key]
-    asked = read_key(given, key_types(context))
-    shown = ", ".join(f"{name}={value!r}" for name, value in asked.items())
+    wanted = read_key(given, key_types(context))
+    shown = ", ".join(f"{name}={value!r}" for name, value in wanted.items())
     context.ask(f"Forget {about} {shown} permanently, in project {context.store.project!r}?", yes=yes)
-    forgotten = context.store.forget(about, asked).to_dict()
+    forgotten = context.store.forget(about, wanted).to_dict()
     if context.output.form == "text":
         # The title has them.
         del forgotten["entity"], forgotten["key"]

@@ -17,12 +17,12 @@ from asof.cli.options import (
     MOMENT_OR_ROW,
     SHOWN_ROWS,
     Group,
-    asked_features,
     feature_options,
     key_option,
     key_types,
     misused,
     read_rows,
+    requested_features,
     shown_rows_option,
 )
 from asof.cli.tables import Column
@@ -76,7 +76,7 @@ def historical(
     if overwrite and not save:
         raise misused("--overwrite replaces a saved training set: also give --save NAME")
     result = context.store.get_historical_features(
-        str(Path(entities).absolute()) if entities else sql, asked_features(context, features, service),
+        str(Path(entities).absolute()) if entities else sql, requested_features(context, features, service),
         full_feature_names=full_feature_names, known_at=known_at, start_date=start, end_date=end,
     )  # fmt: skip
     if show_sql:
@@ -110,11 +110,11 @@ def online(
     asof get online --service order_model --key user_id=7
     asof get online --features user_traffic:views_1d --key user_id=7 --key user_id=8
     """
-    asked = asked_features(context, features, service)
+    requested = requested_features(context, features, service)
     entity_rows = [*(_rows_of(rows) if rows else []), *read_rows(key, key_types(context))]
     if not entity_rows:
         raise misused("give --key NAME=VALUE, or --rows")
-    response = context.store.get_online_features(asked, entity_rows, full_feature_names=full_feature_names)
+    response = context.store.get_online_features(requested, entity_rows, full_feature_names=full_feature_names)
     answered = response.to_dict()
     records = [{name: values[i] for name, values in answered.items()} for i in range(len(entity_rows))]
     if context.output.form == "json":

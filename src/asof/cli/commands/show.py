@@ -54,8 +54,8 @@ def show(context: CliContext, kind: str, name: str | None) -> None:
         context.output.details(found.one.replace("-", "_"), {**thing.content(), **live, **where})
         return
     facts = {key: value for key, value in found.record(thing).items() if key != "features"}
-    words = {name: value for name in ("owner", "tags") if (value := getattr(thing, name, None))}
-    context.output.details("", more or {**facts, **words, **where})
+    labels = {name: value for name in ("owner", "tags") if (value := getattr(thing, name, None))}
+    context.output.details("", more or {**facts, **labels, **where})
     if hasattr(thing, "feature_names"):
         context.output.lines("", ["", "Features:"], None)
         _show_features(context, thing)

@@ -82,7 +82,7 @@ def status(context: CliContext, source: str | None) -> None:
     """
     columns = [
         Column("source"), Column("partition"), Column("lag"), Column("behind_s"), Column("events_per_s"),
-        Column("freshness_s"), Column("late_max_s"), Column("letters", "dead letters"),
+        Column("freshness_s"), Column("late_max_s"), Column("dead_letters", "dead letters"),
         Column("last_message", spare=True), Column("archived", spare=True), Column("next", spare=True),
         Column("late_p50_s", spare=True), Column("topic", spare=True), Column("first", spare=True),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 from asof.errors import nearest
 
-_VALUE_WORDS = {
+_VALUE_KEYWORDS = {
     "current_catalog", "current_date", "current_role", "current_schema", "current_time", "current_timestamp",
     "current_user", "localtime", "localtimestamp", "session_user", "user",
 }  # fmt: skip
@@ -88,12 +88,12 @@ class ExpressionCheck:
             elif kind == "FUNCTION":
                 self._check_function(node, scope)
             elif kind == "OPERATOR" and node["type"] not in _OPERATORS:
-                raise self.refused(node, f"{words(node['type'])} is not allowed in it")
+                raise self.refused(node, f"{spelled(node['type'])} is not allowed in it")
             elif kind == "TYPE" and (node.get("schema") or "main") != "main":
                 raise self.refused(node, f"type {node.get('type_name')!r} of schema {node['schema']!r} is not known")
             for key, value in node.items():
                 if value and key not in _INERT and key not in _CHILDREN[kind]:
-                    raise self.refused(node, f"{key.upper()} of a {words(kind)} is not allowed in it")
+                    raise self.refused(node, f"{key.upper()} of a {spelled(kind)} is not allowed in it")
             if kind == "LAMBDA" and (parameters := self._parameters(node)):
                 stack.append((node["expr"], hiding | parameters))
                 continue
@@ -105,7 +105,7 @@ class ExpressionCheck:
         name = str(node["column_names"][0])
         if folded(name) in scope:
             return
-        if folded(name) in _VALUE_WORDS:
+        if folded(name) in _VALUE_KEYWORDS:
             raise self.refused(node, f"{name} {AGAIN}")
         hint = nearest(name, names.values())
         raise self.refused(node, f"{name!r} is not a column of its input{f'; {hint}' if hint else ''}")
@@ -127,7 +127,7 @@ class ExpressionCheck:
         refused by the engine, but for those that it reads as a call, which are refused here.
         """
         parameters = _folded_names(node["lhs"])
-        if bad := parameters & _VALUE_WORDS:
+        if bad := parameters & _VALUE_KEYWORDS:
             raise self.refused(node, f"{min(bad)} {AGAIN}")
         return parameters
 
@@ -141,7 +141,7 @@ class ExpressionCheck:
             return self.refused(node, "a * inside of an expression is not allowed in it; name the columns")
         if kind == "PARAMETER":
             return self.refused(node, "a parameter has no value here; write the value")
-        return self.refused(node, f"a {words(kind)} is not allowed in it")
+        return self.refused(node, f"a {spelled(kind)} is not allowed in it")
 
 
 def _nodes(value: Any) -> Iterator[Node]:
@@ -172,7 +172,7 @@ def folded(name: str) -> str:
     return "".join(each.lower() if each.isascii() else each for each in name)
 
 
-def words(name: str) -> str:
+def spelled(name: str) -> str:
     return name.lower().replace("_", " ")
 
 
@@ -185,4 +185,4 @@ def place_of(sql: str, offset: Any) -> str:
     return f" (line {len(before)}, column {len(before[-1]) + 1} of the SQL)"
 
 
-__all__ = ["AGAIN", "MORE", "ExpressionCheck", "Node", "folded", "place_of", "words"]
+__all__ = ["AGAIN", "MORE", "ExpressionCheck", "Node", "folded", "place_of", "spelled"]

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from asof.connections.duckdb.expression_check import AGAIN, MORE, ExpressionCheck, Node, folded, place_of, words
+from asof.connections.duckdb.expression_check import AGAIN, MORE, ExpressionCheck, Node, folded, place_of, spelled
 from asof.errors import nearest
 from asof.sql.row_select import RowSelect
 
@@ -185,7 +185,7 @@ class SelectReader:
         statement = answer["statements"][0]
         if statement["node"]["type"] != "SELECT_NODE":
             # UNION, a recursive WITH, and whatever else is made of several.
-            raise ValueError(f"it is not one SELECT from one table, but a {words(statement['node']['type'])}")
+            raise ValueError(f"it is not one SELECT from one table, but a {spelled(statement['node']['type'])}")
         node: Node = statement["node"]
         return node
 
@@ -220,7 +220,7 @@ def _check_clauses(node: Node, table: str, check: ExpressionCheck) -> None:
     for modifier in node["modifiers"]:
         if modifier["type"] == "ORDER_MODIFIER":
             raise ValueError("ORDER BY has no meaning: rows stay in the order of messages")
-        raise ValueError(f"{_MODIFIERS.get(modifier['type'], words(modifier['type']))} {MORE}")
+        raise ValueError(f"{_MODIFIERS.get(modifier['type'], spelled(modifier['type']))} {MORE}")
     for key, clause in _CLAUSES.items():
         if node[key]:
             raise ValueError(f"{clause} {MORE}")
@@ -236,7 +236,7 @@ def _check_clauses(node: Node, table: str, check: ExpressionCheck) -> None:
         raise check.refused(source, f"it does not select FROM {table}")
     for key, value in source.items():
         if value and key not in _TABLE_INERT:
-            said = repr(value) if isinstance(value, str) else words(key)
+            said = repr(value) if isinstance(value, str) else spelled(key)
             raise check.refused(source, f"{said} is not allowed at FROM {table}; only WHERE may follow it")
 
 

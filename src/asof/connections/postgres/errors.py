@@ -87,7 +87,7 @@ def is_driver_error(error: BaseException) -> bool:
     return isinstance(error, DRIVER_ERRORS) or (isinstance(error, OSError) and "[libpq]" in str(error))
 
 
-def own_words(error: BaseException) -> str:
+def own_message(error: BaseException) -> str:
     """The text of an error that Asof's SQL raises by a failing cast (`asof: …`), else the empty string."""
     found = re.search(r'"asof: (.*?)"?\s*(?:\n|$)', str(error))
     return found.group(1) if found else ""
@@ -177,8 +177,8 @@ def _said(state: str, text: str, place: ConnectionTarget) -> tuple[str, str]:
 def _unsaid(text: str, place: ConnectionTarget) -> tuple[str, str]:
     """Problem and next step of an error without an SQLSTATE: no session was made, or it was cut."""
     at, label = place.address, place.label
-    for words, state in _STREAMED.items():
-        if words in text:
+    for phrase, state in _STREAMED.items():
+        if phrase in text:
             return _said(state, text, place)
     if _PASSWORD.search(text):
         return f"{at} refuses user {place.user!r}: {text}", f"check user and password of {label}"
@@ -209,4 +209,4 @@ def _unsaid(text: str, place: ConnectionTarget) -> tuple[str, str]:
     return f"{at}: {text}", f"check {label}"
 
 
-__all__ = ["ConnectionTarget", "is_driver_error", "own_words", "sqlstate", "translate", "translated"]
+__all__ = ["ConnectionTarget", "is_driver_error", "own_message", "sqlstate", "translate", "translated"]

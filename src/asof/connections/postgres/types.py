@@ -114,9 +114,9 @@ class PostgresColumn:
         refused = self._refused(bounded)
         if refused:
             condition, problem, shown = refused
-            words = sql.Literal(f"asof: column {self.name!r} holds {problem} ").as_string(None)
+            message = sql.Literal(f"asof: column {self.name!r} holds {problem} ").as_string(None)
             # The text is not valid for the type, so the cast fails with Asof's message. It is null where the value is.
-            wrong = f"CAST({words} || {shown} AS {self._target}{brackets})"
+            wrong = f"CAST({message} || {shown} AS {self._target}{brackets})"
             value = f"CASE WHEN {condition} THEN {'NULL' if lenient else wrong} ELSE {value} END"
         return value if value == name else f"{value} AS {name}"
 

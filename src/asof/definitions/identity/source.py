@@ -189,15 +189,15 @@ def _is_of(node: _Scope, code: CodeType) -> bool:
 
 def _narrowed(found: Sequence[_Scope], code: CodeType) -> list[_Scope]:
     """Of several lambdas in one line, the innermost one that contains the code's positions."""
-    places = [
+    positions = [
         (line, column)
         for line, _, column, end in code.co_positions()
         # The first instructions stand for no text: they are said to be at the line's beginning.
         if line is not None and column is not None and (column, end) != (0, 0)
     ]
-    if not places:
+    if not positions:
         return []
-    low, high = min(places), max(places)
+    low, high = min(positions), max(positions)
     enclosing = [
         node
         for node in found

@@ -376,8 +376,8 @@ class Walk:
 
     def _is_own(self, module: ModuleType) -> bool:
         file = getattr(module, "__file__", None)
-        places: Iterable[str] = [file] if file else list(getattr(module, "__path__", ()))
-        return any(is_own_file(str(each), self._root) for each in places)
+        positions: Iterable[str] = [file] if file else list(getattr(module, "__path__", ()))
+        return any(is_own_file(str(each), self._root) for each in positions)
 
     def _is_own_module(self, name: str) -> bool:
         """Whether a module is the user's own; imports no package to find out."""
@@ -393,8 +393,8 @@ class Walk:
             return False
         if spec is None:
             return False
-        places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
-        return any(is_own_file(str(each), self._root) for each in places)
+        positions = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+        return any(is_own_file(str(each), self._root) for each in positions)
 
 
 __all__ = ["Walk", "digest"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,8 +18,11 @@ from asof.flows.admin.audited_rows import ServedValues, features_as_of, seen_row
 from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.offline.compare import values_agree
 from asof.flows.offline.key_rows import whole_view
+from asof.flows.records import AUDIT
 from asof.flows.rows.keys import restored_key
+from asof.flows.runs import kind_of_reason
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
+from asof.registry.records import RegistryRecord
 from asof.results import Record, Result, arrow_of, columns_of
 from asof.selection import FeatureOut, Selection, ViewRead, select
 from asof.timing import iso, micros, moment
@@ -166,6 +170,24 @@ def audit(
     return report
 
 
+def audit_records(report: AuditReport) -> list[RegistryRecord]:
+    """The outcome for each view that was compared, with its differences by kind of cause, to be kept."""
+    causes: dict[str, Counter[str]] = defaultdict(Counter)
+    for each in report.differences:
+        causes[each.view][kind_of_reason(each.cause)] += 1
+    return [
+        RegistryRecord(
+            AUDIT, each.view, micros(report.at),
+            {
+                "keys": each.keys or 0, "active_keys": each.active_keys or 0, "differences": causes[each.view].total(),
+                "causes": dict(causes[each.view]), "left_out": each.left_out,
+            },
+        )
+        for each in report.views
+        if each.keys is not None or causes[each.view]
+    ]  # fmt: skip
+
+
 def _views(snapshot: Snapshot, names: Sequence[str] | None) -> list[FeatureView]:
     if names is None:
         return [view for view in snapshot.project.views.values() if view.online]
@@ -266,4 +288,4 @@ def shown_key(view: FeatureView, key: bytes) -> dict[str, Any]:
     return {name: plain(value) for name, value in restored_key(view.key_fields, key_values(key)).items()}
 
 
-__all__ = ["AuditReport", "AuditedView", "Difference", "audit"]
+__all__ = ["AuditReport", "AuditedView", "Difference", "audit", "audit_records"]

@@ -60,9 +60,9 @@ def serve_keys(
 ) -> ServedValues:
     """Read the keys like serving, in one read, with the offsets that each row has seen."""
 
-    def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros, *, needs: Any = ()) -> Any:
+    def history(read: ViewRead, requested: Mapping[str, Sequence[Any]], at: Micros, *, needs: Any = ()) -> Any:
         # Of an incomplete row, too, whatever history covers by now: a difference that comes of it is named.
-        return view_as_of(stores, snapshot, read, asked, at), [None] * len(next(iter(asked.values()), [None]))
+        return view_as_of(stores, snapshot, read, requested, at), [None] * len(next(iter(requested.values()), [None]))
 
     reader = ViewReader(stores, snapshot, whole_view(view), history)
     # Read progress first: rows have all events up to it, so a row that lacks one has lost it.
@@ -114,7 +114,7 @@ def seen_rows(stores: Stores, view: FeatureView, served: ServedValues) -> pa.Tab
     )
     inputs = {"archive": rows}
     if view.join_keys:
-        inputs["asked"] = _key_table(view, served.keys)
+        inputs["requested"] = _key_table(view, served.keys)
     table = stores.offline.sql(text, inputs).reader().read_all()
     batch = batch_of_archive(source, table)
     distinct = keyed(view, batch.rows)

@@ -26,7 +26,7 @@ from asof.flows.rows.history import not_loaded
 from asof.flows.rows.keys import restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Stores, building_generation, current_generation, table_of
-from asof.flows.stream.dead_letters import replayed_places
+from asof.flows.stream.dead_letters import replayed_positions
 from asof.flows.stream.status import stream_status
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive
@@ -100,7 +100,7 @@ def doctor(stores: Stores, *, clock_note: str = "", differences: Differences = l
         if isinstance(source, LogSource):
             checks.append(_check(name, partial(_log, stores, snapshot, source)))
             checks.append(_check(f"archive {source.name}", partial(_archive, stores, snapshot, source)))
-            checks.append(_check(f"dead letters {source.name}", partial(_letters, stores, source)))
+            checks.append(_check(f"dead letters {source.name}", partial(_dead_letters, stores, source)))
         else:
             checks.append(_check(name, partial(_batch_source, stores, snapshot, source)))
     for view in snapshot.project.views.values():
@@ -222,16 +222,16 @@ def _ahead_of_archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> 
     return ""
 
 
-def _letters(stores: Stores, source: LogSource) -> Said:
+def _dead_letters(stores: Stores, source: LogSource) -> Said:
     found = stores.offline.rows(Archive(stores.project, source.name, "letters"))
     if found is None:
         return True, "none", ""
-    letters, replayed = count(stores, found), len(replayed_places(stores, source))
-    text = counted(letters, "dead letter") + (f", {replayed} of them replayed" if replayed else "")
+    dead_letters, replayed = count(stores, found), len(replayed_positions(stores, source))
+    text = counted(dead_letters, "dead letter") + (f", {replayed} of them replayed" if replayed else "")
     return (
         True,
-        text if letters else "none",
-        f"run `asof dead-letters list {source.name}`" if letters > replayed else "",
+        text if dead_letters else "none",
+        f"run `asof dead-letters list {source.name}`" if dead_letters > replayed else "",
     )
 
 

@@ -304,9 +304,9 @@ def _of_function(
 ) -> Explanation:  # fmt: skip
     """An on-demand feature: its inputs, each explained."""
     view = derivation.view
-    asked = select(snapshot, [view], full_feature_names=True)
-    by_column = {feature.output: (read, feature) for read in asked.reads for feature in read.features}
-    derived = {column: f"{each.view.name}:{name}" for each in asked.derivations for name, column in each.outputs}
+    selection = select(snapshot, [view], full_feature_names=True)
+    by_column = {feature.output: (read, feature) for read in selection.reads for feature in read.features}
+    derived = {column: f"{each.view.name}:{name}" for each in selection.derivations for name, column in each.outputs}
     inputs: list[Explanation] = []
     table: dict[str, list[str]] = {"input": [], "from": [], "value": [], "why": []}
     for name, column in derivation.inputs:

@@ -79,15 +79,29 @@ def served_features(stores: Stores, service: str) -> pa.Table:
     Raises:
         NotFound: the service has no feature log.
     """
+    table = served_batches(stores, service).read_all()
+    return table.drop_columns([name for name in table.column_names if name in ARRIVAL_COLUMNS])
+
+
+def served_batches(stores: Stores, service: str) -> pa.RecordBatchReader:
+    """The same in batches, with the archive's own columns.
+
+    Raises:
+        NotFound: the service has no feature log.
+    """
     rows = stores.offline.rows(archive_of(stores, service))
     if rows is None:
-        kept = [name.removeprefix(PREFIX) for name in _kept(stores)]
+        kept = services_with_log(stores)
         raise NotFound(
             f"service {service!r} has no feature log",
             hint=nearest(service, kept) or "set server.feature_log_share, and restart the server",
         )
-    table = stores.offline.sql(statements.served_rows(SERVED_AT), {"served": rows}).reader().read_all()
-    return table.drop_columns([name for name in table.column_names if name in ARRIVAL_COLUMNS])
+    return stores.offline.sql(statements.served_rows(SERVED_AT), {"served": rows}).reader()
+
+
+def services_with_log(stores: Stores) -> list[str]:
+    """The services that have a feature log, sorted."""
+    return sorted(name.removeprefix(PREFIX) for name in _kept(stores))
 
 
 def forget_served(stores: Stores, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any]) -> dict[str, int]:
@@ -115,4 +129,12 @@ def _kept(stores: Stores) -> list[str]:
     return [name for name in stores.offline.names(stores.project, "events") if name.startswith(PREFIX)]
 
 
-__all__ = ["SERVED_AT", "ServedRows", "archive_of", "forget_served", "served_features"]
+__all__ = [
+    "SERVED_AT",
+    "ServedRows",
+    "archive_of",
+    "forget_served",
+    "served_batches",
+    "served_features",
+    "services_with_log",
+]

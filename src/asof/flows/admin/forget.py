@@ -20,7 +20,7 @@ from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Stores
-from asof.flows.stream.dead_letters import letter_id
+from asof.flows.stream.dead_letters import dead_letter_id
 from asof.flows.stream.event_ids import EVENTS
 from asof.flows.stream.numbering import log_partitions
 from asof.flows.stream.topics import topics_of
@@ -34,7 +34,7 @@ from asof.values.packing import key_bytes, key_values
 WAIT_S = 10.0
 """How long to wait until workers have archived messages that they read before the erasure."""
 
-_LETTERS_SHOWN = 20
+_DEAD_LETTERS_SHOWN = 20
 
 _decode = msgspec.json.Decoder().decode
 
@@ -149,8 +149,8 @@ class _Matcher:
         self._columns = [(source.raw(field.name), each, field) for each, field in zip(plain, fields, strict=True)]
         self._fields = list(fields)
         # An undecodable message is searched for the value delimited by punctuation or spaces.
-        words = [re.escape(str(value).encode()) for value in self.wanted.values()]
-        self._mentions = [re.compile(rb"(?<![0-9A-Za-z_])" + word + rb"(?![0-9A-Za-z_])") for word in words]
+        texts = [re.escape(str(value).encode()) for value in self.wanted.values()]
+        self._mentions = [re.compile(rb"(?<![0-9A-Za-z_])" + text + rb"(?![0-9A-Za-z_])") for text in texts]
 
     def __call__(self, key: bytes | None, value: bytes | None) -> bool:
         message = self._message(value)
@@ -208,21 +208,21 @@ def _settle(stores: Stores, snapshot: Snapshot, source: LogSource, report: Forge
 def _forget_events(
     stores: Stores, source: LogSource, fields: Sequence[Field], matcher: _Matcher, report: ForgetResult
 ) -> None:
-    archive, letters = stores.archive_of(source), stores.letters_of(source)
+    archive, dead_letters = stores.archive_of(source), stores.dead_letters_of(source)
     columns = {source.raw(field.name): matcher.wanted[field.name] for field in fields}
     report.archive[source.name] = stores.offline.forget(archive, columns)
-    rows = stores.offline.rows(letters)
+    rows = stores.offline.rows(dead_letters)
     if rows is None:
         return
     found: dict[int, list[int]] = {}
-    for batch in stores.offline.sql(statements.letter_values(), {"letters": rows}).reader(10_000):
+    for batch in stores.offline.sql(statements.dead_letter_values(), {"dead_letters": rows}).reader(10_000):
         for partition, offset, value in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if matcher(None, value):
                 found.setdefault(partition, []).append(offset)
-            elif len(report.undecided_dead_letters) < _LETTERS_SHOWN and matcher.is_undecided(value):
-                report.undecided_dead_letters.append(letter_id(source.name, (partition, offset)))
+            elif len(report.undecided_dead_letters) < _DEAD_LETTERS_SHOWN and matcher.is_undecided(value):
+                report.undecided_dead_letters.append(dead_letter_id(source.name, (partition, offset)))
     report.dead_letters[source.name] = sum(
-        stores.offline.forget(letters, {"partition": partition, "offset": offsets})
+        stores.offline.forget(dead_letters, {"partition": partition, "offset": offsets})
         for partition, offsets in found.items()
     )
 
@@ -250,10 +250,10 @@ def _online_keys(
     plain = plain_key(fields, {field.name: values[field.name] for field in fields})
     if len(fields) == len(view.key_fields):
         return [key_bytes(plain)]
-    places = [view.join_keys.index(field.name) for field in fields]
+    positions = [view.join_keys.index(field.name) for field in fields]
     return [
         row[0] for page in pages_of(stores, table) for row in page
-        if [key_values(row[0])[place] for place in places] == plain
+        if [key_values(row[0])[place] for place in positions] == plain
     ]  # fmt: skip
 
 

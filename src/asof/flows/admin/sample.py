@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from asof.defaults import SAMPLE_ROWS, SEED
 from asof.definitions import FeatureView, Field, Snapshot, Source
 from asof.errors import Argument, NotFound, RequestError, SourceError, nearest
+from asof.flows.admin.hidden_columns import hidden_columns, needs_full_names
 from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.offline.read import read_history
 from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
+from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
@@ -28,7 +31,7 @@ from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
 from asof.sql.names import free_name
-from asof.timing import moment
+from asof.timing import Micros, moment
 from asof.values.fit import fit, source_micros
 from asof.values.packing import key_bytes, key_values, plain_values
 
@@ -53,7 +56,8 @@ def sample(
 
     Rows of a source are returned unchanged. Rows of a view are its source's rows (keys, event time) with the features:
     of a latest-value view as in the row, of all others as of the row's event time. Features of entities are as of the
-    clock. One seed selects the same entities in all views with the same keys, offline and online.
+    clock. One seed selects the same entities in all views with the same keys, offline and online. Personal data is
+    null (`asof.lineage.pii`).
 
     Args:
         by: `rows` or `entities`; online each row is an entity.
@@ -71,6 +75,28 @@ def sample(
         raise RequestError(
             f"{unknown}: expected 'rows' or 'entities'", hint="choose 'rows' or 'entities'", arguments=[unknown]
         )
+    rows = _sampled(
+        stores, snapshot, name, n=n, seed=seed, by=by, online=online, functions=functions, progress=progress
+    )
+    hidden = hidden_columns(snapshot, name)
+    for place, field in enumerate(rows.schema):
+        if field.name in hidden:
+            rows = rows.set_column(place, field, pa.nulls(rows.num_rows, field.type))
+    return rows
+
+
+def _sampled(
+    stores: Stores,
+    snapshot: Snapshot,
+    name: str,
+    *,
+    n: int,
+    seed: int,
+    by: str,
+    online: bool,
+    functions: Functions,
+    progress: Progress,
+) -> pa.Table:
     project = snapshot.project
     if name not in project.services and project.view(name) is None:
         source = project.sources.get(name)
@@ -81,16 +107,18 @@ def sample(
                 hint=nearest(name, known) or "run `asof list` to see what there is",
             )
         if by == "entities" or online:
-            asked = Argument("online", True) if online else Argument("by", by)
+            argument = Argument("online", True) if online else Argument("by", by)
             raise RequestError(
-                f"{asked}: source {name!r} has rows, but no entities", hint="sample one of its views", arguments=[asked]
+                f"{argument}: source {name!r} has rows, but no entities",
+                hint="sample one of its views",
+                arguments=[argument],
             )
         users = users_of(project, source.name)
         return sampled_rows(stores, source, users, None, n=n, seed=seed, required=[], progress=progress)[0]
     view = project.views.get(name) if name not in project.services else None
     if view is not None and not view.is_aggregated and by == "rows" and not online:
         return _latest_rows(stores, view, n=n, seed=seed, progress=progress)
-    selection = functions(select(snapshot, name, full_feature_names=view is None and _collides(snapshot, name)))
+    selection = functions(select(snapshot, name, full_feature_names=view is None and needs_full_names(snapshot, name)))
     if selection.request_fields:
         names = [field.name for field in selection.request_fields]
         raise RequestError(
@@ -99,7 +127,7 @@ def sample(
     if online:
         return _online(stores, snapshot, selection, n=n, seed=seed, progress=progress)
     if by == "rows":
-        spine = _spine_of_rows(stores, selection, n=n, seed=seed, progress=progress)
+        spine = spine_of_rows(stores, selection, n=n, seed=seed, progress=progress)
     else:
         spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(stores, read), progress))
         now = pa.scalar(moment(stores.clock()), _TIMES)
@@ -199,8 +227,21 @@ def _frame(selection: Selection, columns: dict[str, list[Any]]) -> pa.Table:
     return pa.table({field.name: pa.array(columns[field.name], field.dtype.arrow()) for field in selection.keys})
 
 
-def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int, progress: Progress) -> pa.Table:
-    """Keys and event times of n of the rows that the selection's views read."""
+def spine_of_rows(
+    stores: Stores,
+    selection: Selection,
+    *,
+    n: int,
+    seed: int,
+    start: Micros | None = None,
+    end: Micros | None = None,
+    progress: Progress = silent,
+) -> pa.Table:
+    """Keys and event times of n of the rows that the selection's views read.
+
+    Args:
+        start, end: only rows with `start <= event time < end`.
+    """
     widest = max(selection.reads, key=lambda read: len(read.keys))
     if TIME in widest.keys:
         raise RequestError(
@@ -214,8 +255,9 @@ def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int, p
         named = dict(zip(read.keys, view.join_keys, strict=True))
         named[TIME] = view.source.renamed(view.source.timestamp_field)
         rows, marks = sampled_rows(
-            stores, view.source, [view], named, n=n, seed=seed + number, required=list(named), progress=progress
-        )
+            stores, view.source, [view], named, n=n, seed=seed + number, required=list(named),
+            times=(start, end), progress=progress,
+        )  # fmt: skip
         for key, field in zip(read.keys, view.key_fields, strict=True):
             column = _fitted(view.source, field, rows[key])
             rows = rows.set_column(rows.schema.get_field_index(key), key, column)
@@ -241,7 +283,9 @@ def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int, progre
     rows, _ = sampled_rows(
         stores, source, [view], named, n=n, seed=seed, required=[*view.join_keys, time], progress=progress
     )
-    for field in (*view.key_fields, *view.features):
+    fields = (*view.key_fields, *view.features)
+    refuse_misfits(view, {field.name: (rows[field.name], field.dtype) for field in fields})
+    for field in fields:
         place = rows.schema.get_field_index(field.name)
         rows = rows.set_column(place, field.name, _fitted(source, field, rows[field.name]))
     return _with_time(rows, time, source).select([*view.join_keys, time, *view.feature_names])
@@ -271,6 +315,7 @@ def sampled_rows(
     n: int,
     seed: int,
     required: Sequence[str],
+    times: tuple[Micros | None, Micros | None] = (None, None),
     progress: Progress = silent,
 ) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
     """The n rows with the smallest hashes of their positions, and the hashes.
@@ -288,7 +333,7 @@ def sampled_rows(
         kinds = [types.get(named[name] if named else name, pa.int64()) for name in names]
         return pa.table([pa.array([], kind) for kind in kinds], names=names), np.zeros(0, dtype=np.uint64)
     columns = {name: source.raw(own) for name, own in (named or {}).items()}
-    text = statements.columns_of_rows(columns, places=source.is_log)
+    text = statements.columns_of_rows(columns, positions=source.is_log)
     reader = stores.offline.sql(text, {"source": found}).reader()
     kept, kept_hashes = None, np.zeros(0, dtype=np.uint64)
     at = 0
@@ -303,6 +348,8 @@ def sampled_rows(
             known = source_micros(rows[column].combine_chunks(), source.timestamp_unit) if is_time else rows[column]
             # Of floats only those are keys that stand for integers, and NaN is null there.
             wanted &= ~np.asarray(known.is_null(nan_is_null=True))
+        if times != (None, None):
+            wanted &= _within(rows[TIME].combine_chunks(), source, times)
         rows, hashes = rows.filter(pa.array(wanted)), hashes[wanted]
         rows = rows if kept is None else pa.concat_tables([kept, rows])
         hashes = np.concatenate([kept_hashes, hashes])
@@ -310,8 +357,20 @@ def sampled_rows(
         kept, kept_hashes = rows.take(pa.array(order)), hashes[order]
     if kept is None:
         kept = reader.schema.empty_table()
-    places = [name for name in ("asof_partition", "asof_offset") if source.is_log]
-    return kept.drop_columns(places), kept_hashes
+    positions = [name for name in ("asof_partition", "asof_offset") if source.is_log]
+    return kept.drop_columns(positions), kept_hashes
+
+
+def _within(column: pa.Array, source: Source, times: tuple[Micros | None, Micros | None]) -> npt.NDArray[np.bool_]:
+    """Which event times lie in an interval; a null does not."""
+    moments = source_micros(column, source.timestamp_unit)
+    start, end = times
+    found = moments.is_valid()
+    if start is not None:
+        found = pc.and_(found, pc.greater_equal(moments, start))
+    if end is not None:
+        found = pc.and_(found, pc.less(moments, end))
+    return pc.fill_null(found, False).to_numpy(zero_copy_only=False)
 
 
 def _hashes(rows: pa.Table, first: int, seed: int, *, in_log: bool) -> npt.NDArray[np.uint64]:
@@ -336,13 +395,6 @@ def _with_time(rows: pa.Table, name: str, source: Source) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index(name), name, times)
 
 
-def _collides(snapshot: Snapshot, name: str) -> bool:
-    """Whether features of a service share a name, so that full names are needed."""
-    service = snapshot.project.services.get(name)
-    if service is None:
-        return False
-    names = [feature for part in service.features for feature in part.features or part.view.feature_names]
-    return len(set(names)) != len(names)
-
-
-__all__ = ["online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys"]
+__all__ = [
+    "online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys", "spine_of_rows",
+]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.display import counted
@@ -16,6 +17,7 @@ from asof.flows.generations.names import next_generation
 from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.generations.switch import drop_generations
 from asof.flows.rows.archive import archive_schema
+from asof.flows.runs import LOAD_HISTORY, RunNotes, recorded_run
 from asof.flows.stores import Progress, Stores, current_generation, online_views, silent, table_of
 from asof.flows.stream.rebuild import fill, wait_for_workers
 from asof.flows.stream.topics import make_topic
@@ -42,16 +44,17 @@ def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Sn
         stores.offline.create(stores.archive_of(source), archive_schema(source), lookups=lookups)
     # Their rows are checked before anything is changed.
     loads = [HistoryLoad(stores, source, progress=progress) for source in plan.project.sources_with_history()]
-    for load in loads:
-        load.check()
+    missing = {load.source.name: load.check() for load in loads}
     if plan.is_empty:
-        _load(stores, loads, progress)
+        for load in loads:
+            _load(stores, load, missing[load.source.name])
+            _feed(stores, stores.registry.load(stores.project), load.source, progress)
         return stores.registry.load(stores.project)
     token = uuid.uuid4().hex
     builds = [plan.project.views[step.view] for step in plan.changes if isinstance(step, NewGeneration)]
     staged, names = _stage(stores, plan, builds, token)
     for load in loads:
-        load.load()
+        _load(stores, load, missing[load.source.name])
     _build(stores, staged, builds, names, progress)
     for view in builds:
         if view.source.is_log and current_generation(staged, view) is not None:
@@ -64,11 +67,10 @@ def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Sn
     return snapshot
 
 
-def _load(stores: Stores, loads: list[HistoryLoad], progress: Progress) -> None:
-    """Load history where no definition changed."""
-    for load in loads:
-        load.load()
-        _feed(stores, stores.registry.load(stores.project), load.source, progress)
+def _load(stores: Stores, load: HistoryLoad, missing: int) -> None:
+    """Load history, which is a run of its own where rows are missing."""
+    with recorded_run(stores, LOAD_HISTORY) if missing else nullcontext(RunNotes()) as notes:
+        notes.add_source(load.source.name, load.load())
 
 
 def _feed(stores: Stores, snapshot: Snapshot, source: LogSource, progress: Progress) -> None:

@@ -98,7 +98,7 @@ def materialize(
     into = into or {}
     snapshot = stores.registry.load(stores.project)
     names = _names(snapshot, views, into)
-    run = _Run(stores, RunProgress(stores, snapshot, views=len(names)), progress)
+    run = _ViewsRun(stores, RunProgress(stores, snapshot, views=len(names)), progress)
     done: dict[str, MaterializeResult] = {}
     try:
         for name, (view, generation) in into.items():
@@ -146,7 +146,7 @@ def _names(snapshot: Snapshot, views: Sequence[str] | None, into: Mapping[str, A
     return list(dict.fromkeys(views))
 
 
-class _Run:
+class _ViewsRun:
     """One run over views.
 
     Args:

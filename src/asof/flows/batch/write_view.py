@@ -215,22 +215,24 @@ class _ViewRun:
         view, stores = self.view, self.stores
         layout = layout_of(view, None)
         rows = rows.combine_chunks()
-        keys, places = self._keys(rows)
+        # A limit per key, spread over the rows of the key by their positions.
+        keys, positions = self._keys(rows)
         limits = np.array([max(self.as_of, stored.get(key, _NOTHING).newest) for key in keys], dtype=np.int64)
-        counts = _ints(rows["ts"]) <= limits[places]
+        counts = _ints(rows["ts"]) <= limits[positions]
         if not counts.all():
             # Rows read for one key may be after the time that is due for the others.
             rows = rows.filter(pa.array(counts)).combine_chunks()
             if not rows.num_rows:
                 return WriteCounts()
-            keys, places = self._keys(rows)
+            keys, positions = self._keys(rows)
         own = [name for name in rows.column_names if name.startswith(OWN)]
         inputs = rows.select(own).rename_columns([name.removeprefix(OWN) for name in own])
         types = input_schema(view)
         refuse_misfits(view, {name: (inputs[name], types[name]) for name in inputs.column_names if name in types})
         columns = inputs_of(stores, view, layout, inputs)
         times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
-        events = Events(places, times, created, np.zeros(len(places), dtype=np.int32), arrived, columns)
+        events = Events(positions, times, created, np.zeros(len(positions), dtype=np.int32), arrived, columns)
+        # One clock for the fold of all keys: each key's rows are cut at its own limit already.
         due = int(limits.max(initial=self.as_of))
         state, _ = fold(layout, decode(layout, [None] * len(keys)), events, clock_us=due)
         blobs = encode(layout, state, max_row_bytes=stores.max_row_bytes)
@@ -272,11 +274,11 @@ def write_newest(
 
 def pack_versions(event_time: Ints, created: Ints, offset: Ints) -> list[bytes]:
     """`pack_version` for n rows at once, with partition 0."""
-    words = np.zeros((len(event_time), 4), dtype=">u8")
+    numbers = np.zeros((len(event_time), 4), dtype=">u8")
     for place, column in enumerate((event_time, created, offset, 0)):
         # Adding 2**63 to a signed 64-bit integer flips its highest bit, so that bytes sort like numbers.
-        words[:, place] = np.asarray(column, dtype=np.int64).view(np.uint64) ^ _SIGN
-    packed = words.tobytes()
+        numbers[:, place] = np.asarray(column, dtype=np.int64).view(np.uint64) ^ _SIGN
+    packed = numbers.tobytes()
     return [packed[at : at + 32] for at in range(0, len(packed), 32)]
 
 
@@ -309,6 +311,7 @@ def keyed_rows(view: FeatureView, rows: pa.Table) -> tuple[pa.Table, list[bytes]
 
 def _starts(view: FeatureView, rows: pa.Table) -> Ints:
     """Start index of each key's rows."""
+    # The rows come sorted by key: a key begins where any of its columns differs from the row before.
     new = np.zeros(rows.num_rows, dtype=bool)
     new[:1] = True
     for i in range(len(view.key_fields)):

@@ -37,27 +37,27 @@ class PendingPush:
 
     Attributes:
         newest: for each generation of plain columns, the newest row per key.
-        asked: the pending read of the keys' stored rows.
+        pending: the pending read of the keys' stored rows.
     """
 
     def __init__(self, arrived: AppendedRows) -> None:
         self.arrived = arrived
         self.newest: dict[Name, NewestPackedRows] = {}
-        self.asked: PendingRead | None = None
+        self.pending: PendingRead | None = None
         self._found: dict[Name, list[Row | None]] | None = None
 
     def found(self, name: Name) -> list[Row | None] | None:
         """The stored rows of a generation's keys; None if they were not requested."""
-        if self.asked is None:
+        if self.pending is None:
             return None
         if self._found is None:
-            self._found = dict(zip(self.newest, self.asked.rows(), strict=True))
+            self._found = dict(zip(self.newest, self.pending.rows(), strict=True))
         return self._found[name]
 
     def drop(self) -> None:
         """Cancel the pending reads."""
-        if self.asked is not None:
-            self.asked.drop()
+        if self.pending is not None:
+            self.pending.drop()
 
 
 class LiveGenerations:
@@ -206,7 +206,7 @@ class LiveGenerations:
             if rows is not None and arrived.partition in self.fed[name] and last <= clock - feeder.view.delay:
                 chosen[name] = rows, rows.keys_of(arrived)
         if chosen:
-            ahead.asked = self.stores.online.ask(
+            ahead.pending = self.stores.online.ask(
                 [Lookup(self.feeders[name].table, list(dict.fromkeys(keys))) for name, (_, keys) in chosen.items()]
             )
         ahead.newest = {name: self.feeders[name].newest(rows, arrived, keys) for name, (rows, keys) in chosen.items()}

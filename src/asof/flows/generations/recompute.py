@@ -60,8 +60,8 @@ def _recompute(
     table = stores.offline.sql(text, {"archive": archive}).reader().read_all()
     batch = counted(view.source, batch_of_archive(view.source, table))
     distinct = keyed(view, batch.rows)
-    places = {keys[i]: place for place, i in enumerate(ready)}
-    rows = np.array([places.get(key, -1) for key in distinct.keys], dtype=np.int64)[distinct.rows]
+    positions = {keys[i]: place for place, i in enumerate(ready)}
+    rows = np.array([positions.get(key, -1) for key in distinct.keys], dtype=np.int64)[distinct.rows]
     limits = [seen[i] for i in ready]
     events_at = zip(rows.tolist(), batch.partition.tolist(), batch.offset.tolist(), strict=True)
     chosen = np.array([row >= 0 and offset <= limits[row].get(part, -1) for row, part, offset in events_at], dtype=bool)
@@ -72,7 +72,7 @@ def _recompute(
     columns = inputs_of(stores, view, layout, batch.rows)
     events = Events(
         rows, batch.event_time, batch.created, batch.partition, batch.offset, columns,
-        batch.arrival.words if layout.keeps_arrival else None,
+        batch.arrival.columns if layout.keeps_arrival else None,
     )  # fmt: skip
     due = stores.clock() - view.delay
     made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=due)

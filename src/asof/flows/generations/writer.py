@@ -83,7 +83,7 @@ class GenerationWriter:
         layout = self._layout
         assert layout is not None
         columns = inputs_of(self.stores, self.view, layout, batch.rows)
-        arrival = batch.arrival.words if layout.keeps_arrival else None
+        arrival = batch.arrival.columns if layout.keeps_arrival else None
 
         def write(todo: Sequence[int]) -> list[int]:
             lost: list[int] = []
@@ -96,7 +96,7 @@ class GenerationWriter:
                 events = Events(
                     rows[chosen], batch.event_time[chosen], batch.created[chosen], batch.partition[chosen],
                     batch.offset[chosen], [_taken(column, chosen) for column in columns],
-                    None if arrival is None else [words[chosen] for words in arrival],
+                    None if arrival is None else [column[chosen] for column in arrival],
                 )  # fmt: skip
                 lost += part[self._fold(layout, [distinct.keys[i] for i in part.tolist()], events, due)].tolist()
             return lost
@@ -134,7 +134,7 @@ class GenerationWriter:
     ) -> int:
         view = self.view
         # Only the newest due row of a key can become its value: the older ones of this batch need no look.
-        arrival = reversed(batch.arrival.words) if self._format == ARRIVAL_FORMAT else (batch.partition, batch.offset)
+        arrival = reversed(batch.arrival.columns) if self._format == ARRIVAL_FORMAT else (batch.partition, batch.offset)
         order = np.lexsort((*arrival, batch.created, batch.event_time, distinct.rows))
         rows = distinct.rows[order]
         is_due = batch.event_time[order] <= due
@@ -148,7 +148,7 @@ class GenerationWriter:
         versions: dict[int, list[Version]] = {}
         for key, gone_now, mine, *place in zip(
             distinct.rows[index].tolist(), is_gone, plain, picked.event_time.tolist(), picked.created.tolist(),
-            *self._places(picked), strict=True,
+            *self._positions(picked), strict=True,
         ):  # fmt: skip
             time, created, arrived, within = place
             versions.setdefault(key, []).append(Version(time, created, arrived, within, None if gone_now else mine))
@@ -179,11 +179,11 @@ class GenerationWriter:
         self._write_until_kept(sorted(versions, key=distinct.keys.__getitem__), write)
         return written
 
-    def _places(self, batch: RowBatch) -> tuple[list[int], list[Any]]:
+    def _positions(self, batch: RowBatch) -> tuple[list[int], list[Any]]:
         """`arrived` and `within` of each row's `Version`."""
         if self._format != ARRIVAL_FORMAT:
             return batch.offset.tolist(), batch.partition.tolist()
-        era, first, second = (words.tolist() for words in batch.arrival.words)
+        era, first, second = (column.tolist() for column in batch.arrival.columns)
         if batch.origin is None:
             return era, list(map(list, zip(first, second)))
         # Partition and offset in the archive, too: they tell which messages the row has seen.

@@ -105,15 +105,15 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
     table = _empty(source)
     if found is not None:
         # Engines compare times of nanoseconds each in its way, so that `_of_key` looks at those keys.
-        asked = [i for i, field in enumerate(view.key_fields) if source.is_log or field.dtype.name != "Timestamp"]
+        looked_up = [i for i, field in enumerate(view.key_fields) if source.is_log or field.dtype.name != "Timestamp"]
         text = statements.rows_of_keys(
-            [source.raw(view.join_keys[i]) for i in asked], [view.key_fields[i] for i in asked],
-            [[plain[i] for i in asked]], dialect=stores.offline.dialect, relation="source",
+            [source.raw(view.join_keys[i]) for i in looked_up], [view.key_fields[i] for i in looked_up],
+            [[plain[i] for i in looked_up]], dialect=stores.offline.dialect, relation="source",
             # Of a table only what the view reads: it may have more, of whatever names.
             selected=() if source.is_log else sorted(columns_of(PointInTime((whole_view(view),)), source.name)),
         )  # fmt: skip
         table = stores.offline.sql(text, {"source": found}).reader().read_all()
-        left = [(view.key_fields[i], plain[i]) for i in range(len(plain)) if i not in asked]
+        left = [(view.key_fields[i], plain[i]) for i in range(len(plain)) if i not in looked_up]
         table = _of_times(table, {source.raw(field.name): int(value) for field, value in left})
     times = source_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
     table, times = table.filter(times.is_valid()), times.drop_null()
@@ -128,7 +128,7 @@ def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyR
     gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
     if not source.is_log and not is_ordered(found):
         batch = replace(batch, offset=_ranks(view, batch.rows, gone))
-    arrival = reversed(batch.arrival.words) if source.is_log else (batch.partition, batch.offset)
+    arrival = reversed(batch.arrival.columns) if source.is_log else (batch.partition, batch.offset)
     order = np.lexsort((*arrival, batch.created, batch.event_time))
     known = batch.created
     if source.is_log and not source.created_timestamp_column:
@@ -161,9 +161,9 @@ def _ranks(view: FeatureView, rows: pa.Table, gone: npt.NDArray[np.bool_]) -> np
         columns.append(column.to_pylist())
     ranks = [tuple(map(_rank, values)) for values in zip(*columns, gone.tolist(), strict=True)]
     order = sorted(range(len(ranks)), key=ranks.__getitem__)
-    places = np.zeros(len(ranks), dtype=np.int64)
-    places[order] = np.arange(len(ranks))
-    return places
+    positions = np.zeros(len(ranks), dtype=np.int64)
+    positions[order] = np.arange(len(ranks))
+    return positions
 
 
 def _rank(value: Any) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from asof.display import counted, html_table, text_table
 from asof.errors import RequestError, StorageError
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.save import save_training_set
+from asof.flows.runs import TRAINING_SET, recorded_run
 from asof.flows.stores import Progress, silent
 from asof.results import Frames, Row, require, rows_of
 from asof.timing import iso
@@ -134,4 +135,8 @@ class HistoricalResult(Frames):
         Args:
             overwrite: replace an existing training set with this name.
         """
-        return save_training_set(self._read, name, overwrite=overwrite, progress=progress)
+        with recorded_run(self._read.stores, TRAINING_SET) as notes:
+            notes.details["training_set"] = name
+            saved = save_training_set(self._read, name, overwrite=overwrite, progress=progress)
+            notes.rows = saved.rows
+        return saved

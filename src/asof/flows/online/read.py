@@ -92,7 +92,7 @@ class OnlineReader:
         for place, view in enumerate(self.views):
             if view.alike is not None:
                 alike.setdefault(view.alike, []).append(place)
-        self._alike = [places for places in alike.values() if len(places) > 1]
+        self._alike = [positions for positions in alike.values() if len(positions) > 1]
         self._entity_rows = EntityRows(selection)
         self.key_fields = self._entity_rows.key_fields
 
@@ -182,12 +182,12 @@ class OnlineReader:
     def _windows_together(self, answers: list[list[Row | None]], n: int, at: Micros) -> dict[int, WindowResults]:
         """Compute views with the same windows together, for little more than the cost of one."""
         windows: dict[int, WindowResults] = {}
-        for places in self._alike:
-            if n * len(places) > ROWS_AT_ONCE:
+        for positions in self._alike:
+            if n * len(positions) > ROWS_AT_ONCE:
                 continue
-            rows = [row for place in places for row in answers[place]]
-            columns, times, *marked = self.views[places[0]].windows(rows, at)
-            for i, place in enumerate(places):
+            rows = [row for place in positions for row in answers[place]]
+            columns, times, *marked = self.views[positions[0]].windows(rows, at)
+            for i, place in enumerate(positions):
                 start, end = i * n, (i + 1) * n
                 mine = [[row - start for row in each if start <= row < end] for each in marked]
                 windows[place] = WindowResults([column[start:end] for column in columns], times[start:end], *mine)
@@ -238,8 +238,8 @@ class ViewReader:
         # A row is [format, event time, value, …]; of a log source also [created, arrived, within] and pending.
         self._formats = FORMATS if self.is_log_fed else {FORMAT}
         self._nothing = [FORMAT, None, *[None] * (self._width + (2 if self.is_log_fed else 0))]
-        places = [2 + fields.index(name) for name in self.names]
-        self.pick = itemgetter(*places) if len(places) > 1 else lambda columns: (columns[places[0]],)
+        positions = [2 + fields.index(name) for name in self.names]
+        self.pick = itemgetter(*positions) if len(positions) > 1 else lambda columns: (columns[positions[0]],)
         restorers = enumerate(restorer(feature.dtype) for feature in read.features)
         self._restore = [(place, restore) for place, restore in restorers if restore is not None]
 
@@ -388,22 +388,22 @@ class ViewReader:
             needs: incomplete row → the offsets that it has seen, which history has to cover.
         """
         wanted: dict[tuple[Any, ...], int] = {}
-        places = [wanted.setdefault(tuple(keys[key][i] for key in self.read.keys), len(wanted)) for i in behind]
-        asked = {key: list(column) for key, column in zip(self.read.keys, zip(*wanted))}
+        positions = [wanted.setdefault(tuple(keys[key][i] for key in self.read.keys), len(wanted)) for i in behind]
+        requested = {key: list(column) for key, column in zip(self.read.keys, zip(*wanted))}
         # Defaults are applied later: the status needs to know the nulls.
         features = tuple(FeatureOut(each.name, each.output, each.dtype) for each in self.read.features)
         read = ViewRead(self.view, self.read.keys, features)
         if needs:
             covering: list[Mapping[int, int]] = [{} for _ in wanted]
-            for i, place in zip(behind, places, strict=True):
+            for i, place in zip(behind, positions, strict=True):
                 covering[place] = needs.get(i, covering[place])
-            values, newest = self.history(read, asked, at, needs=covering)
+            values, newest = self.history(read, requested, at, needs=covering)
         else:
-            values, newest = self.history(read, asked, at)
+            values, newest = self.history(read, requested, at)
         times = list(answer.times)
         marks = answer.marks or [""] * n
         oldest = at - self.view.delay - self.view.ttl if self.view.ttl else None
-        for i, place in zip(behind, places, strict=True):
+        for i, place in zip(behind, positions, strict=True):
             for column, output in zip(columns, self.outputs, strict=True):
                 column[i] = values[output][place]
             times[i] = newest[place]

@@ -133,11 +133,11 @@ class Pusher:
             stamp = self._next_stamp()
             ahead = self.ingest.look_ahead(made, *following, stamp)
             try:
-                places = self._send(messages, batch_id, stamp)
+                positions = self._send(messages, batch_id, stamp)
                 if batch_id is not None:
                     self._batches.add(batch_id)
-                if ahead is not None and _follow(places, following) and self.ingest.takes_pushes:
-                    self._apply_rows(ahead, places)
+                if ahead is not None and _follow(positions, following) and self.ingest.takes_pushes:
+                    self._apply_rows(ahead, positions)
                 else:
                     self._apply()
             finally:
@@ -193,11 +193,11 @@ class Pusher:
             self.topic, messages, partition=self.partition, headers=[headers] * len(messages), durable=True
         )
 
-    def _apply_rows(self, ahead: PendingPush, places: Sequence[tuple[int, int]]) -> None:
+    def _apply_rows(self, ahead: PendingPush, positions: Sequence[tuple[int, int]]) -> None:
         """Apply rows that were just written. They had the same checks as messages, so they are not read back."""
         with self._telling_that_it_is_kept():
             self.ingest.take_pushed(ahead)
-            self._position = places[-1][1] + 1
+            self._position = positions[-1][1] + 1
             if self.ingest.generations.are_replaced:
                 # So that this push is visible at once, too.
                 self.ingest.flush()
@@ -269,7 +269,7 @@ class Pusher:
         return batch_id in self._batches
 
 
-def _follow(places: Sequence[tuple[int, int]], following: tuple[int, int]) -> bool:
+def _follow(positions: Sequence[tuple[int, int]], following: tuple[int, int]) -> bool:
     """Whether these (partition, offset) pairs are consecutive and start at `following`."""
-    first, last = places[0], places[-1]
-    return first == following and last[1] - first[1] == len(places) - 1
+    first, last = positions[0], positions[-1]
+    return first == following and last[1] - first[1] == len(positions) - 1

@@ -19,7 +19,7 @@ from asof.sql import archive as statements
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.timing import DAY, EARLIEST, LATEST, Micros, micros
 
-LETTERS_SCHEMA = pa.schema(
+DEAD_LETTERS_SCHEMA = pa.schema(
     [
         ("topic", pa.string()),
         ("topic_partition", pa.int32()),
@@ -36,7 +36,7 @@ LETTERS_SCHEMA = pa.schema(
     ]
 )
 
-ARRIVAL_FIELDS = tuple(LETTERS_SCHEMA)[-4:]
+ARRIVAL_FIELDS = tuple(DEAD_LETTERS_SCHEMA)[-4:]
 
 _STAMP = pa.field(PUSHED_AT, pa.int64())
 _ORIGIN = (pa.field(ORIGIN_PARTITION, pa.int32()), pa.field(ORIGIN_OFFSET, pa.int64()))
@@ -74,10 +74,10 @@ def with_arrival(
         none = pa.nulls(rows.num_rows, _STAMP.type)
         later.append(none if pushed_at is None else pa.array(pushed_at, pa.int64(), mask=pushed_at == 0))
     if fields:
-        places = [pa.nulls(rows.num_rows, each.type) for each in _ORIGIN]
+        positions = [pa.nulls(rows.num_rows, each.type) for each in _ORIGIN]
         if origin is not None:
-            places = [pa.array(column, each.type) for column, each in zip(origin, _ORIGIN, strict=True)]
-        later += places
+            positions = [pa.array(column, each.type) for column, each in zip(origin, _ORIGIN, strict=True)]
+        later += positions
     at = np.ascontiguousarray(np.broadcast_to(np.asarray(ingested_at, np.int64), rows.num_rows))
     arrival = (
         pa.array(partition, pa.int32()), pa.array(offset, pa.int64()), pa.array(at).cast(ARRIVAL_FIELDS[2].type),
@@ -88,7 +88,7 @@ def with_arrival(
     return pa.Table.from_arrays([*rows.columns, *later, *arrival], schema=schema)
 
 
-def letter_rows(
+def dead_letter_rows(
     source: LogSource, topic: str, messages: Messages, reasons: Mapping[int, str], *, base: int, at: Micros
 ) -> pa.Table:
     """Messages at these indexes, as rows of the dead-letter table."""
@@ -108,7 +108,7 @@ def letter_rows(
         }
     )
     rows = with_arrival(rows, partition=picked.partitions + base, offset=picked.offsets, ingested_at=at)
-    return rows.cast(LETTERS_SCHEMA)
+    return rows.cast(DEAD_LETTERS_SCHEMA)
 
 
 def _packed(headers: Headers) -> bytes | None:
@@ -122,13 +122,13 @@ def unpacked_headers(packed: bytes | None) -> Headers:
     return tuple((name, value) for name, value in msgspec.msgpack.decode(packed, type=list[tuple[str, bytes | None]]))
 
 
-def send_letters(stores: Stores, source: LogSource, letters: pa.Table) -> None:
+def send_dead_letters(stores: Stores, source: LogSource, dead_letters: pa.Table) -> None:
     """Send dead letters to the `dead_letter_topic`: the original messages, with headers of origin and reason.
 
     Raises:
         LogError: they may or may not have been written; send them again.
     """
-    rows = letters.to_pylist()
+    rows = dead_letters.to_pylist()
     stores.log_of(source).send(
         source.dead_letter_topic, [row["value"] for row in rows], keys=[row["key"] for row in rows],
         timestamps_us=[micros(row["at"]) for row in rows],
@@ -165,15 +165,15 @@ def archived_rows(stores: Stores, source: LogSource, partition: int, *, after: i
     return count_by(stores, statements.count_between(partition, after=after, through=through), "archive", rows)
 
 
-def letters_after(stores: Stores, source: LogSource, partition: int, *, after: int) -> dict[int, str]:
+def dead_letters_after(stores: Stores, source: LogSource, partition: int, *, after: int) -> dict[int, str]:
     """Dead letters of a partition with `offset > after`: offset → reason."""
-    if stores.offline.offsets(stores.letters_of(source), [partition])[partition] <= after:
+    if stores.offline.offsets(stores.dead_letters_of(source), [partition])[partition] <= after:
         return {}
-    rows = stores.offline.rows(stores.letters_of(source))
+    rows = stores.offline.rows(stores.dead_letters_of(source))
     if rows is None:
         return {}
-    text = statements.letter_reasons(partition, after=after)
-    found = stores.offline.sql(text, {"letters": rows}).reader().read_all()
+    text = statements.dead_letter_reasons(partition, after=after)
+    found = stores.offline.sql(text, {"dead_letters": rows}).reader().read_all()
     return dict(zip(found["offset"].to_pylist(), found["reason"].to_pylist(), strict=True))
 
 

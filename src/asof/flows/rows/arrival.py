@@ -67,7 +67,7 @@ class Arrivals:
         return Arrivals(self.era[index], self.first[index], self.second[index])
 
     @property
-    def words(self) -> tuple[Ints, Ints, Ints]:
+    def columns(self) -> tuple[Ints, Ints, Ints]:
         """The three, in the order in which they are compared."""
         return self.era, self.first, self.second
 
@@ -143,11 +143,11 @@ def origins_of(headers: Sequence[Headers] | None, partition: Ints, offset: Ints)
     """
     if headers is None:
         return None
-    places = list(map(first_origin, headers))
-    if not any(places):
+    positions = list(map(first_origin, headers))
+    if not any(positions):
         return None
-    known = np.array([place is not None for place in places])
-    first = np.array([place or (0, 0) for place in places], dtype=np.int64)
+    known = np.array([place is not None for place in positions])
+    first = np.array([place or (0, 0) for place in positions], dtype=np.int64)
     return np.where(known, first[:, 0], partition), np.where(known, first[:, 1], offset)
 
 

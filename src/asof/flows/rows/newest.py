@@ -19,27 +19,27 @@ class NewestPackedRows:
     """n rows of n keys, packed as for a key without a stored row.
 
     Args:
-        places: of each its created time, and what says when it arrived (`asof.values.packing.Version`).
+        positions: of each its created time, and what says when it arrived (`asof.values.packing.Version`).
         format: of the rows.
     """
 
     keys: list[bytes]
     times: list[Micros]
-    places: list[list[Any]]
+    positions: list[list[Any]]
     packed: list[bytes]
     format: int
 
     def of(self, index: Sequence[int]) -> NewestPackedRows:
         """The rows at these indexes."""
         return NewestPackedRows(
-            [self.keys[i] for i in index], [self.times[i] for i in index], [self.places[i] for i in index],
+            [self.keys[i] for i in index], [self.times[i] for i in index], [self.positions[i] for i in index],
             [self.packed[i] for i in index], self.format,
         )  # fmt: skip
 
     def after(self, stored: Sequence[bytes | None], *, clock: Micros) -> list[bytes | None]:
         """Each key's row after the write, given the stored one; None if the stored row stays."""
         merged: list[bytes | None] = list(self.packed)
-        for i, (time, place, before) in enumerate(zip(self.times, self.places, stored, strict=True)):
+        for i, (time, place, before) in enumerate(zip(self.times, self.positions, stored, strict=True)):
             if before is None:
                 continue
             row = unpack_row(before)
@@ -108,15 +108,15 @@ class LatestRows:
         offsets = range(arrived.first, arrived.first + rows.count)
         if format == ARRIVAL_FORMAT:
             era = Arrival.of(arrived.partition, 0, arrived.pushed_at).era
-            places: list[list[Any]] = [
+            positions: list[list[Any]] = [
                 [at, era, [arrived.partition, offset] if arrived.pushed_at else [offset, arrived.partition]]
                 for at, offset in zip(created, offsets, strict=True)
             ]
         else:
-            places = list(map(list, zip(created, offsets, repeat(arrived.partition))))
+            positions = list(map(list, zip(created, offsets, repeat(arrived.partition))))
         features = [rows.columns[name].plain for name in self.features]
-        packed = pack_values(repeat(format), times, *features, places, repeat(()))
-        found = NewestPackedRows(keys, times, places, packed, format)
+        packed = pack_values(repeat(format), times, *features, positions, repeat(()))
+        found = NewestPackedRows(keys, times, positions, packed, format)
         last: dict[bytes, int] = dict.fromkeys(keys, -1)
         if len(last) == len(keys):
             return found

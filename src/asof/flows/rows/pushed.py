@@ -293,9 +293,9 @@ def _extra(name: str, names: Sequence[str]) -> str:
 @lru_cache
 def _row_of(names: tuple[str, ...]) -> Callable[..., Any]:
     """A Struct class that is encoded as a JSON object with these names; faster than a dict."""
-    places = [f"f{i}" for i in range(len(names))]
+    positions = [f"f{i}" for i in range(len(names))]
     try:
-        return msgspec.defstruct("Row", places, rename=dict(zip(places, names, strict=True)), gc=False)
+        return msgspec.defstruct("Row", positions, rename=dict(zip(positions, names, strict=True)), gc=False)
     except ValueError:
         # msgspec's structs take no names with quotes, backslashes or control characters.
         return lambda *values: dict(zip(names, values, strict=True))

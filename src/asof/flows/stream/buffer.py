@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.definitions import LogSource
-from asof.flows.rows.archive import LETTERS_SCHEMA, archive_schema, send_letters
+from asof.flows.rows.archive import DEAD_LETTERS_SCHEMA, archive_schema, send_dead_letters
 from asof.flows.rows.pushed import AppendedRows, archived_rows
 from asof.flows.stores import Stores
 
@@ -28,7 +28,7 @@ class Buffer:
     """
 
     rows: list[pa.Table] = field(default_factory=list)
-    letters: list[pa.Table] = field(default_factory=list)
+    dead_letters: list[pa.Table] = field(default_factory=list)
     through: dict[int, int] = field(default_factory=dict)
     size: int = 0
     loose: list[AppendedRows] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Buffer:
         if later.rows:
             self.settle()
         return Buffer(
-            self.rows + later.rows, self.letters + later.letters, {**self.through, **later.through},
+            self.rows + later.rows, self.dead_letters + later.dead_letters, {**self.through, **later.through},
             self.size + later.size, self.loose + later.loose, self.loose_rows + later.loose_rows,
         )  # fmt: skip
 
@@ -62,9 +62,9 @@ class Buffer:
             return table.filter(pc.invert(pc.is_in(table["partition"], pa.array(sorted(partitions), pa.int32()))))
 
         self.settle()
-        rows, letters = [left(each) for each in self.rows], [left(each) for each in self.letters]
+        rows, dead_letters = [left(each) for each in self.rows], [left(each) for each in self.dead_letters]
         through = {each: offset for each, offset in self.through.items() if each not in partitions}
-        return Buffer(rows, letters, through, sum(each.num_rows for each in rows + letters))
+        return Buffer(rows, dead_letters, through, sum(each.num_rows for each in rows + dead_letters))
 
 
 class ArchiveWriter:
@@ -122,23 +122,23 @@ class ArchiveWriter:
         if buffer.rows:
             rows = pa.concat_tables(buffer.rows).select(schema.names).cast(schema)
         # Dead letters first: once the rows' offsets are committed, these messages are not read again.
-        self._write_letters(buffer.letters, buffer.through)
+        self._write_dead_letters(buffer.dead_letters, buffer.through)
         self.stores.offline.append(self.stores.archive_of(self.source), rows, buffer.through)
 
-    def write_letters(self, letters: pa.Table | None, through: Mapping[int, int]) -> None:
+    def write_dead_letters(self, dead_letters: pa.Table | None, through: Mapping[int, int]) -> None:
         """Write these and the buffered dead letters now; no write may be running."""
-        waiting = [*self.waiting.letters, *([letters] if letters is not None else [])]
-        self._write_letters(waiting, {**self.waiting.through, **through})
-        self.waiting.letters.clear()
+        waiting = [*self.waiting.dead_letters, *([dead_letters] if dead_letters is not None else [])]
+        self._write_dead_letters(waiting, {**self.waiting.through, **through})
+        self.waiting.dead_letters.clear()
 
-    def _write_letters(self, letters: Sequence[pa.Table], through: Mapping[int, int]) -> None:
-        if not letters:
+    def _write_dead_letters(self, dead_letters: Sequence[pa.Table], through: Mapping[int, int]) -> None:
+        if not dead_letters:
             return
-        rows = pa.concat_tables(letters).cast(LETTERS_SCHEMA)
-        self.stores.offline.append(self.stores.letters_of(self.source), rows, through)
+        rows = pa.concat_tables(dead_letters).cast(DEAD_LETTERS_SCHEMA)
+        self.stores.offline.append(self.stores.dead_letters_of(self.source), rows, through)
         if self.source.dead_letter_topic:
             # After the table, before the rows' offsets: a crash in between sends them twice, and loses none.
-            send_letters(self.stores, self.source, rows)
+            send_dead_letters(self.stores, self.source, rows)
 
     def discard(self, partitions: set[int]) -> None:
         """Drop the buffered rows of these partitions."""

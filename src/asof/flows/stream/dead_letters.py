@@ -18,7 +18,7 @@ from asof.definitions import LogSource, Snapshot
 from asof.definitions.facts import Facts
 from asof.errors import LogError, NotFound
 from asof.flows.facts import change_facts
-from asof.flows.rows.archive import LETTERS_SCHEMA, unpacked_headers
+from asof.flows.rows.archive import DEAD_LETTERS_SCHEMA, unpacked_headers
 from asof.flows.rows.arrival import Place, origin, origin_header
 from asof.flows.stores import Stores, log_source_named, log_sources, raw_keys
 from asof.flows.stream.suspects import FATAL, still_fatal
@@ -32,7 +32,7 @@ TURN_S = 10.0
 """Longest time for one replay; another replay of the same source takes over after that."""
 
 
-_STORED = pa.schema([field for field in LETTERS_SCHEMA if field.name != "ingest_date"])
+_STORED = pa.schema([field for field in DEAD_LETTERS_SCHEMA if field.name != "ingest_date"])
 """The date is the Delta table's partition column, so it is not in the data files."""
 
 
@@ -90,39 +90,39 @@ class ReplayResult(Record):
     still_unfit: Mapping[str, str]
 
 
-def list_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
+def list_dead_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
     """The newest dead letters of one or all sources."""
     snapshot = stores.registry.load(stores.project)
     found: list[DeadLetter] = []
     for each in log_sources(snapshot, source):
-        rows = _letters(stores, each, statements.newest_letters(int(limit)))
-        sent = replayed_places(stores, each) if rows.num_rows else set()
+        rows = _dead_letters(stores, each, statements.newest_dead_letters(int(limit)))
+        sent = replayed_positions(stores, each) if rows.num_rows else set()
         for row in rows.to_pylist():
             found.append(DeadLetter(**_columns(each, row, sent)))
-    found.sort(key=lambda letter: letter.at, reverse=True)
+    found.sort(key=lambda dead_letter: dead_letter.at, reverse=True)
     return Records(DeadLetter, found[:limit])
 
 
-def show_letter(stores: Stores, id: str) -> DeadLetterMessage:  # the name that users know
+def show_dead_letter(stores: Stores, id: str) -> DeadLetterMessage:  # the name that users know
     """One dead letter with its message.
 
     Raises:
         NotFound: there is no dead letter with this ID.
     """
     source, place = _of_id(stores, id)
-    rows = _letters(stores, source, statements.letters([place]))
+    rows = _dead_letters(stores, source, statements.dead_letters([place]))
     if not rows.num_rows:
         raise NotFound(f"no dead letter {id!r}", hint="run `asof dead-letters list` to see them")
-    letter = rows.to_pylist()[0]
-    refused = _refused(stores, stores.registry.load(stores.project), source, [letter])
+    dead_letter = rows.to_pylist()[0]
+    refused = _refused(stores, stores.registry.load(stores.project), source, [dead_letter])
     return DeadLetterMessage(
-        **_columns(source, letter, replayed_places(stores, source)),
-        key=letter["key"], value=letter["value"], headers=unpacked_headers(letter["headers"]),
-        text=_text(letter["value"]), refused_now=refused.get(0),
+        **_columns(source, dead_letter, replayed_positions(stores, source)),
+        key=dead_letter["key"], value=dead_letter["value"], headers=unpacked_headers(dead_letter["headers"]),
+        text=_text(dead_letter["value"]), refused_now=refused.get(0),
     )  # fmt: skip
 
 
-def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None) -> ReplayResult:
+def replay_dead_letters(stores: Stores, source: str, ids: Sequence[str] | None = None) -> ReplayResult:
     """Send the dead letters that fit now to the source's replay topic, which workers read.
 
     Each counts at its own event time, and is sent only once, however often it is replayed.
@@ -138,16 +138,18 @@ def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None
                 f"dead letter {foreign[0]!r} is not of source {source!r}", hint="replay it with its own source"
             )
         chosen = {place for _, place in found}
-    rows = _letters(stores, wanted, statements.letters(chosen)).to_pylist()
+    rows = _dead_letters(stores, wanted, statements.dead_letters(chosen)).to_pylist()
     by_place = {(row["partition"], row["offset"]): row for row in rows}
     for place in sorted((chosen or set()) - by_place.keys()):
-        raise NotFound(f"no dead letter {letter_id(source, place)!r}", hint="run `asof dead-letters list` to see them")
+        raise NotFound(
+            f"no dead letter {dead_letter_id(source, place)!r}", hint="run `asof dead-letters list` to see them"
+        )
     topic = wanted.replay_topic
     if by_place:
         stores.log.create(topic, 1)
     token = _take_turn(stores, source)
     try:
-        already = replayed_places(stores, wanted) & by_place.keys()
+        already = replayed_positions(stores, wanted) & by_place.keys()
         news = [(place, row) for place, row in sorted(by_place.items()) if place not in already]
         refused = _refused(stores, snapshot, wanted, [row for _, row in news])
         fit = [each for i, each in enumerate(news) if i not in refused]
@@ -164,40 +166,40 @@ def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None
             )  # fmt: skip
     finally:
         _give_turn_back(stores, source, token)
-    still = {letter_id(source, news[i][0]): reason for i, reason in sorted(refused.items())}
+    still = {dead_letter_id(source, news[i][0]): reason for i, reason in sorted(refused.items())}
     return ReplayResult(len(fit), len(already), still)
 
 
-def replayed_places(stores: Stores, source: LogSource) -> set[Place]:
+def replayed_positions(stores: Stores, source: LogSource) -> set[Place]:
     """The dead letters that are in the replay topic already."""
     topic = source.replay_topic
     try:
         bounds = stores.log.bounds(topic)
     except UnknownTopic:
         return set()
-    places: set[Place] = set()
+    positions: set[Place] = set()
     for number, (first, after) in bounds.items():
         start = first
         while start < after:
             messages = stores.log.read(topic, number, start, stop=after)
             if not len(messages):
                 break
-            places.update(place for headers in messages.headers or () if (place := origin(headers)) is not None)
+            positions.update(place for headers in messages.headers or () if (place := origin(headers)) is not None)
             start = int(messages.offsets[-1]) + 1
-    return places
+    return positions
 
 
 def _columns(source: LogSource, row: Mapping[str, Any], sent: Collection[Place]) -> dict[str, Any]:
     """The columns of a `DeadLetter`, from a stored row."""
     place = row["partition"], row["offset"]
     return {
-        "id": letter_id(source.name, place), "source": source.name, "topic": row["topic"],
+        "id": dead_letter_id(source.name, place), "source": source.name, "topic": row["topic"],
         "partition": row["topic_partition"], "offset": row["topic_offset"], "at": row["at"],
         "size": len(row["value"] or b""), "reason": row["reason"], "replayed": place in sent,
     }  # fmt: skip
 
 
-def letter_id(source: str, place: Place) -> str:
+def dead_letter_id(source: str, place: Place) -> str:
     """ID of a dead letter: source, partition and offset, in the archive's numbering."""
     return f"{source}/{place[0]}/{place[1]}"
 
@@ -250,42 +252,42 @@ def _give_turn_back(stores: Stores, source: str, token: str) -> None:
 
 
 def _refused(
-    stores: Stores, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
+    stores: Stores, snapshot: Snapshot, source: LogSource, dead_letters: Sequence[Mapping[str, Any]]
 ) -> dict[int, str]:
     """Index → reason, for dead letters that do not fit the current schema at the current time.
 
     Those that ended processes are tried by a child first.
     """
     now = stores.clock()
-    fatal = [i for i, row in enumerate(letters) if row["reason"].startswith(FATAL)]
-    deaths = still_fatal(stores, source, _messages([letters[i] for i in fatal]), now=now) if fatal else {}
+    fatal = [i for i, row in enumerate(dead_letters) if row["reason"].startswith(FATAL)]
+    deaths = still_fatal(stores, source, _messages([dead_letters[i] for i in fatal]), now=now) if fatal else {}
     refused = {fatal[i]: reason for i, reason in deaths.items()}
-    others = [i for i in range(len(letters)) if i not in refused]
-    messages = _messages([letters[i] for i in others])
+    others = [i for i in range(len(dead_letters)) if i not in refused]
+    messages = _messages([dead_letters[i] for i in others])
     keys = raw_keys(source, snapshot.project.views_of(source.name))
     decoded = decode_messages(
         source, messages, keys=keys, clock=now, schemas=stores.schemas_of(source),
         transform=transform_of(stores, source),
             bounds=stores.bounds_of(source),
     )  # fmt: skip
-    return refused | {others[letter.index]: letter.reason for letter in decoded.letters}
+    return refused | {others[dead_letter.index]: dead_letter.reason for dead_letter in decoded.dead_letters}
 
 
-def _messages(letters: Sequence[Mapping[str, Any]]) -> Messages:
+def _messages(dead_letters: Sequence[Mapping[str, Any]]) -> Messages:
     return Messages(
-        np.array([row["topic_partition"] for row in letters], np.int32),
-        np.array([row["topic_offset"] for row in letters], np.int64),
-        np.array([micros(row["at"]) for row in letters], np.int64),
-        [row["key"] for row in letters], [row["value"] for row in letters],
-        [unpacked_headers(row["headers"]) for row in letters],
+        np.array([row["topic_partition"] for row in dead_letters], np.int32),
+        np.array([row["topic_offset"] for row in dead_letters], np.int64),
+        np.array([micros(row["at"]) for row in dead_letters], np.int64),
+        [row["key"] for row in dead_letters], [row["value"] for row in dead_letters],
+        [unpacked_headers(row["headers"]) for row in dead_letters],
     )  # fmt: skip
 
 
-def _letters(stores: Stores, source: LogSource, text: str) -> pa.Table:
-    rows = stores.offline.rows(stores.letters_of(source))
+def _dead_letters(stores: Stores, source: LogSource, text: str) -> pa.Table:
+    rows = stores.offline.rows(stores.dead_letters_of(source))
     if rows is None:
         return _STORED.empty_table()
-    found = stores.offline.sql(text, {"letters": rows}).reader().read_all()
+    found = stores.offline.sql(text, {"dead_letters": rows}).reader().read_all()
     for name in set(_STORED.names) - set(found.column_names):
         # Tables of an earlier version have no headers column.
         found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
@@ -307,6 +309,6 @@ def _text(value: bytes | None) -> str | None:
 
 
 __all__ = [
-    "DeadLetter", "DeadLetterMessage", "ReplayResult", "letter_id", "list_letters", "replay_letters", "replayed_places",
-    "show_letter",
+    "DeadLetter", "DeadLetterMessage", "ReplayResult", "dead_letter_id", "list_dead_letters", "replay_dead_letters",
+    "replayed_positions", "show_dead_letter",
 ]  # fmt: skip

@@ -60,12 +60,12 @@ class EventIdClaims:
         write_progress(self.stores.online, self.table, restored, within=incarnation)
 
     def _restore(self, rows: pa.Table) -> None:
-        places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
+        positions = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
         times = event_micros(rows["ingested_at"].combine_chunks()).to_pylist()
         untils = [time + self.source.event_id_horizon for time in times]
         self.stores.online.write(
-            self.table, self._keys(rows["id"]), [_packed(place, until) for place, until in zip(places, untils)],
-            condition=Unchanged([NO_ROW] * len(places)), expires_at=[until + GRACE for until in untils],
+            self.table, self._keys(rows["id"]), [_packed(place, until) for place, until in zip(positions, untils)],
+            condition=Unchanged([NO_ROW] * len(positions)), expires_at=[until + GRACE for until in untils],
         )  # fmt: skip
 
     def first(
@@ -78,7 +78,7 @@ class EventIdClaims:
         wanted: dict[bytes, list[int]] = {}
         for row in np.flatnonzero(~firsts).tolist():
             wanted.setdefault(keys[row], []).append(row)
-        places: list[Place] = list(zip(partition.tolist(), offset.tolist(), strict=True))
+        positions: list[Place] = list(zip(partition.tolist(), offset.tolist(), strict=True))
         until = now + self.source.event_id_horizon
 
         def claim(todo: Sequence[bytes]) -> list[bytes]:
@@ -91,13 +91,13 @@ class EventIdClaims:
                     free.append((key, its_rows[0], NO_ROW))
                     continue
                 holder, held_until = _unpacked(stored[0])
-                mine = [row for row in its_rows if places[row] == holder]
+                mine = [row for row in its_rows if positions[row] == holder]
                 if mine:
                     firsts[mine] = True
                 elif held_until <= now and self._is_archived(holder):
                     free.append((key, its_rows[0], stored[1]))
             kept = self.stores.online.write(
-                self.table, [key for key, _, _ in free], [_packed(places[row], until) for _, row, _ in free],
+                self.table, [key for key, _, _ in free], [_packed(positions[row], until) for _, row, _ in free],
                 condition=Unchanged([token for _, _, token in free]), expires_at=[until + GRACE] * len(free),
             ) if free else []  # fmt: skip
             for (_, row, _), was in zip(free, kept, strict=True):
@@ -120,7 +120,7 @@ class EventIdClaims:
         firsts = self.first(rows, partition=partition, offset=offset, now=now)
         column = rows[self.source.event_id].combine_chunks()
         keys = self._keys(column)
-        places = dict(zip(keys, zip(partition.tolist(), offset.tolist(), strict=True), strict=True))
+        positions = dict(zip(keys, zip(partition.tolist(), offset.tolist(), strict=True), strict=True))
         numbers = dict(zip(keys, range(len(keys)), strict=True))
         until = now + self.source.event_id_horizon
 
@@ -132,7 +132,7 @@ class EventIdClaims:
                 if row is not None and _unpacked(row[0])[0][0] == HISTORY
             ]
             kept = self.stores.online.write(
-                self.table, [key for key, _ in mine], [_packed(places[key], until) for key, _ in mine],
+                self.table, [key for key, _ in mine], [_packed(positions[key], until) for key, _ in mine],
                 condition=Unchanged([token for _, token in mine]), expires_at=[until + GRACE] * len(mine),
             ) if mine else []  # fmt: skip
             firsts[[numbers[key] for (key, _), was in zip(mine, kept, strict=True) if was]] = True

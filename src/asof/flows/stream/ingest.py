@@ -34,13 +34,14 @@ from asof.flows.generations.live import LiveGenerations, PendingPush
 from asof.flows.generations.names import Name
 from asof.flows.generations.recompute import recompute_rows
 from asof.flows.generations.writer import GenerationWriter
-from asof.flows.rows.archive import letter_rows, with_arrival
+from asof.flows.rows.archive import dead_letter_rows, with_arrival
 from asof.flows.rows.arrival import Ints, origins_of, stamps_of
 from asof.flows.rows.batch import batch_of
 from asof.flows.rows.pushed import AppendedRows, PushedRows
 from asof.flows.stores import Stores, log_source_named
 from asof.flows.stream.buffer import ArchiveWriter, Buffer
 from asof.flows.stream.dead_letter_limit import RecentVerdicts
+from asof.flows.stream.sums import SourceSums
 from asof.flows.stream.suspects import Suspects
 from asof.flows.stream.verdicts import Verdicts
 from asof.log.protocol import Messages
@@ -68,6 +69,7 @@ class Ingest:
         self.name = source
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
+        self.sums = SourceSums()
         self.archived: dict[int, int] = {}
         self.greatest_stamp: Micros = 0
         self.snapshot: Snapshot = stores.registry.load(stores.project)
@@ -147,12 +149,12 @@ class Ingest:
         known = self._verdicts.fatal(messages, base=base)
         fatal = self._suspects.fatal(source, messages, base=base, now=now, known=known)
         decoded = self._verdicts.decode(source, self.snapshot, messages, base=base, now=now, fatal=fatal)
-        letters = self._letters_of(topic, messages, decoded.letters, base, now)
+        dead_letters = self._dead_letters_of(topic, messages, decoded.dead_letters, base, now)
         through = _last_offsets(messages, base)
         # What depends on the clock, and what took processes to find out, is written down before anything else happens.
-        if any(letter.is_early for letter in decoded.letters) or fatal.keys() - known.keys():
-            self._write_down(letters, through)
-            letters = None
+        if any(dead_letter.is_early for dead_letter in decoded.dead_letters) or fatal.keys() - known.keys():
+            self._write_down(dead_letters, through)
+            dead_letters = None
         partition = (messages.partitions[decoded.index] + base).astype(np.int32)
         offset = messages.offsets[decoded.index]
         pushed_at, origin = self._came(topic, messages, decoded.index, partition)
@@ -167,16 +169,19 @@ class Ingest:
             )  # fmt: skip
             self.generations.feed(source, batch, raw)
         self._writer.keep(
-            Buffer([raw] if len(offset) else [], [letters] if letters is not None else [], through, len(messages))
+            Buffer(
+                [raw] if len(offset) else [], [dead_letters] if dead_letters is not None else [], through, len(messages)
+            )
         )
         self._taken |= through
         self.counts["events"] += len(messages)
-        self.counts["dead letters"] += len(decoded.letters)
+        self.counts["dead letters"] += len(decoded.dead_letters)
+        self.sums.count(len(messages), len(offset), (dead_letter.reason for dead_letter in decoded.dead_letters))
         if decoded.left_out:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
         self._recompute_marked()
-        self._watch(len(messages), {letter.index for letter in decoded.letters})
+        self._watch(len(messages), {dead_letter.index for dead_letter in decoded.dead_letters})
 
     def _came(
         self, topic: str, messages: Messages, index: npt.NDArray[np.int64], partition: npt.NDArray[np.int32]
@@ -246,11 +251,11 @@ class Ingest:
                 fresh &= (messages.partitions != number) | (messages.offsets > taken[number])
         return messages if fresh.all() else messages.select(fresh)
 
-    def _letters_of(
-        self, topic: str, messages: Messages, letters: Sequence[UnusableMessage], base: int, now: int
+    def _dead_letters_of(
+        self, topic: str, messages: Messages, dead_letters: Sequence[UnusableMessage], base: int, now: int
     ) -> pa.Table | None:
-        reasons = {letter.index: letter.reason for letter in letters}
-        return letter_rows(self.source, topic, messages, reasons, base=base, at=now) if reasons else None
+        reasons = {dead_letter.index: dead_letter.reason for dead_letter in dead_letters}
+        return dead_letter_rows(self.source, topic, messages, reasons, base=base, at=now) if reasons else None
 
     def _watch(self, count: int, dead: set[int]) -> None:
         """Check the limit of dead letters; if it is reached, flush, then raise."""
@@ -259,14 +264,14 @@ class Ingest:
             self.flush()
             raise self._recent.error(self.source)
 
-    def _write_down(self, letters: pa.Table | None, through: Mapping[int, int]) -> None:
+    def _write_down(self, dead_letters: pa.Table | None, through: Mapping[int, int]) -> None:
         """Write these and the buffered dead letters now.
 
         They must be durable before rows are: the verdict on an event too far in the future depends on the clock. On a
         replay after a crash it might be accepted, although its key's row is already past it.
         """
         self._finish()
-        self._writer.write_letters(letters, through)
+        self._writer.write_dead_letters(dead_letters, through)
 
     def flush(self, *, wait: bool = True) -> dict[int, int]:
         """Archive all applied messages, then write progress.

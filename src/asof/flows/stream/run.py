@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from threading import Event
 
 from asof.decoding import SchemaRegistryUnavailable
 from asof.errors import AsofError, LogError
+from asof.flows.runs import STREAM, RunNotes, recorded_run
 from asof.flows.stores import Progress, Stores, silent
-from asof.flows.stream.worker import FLUSH_EVERY_S, StreamWorker, unsaid
+from asof.flows.stream.sums import SourceSums
+from asof.flows.stream.topic_member import unsaid
+from asof.flows.stream.worker import FLUSH_EVERY_S, StreamWorker
 from asof.timing import PATIENCE_S
 
 WAIT_S = 1.0
@@ -56,32 +59,19 @@ def run_stream(
         stores, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress, patience_s=patience_s,
         waiting=waiting,
     )  # fmt: skip
-    stop = stop or Event()
-    waits_since: float | None = None
-    while True:
+    with recorded_run(stores, STREAM, is_announced=True) as notes:
         try:
-            run.work(stop, until_caught_up=until_caught_up)
-            return dict(run.counts)
-        except AsofError as error:
-            now = time.monotonic()
-            if run.has_archived or now - run.began_at >= patience_s:
-                waits_since = None
-            # For a schema registry the worker itself has waited.
-            if not error.may_pass or not run.has_begun or isinstance(error, SchemaRegistryUnavailable):
-                raise
-            if waits_since is None:
-                waits_since = now
-                run.counts["waits for a server"] += 1
-                if waiting is not None:
-                    waiting(error)
-            if now - waits_since >= patience_s or stop.wait(WAIT_S):
-                raise
+            run.until_stopped(stop or Event(), until_caught_up=until_caught_up)
+        finally:
+            run.describe(notes)
+    return dict(run.counts)
 
 
 class _WorkerRun:
     """The workers of one process, one after the other: each runs until it is stopped or a server is unreachable.
 
     Attributes:
+        sums: log source → the sums of all of them.
         has_begun: whether any of them has started.
         has_archived: whether the last one has written a message to both stores.
         began_at: start of the last one, in seconds of a monotonic clock.
@@ -101,6 +91,8 @@ class _WorkerRun:
         self._patience_s = patience_s
         self._waiting = waiting
         self.counts: Counter[str] = Counter()
+        self.sums: dict[str, SourceSums] = defaultdict(SourceSums)
+        self._lags: dict[str, int] = {}
         self.has_begun = self.has_archived = False
         self.began_at = 0.0
         self._taken = 0
@@ -109,6 +101,36 @@ class _WorkerRun:
         self._accept_gap = accept_gap
         self._flush_every_s = flush_every_s
         self._progress = progress
+
+    def until_stopped(self, stop: Event, *, until_caught_up: bool) -> None:
+        """Work, and start over after a server was unreachable; see `run_stream`."""
+        waits_since: float | None = None
+        while True:
+            try:
+                self.work(stop, until_caught_up=until_caught_up)
+                return
+            except AsofError as error:
+                now = time.monotonic()
+                if self.has_archived or now - self.began_at >= self._patience_s:
+                    waits_since = None
+                # For a schema registry the worker itself has waited.
+                if not error.may_pass or not self.has_begun or isinstance(error, SchemaRegistryUnavailable):
+                    raise
+                if waits_since is None:
+                    waits_since = now
+                    self.counts["waits for a server"] += 1
+                    if self._waiting is not None:
+                        self._waiting(error)
+                if now - waits_since >= self._patience_s or stop.wait(WAIT_S):
+                    raise
+
+    def describe(self, notes: RunNotes) -> None:
+        """Note the sums of all workers so far."""
+        for name, sums in self.sums.items():
+            notes.add_source(
+                name, sums.rows, messages=sums.messages, dead_letters=dict(sums.dead_letters), lag=self._lags.get(name)
+            )
+        notes.details["counts"] = dict(self.counts)
 
     def work(self, stop: Event, *, until_caught_up: bool) -> None:
         """Create a worker, and run it."""
@@ -125,11 +147,17 @@ class _WorkerRun:
                 worker.close(abandon=abandon)
             except Exception as second:  # mostly the same cause, such as a full disk: the first error is raised
                 error.add_note(f"then, while stopping: {second}")
-            self.counts.update(worker.counts)
+            self._sum_up(worker)
             self.has_archived = worker.has_archived
             raise
+        self._lags = worker.lags()
         worker.close()
+        self._sum_up(worker)
+
+    def _sum_up(self, worker: StreamWorker) -> None:
         self.counts.update(worker.counts)
+        for name, sums in worker.sums.items():
+            self.sums[name].add(sums)
 
     def _steps(self, worker: StreamWorker, stop: Event, *, until_caught_up: bool) -> None:
         worker.look_at_registry()

@@ -55,7 +55,7 @@ class PartitionStatus(Record):
         events_per_s: archived in the last minute.
         freshness_s: from the newest archived message's timestamp to its ingestion.
         late_p50_s, late_max_s: from event time to archive, over the newest rows.
-        letters: dead letters.
+        dead_letters: dead letters.
         gaps: descriptions of accepted losses of messages.
     """
 
@@ -71,7 +71,7 @@ class PartitionStatus(Record):
     freshness_s: float | None
     late_p50_s: float | None
     late_max_s: float | None
-    letters: int
+    dead_letters: int
     last_message: datetime | None
     gaps: list[str]
 
@@ -90,7 +90,11 @@ def _of_source(stores: Stores, snapshot: Snapshot, source: LogSource) -> list[Pa
     gaps = list(snapshot.facts.gaps.get(source.name, ()))
     held = sorted(log_partitions(stores, source, epoch=epoch), key=lambda each: each.archived_as)
     archived = stores.offline.offsets(stores.archive_of(source), [each.archived_as for each in held])
-    newest, rates, letters = _newest(stores, source, archived), _rates(stores, source), _letters(stores, source)
+    newest, rates, dead_letters = (
+        _newest(stores, source, archived),
+        _rates(stores, source),
+        _dead_letters(stores, source),
+    )
     now = stores.clock()
     answer = []
     for each in held:
@@ -109,7 +113,7 @@ def _of_source(stores: Stores, snapshot: Snapshot, source: LogSource) -> list[Pa
                 freshness_s=_seconds(row.ingested_at - taken) if row is not None and taken is not None else None,
                 late_p50_s=_seconds(row.late_p50) if row is not None else None,
                 late_max_s=_seconds(row.late_max) if row is not None else None,
-                letters=letters.get(partition, 0),
+                dead_letters=dead_letters.get(partition, 0),
                 last_message=moment(last) if last is not None else None,
                 gaps=gaps,
             )
@@ -159,11 +163,11 @@ def _rates(stores: Stores, source: LogSource) -> dict[int, int]:
     return _counts(stores, text, {"archive": rows})
 
 
-def _letters(stores: Stores, source: LogSource) -> dict[int, int]:
-    rows = stores.offline.rows(stores.letters_of(source))
+def _dead_letters(stores: Stores, source: LogSource) -> dict[int, int]:
+    rows = stores.offline.rows(stores.dead_letters_of(source))
     if rows is None:
         return {}
-    return _counts(stores, statements.counts_by_partition("letters"), {"letters": rows})
+    return _counts(stores, statements.counts_by_partition("dead_letters"), {"dead_letters": rows})
 
 
 def _counts(stores: Stores, text: str, inputs: Mapping[str, Any]) -> dict[int, int]:

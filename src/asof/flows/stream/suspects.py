@@ -117,19 +117,19 @@ class Suspects:
             self.close()
         return found
 
-    def _look(self, messages: Messages, places: list[int], found: dict[int, str], *, now: Micros) -> None:
+    def _look(self, messages: Messages, positions: list[int], found: dict[int, str], *, now: Micros) -> None:
         """Find the fatal messages among those at these indexes."""
-        death = self._death_on(messages.select(places), now=now)
+        death = self._death_on(messages.select(positions), now=now)
         if death is None:
             return
-        if len(places) > 1:
-            middle = len(places) // 2
-            self._look(messages, places[:middle], found, now=now)
-            self._look(messages, places[middle:], found, now=now)
+        if len(positions) > 1:
+            middle = len(positions) // 2
+            self._look(messages, positions[:middle], found, now=now)
+            self._look(messages, positions[middle:], found, now=now)
             return
-        again = self._death_on(messages.select(places), now=now)
+        again = self._death_on(messages.select(positions), now=now)
         if again is not None:
-            found[places[0]] = f"{FATAL}: alone in a child process, which {again.reason}, {DEATHS} times"
+            found[positions[0]] = f"{FATAL}: alone in a child process, which {again.reason}, {DEATHS} times"
 
     def _death_on(self, messages: Messages, *, now: Micros) -> ChildDeath | None:
         """How a child ended on these messages; None if it survived, or was only killed from outside."""

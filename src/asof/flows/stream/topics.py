@@ -17,20 +17,20 @@ def topics_of(stores: Stores, source: LogSource) -> list[tuple[Log, str, bool]]:
 def check_logs(stores: Stores, project: Project) -> list[Finding]:
     """Check that each source's log is reachable, and has the topic if others create it."""
     findings: list[Finding] = []
-    asked: dict[int, AsofError | None] = {}
+    checked: dict[int, AsofError | None] = {}
     for source in project.sources.values():
         if not isinstance(source, LogSource):
             continue
         try:
             log = stores.log_of(source)
-            if id(log) not in asked:
+            if id(log) not in checked:
                 # Wait only once for an unreachable cluster, however many sources use it.
-                asked[id(log)] = None
+                checked[id(log)] = None
                 try:
                     log.topics()
                 except AsofError as error:
-                    asked[id(log)] = error
-            if (failure := asked[id(log)]) is not None:
+                    checked[id(log)] = error
+            if (failure := checked[id(log)]) is not None:
                 raise failure
             if not source.topic_is_ours:
                 find_topic(stores, source)

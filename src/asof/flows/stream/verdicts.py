@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from asof.decoding import DecodedMessages, UnusableMessage, decode_messages
 from asof.definitions import LogSource, Snapshot
-from asof.flows.rows.archive import letters_after
+from asof.flows.rows.archive import dead_letters_after
 from asof.flows.stores import Stores, raw_keys
 from asof.flows.stream.event_ids import EventIdClaims
 from asof.flows.stream.suspects import FATAL
@@ -42,7 +42,7 @@ class Verdicts:
 
     def begin(self, source: LogSource, partition: int, *, archived: int) -> None:
         """Load the verdicts on messages of a partition that were decided but not archived with their batch."""
-        self._known[partition] = letters_after(self.stores, source, partition, after=archived)
+        self._known[partition] = dead_letters_after(self.stores, source, partition, after=archived)
 
     def release(self, partition: int) -> None:
         """Stop deciding on this partition."""
@@ -67,8 +67,8 @@ class Verdicts:
         }
         if not known:
             return {}
-        places = zip(messages.partitions.tolist(), messages.offsets.tolist(), strict=True)
-        return {i: known[place] for i, place in enumerate(places) if place in known}
+        positions = zip(messages.partitions.tolist(), messages.offsets.tolist(), strict=True)
+        return {i: known[place] for i, place in enumerate(positions) if place in known}
 
     def decode(
         self,
@@ -89,10 +89,12 @@ class Verdicts:
         if fatal:
             others = np.array([i for i in range(len(messages)) if i not in fatal], dtype=np.int64)
             decoded = self.decode(source, snapshot, messages.select(others), base=base, now=now)
-            letters = [replace(each, index=int(others[each.index])) for each in decoded.letters]
-            letters += [UnusableMessage(i, reason) for i, reason in fatal.items()]
+            dead_letters = [replace(each, index=int(others[each.index])) for each in decoded.dead_letters]
+            dead_letters += [UnusableMessage(i, reason) for i, reason in fatal.items()]
             return replace(
-                decoded, index=others[decoded.index], letters=sorted(letters, key=lambda letter: letter.index)
+                decoded,
+                index=others[decoded.index],
+                dead_letters=sorted(dead_letters, key=lambda dead_letter: dead_letter.index),
             )
         decoded = decode_messages(
             source, messages, keys=raw_keys(source, snapshot.project.views_of(source.name)), clock=now,
@@ -107,7 +109,7 @@ class Verdicts:
         """Turn rows that the archive cannot store into dead letters: one would block all others permanently."""
         if self.stores.offline.keeps_nul:
             return decoded
-        return _with_letters(decoded, nul_in_text(decoded.rows))
+        return _with_dead_letters(decoded, nul_in_text(decoded.rows))
 
     def _as_judged_before(self, decoded: DecodedMessages, messages: Messages, base: int) -> DecodedMessages:
         """Keep earlier verdicts: a dead letter stays one on replay, although its time may be acceptable by now."""
@@ -118,7 +120,7 @@ class Verdicts:
             known = self._known.get(int(messages.partitions[i]) + base, {})
             if (reason := known.get(int(messages.offsets[i]))) is not None:
                 reasons[place] = reason
-        return _with_letters(decoded, reasons)
+        return _with_dead_letters(decoded, reasons)
 
     def _without_duplicates(
         self, decoded: DecodedMessages, messages: Messages, base: int, now: Micros
@@ -139,7 +141,7 @@ class Verdicts:
         )  # fmt: skip
 
 
-def _with_letters(decoded: DecodedMessages, reasons: Mapping[int, str]) -> DecodedMessages:
+def _with_dead_letters(decoded: DecodedMessages, reasons: Mapping[int, str]) -> DecodedMessages:
     """Turn the rows at these indexes into dead letters, with these reasons."""
     if not reasons:
         return decoded
@@ -149,5 +151,5 @@ def _with_letters(decoded: DecodedMessages, reasons: Mapping[int, str]) -> Decod
     return replace(
         decoded, rows=decoded.rows.filter(pa.array(stays)), index=decoded.index[stays],
         event_time=decoded.event_time[stays],
-        letters=sorted([*decoded.letters, *more], key=lambda letter: letter.index),
+        dead_letters=sorted([*decoded.dead_letters, *more], key=lambda dead_letter: dead_letter.index),
     )  # fmt: skip

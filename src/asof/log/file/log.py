@@ -332,7 +332,7 @@ class FileLog(ForkListener):
         self._lock = threading.RLock()
         for consumer in list(self._consumers):
             consumer.close_files()
-        self._topics.begin_anew()
+        self._topics.begin_again()
         with suppress(OSError):
             self.close()
 

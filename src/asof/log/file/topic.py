@@ -102,7 +102,7 @@ class FileTopic:
         if owned is not None:
             os.close(owned[1])
 
-    def begin_anew(self) -> None:
+    def begin_again(self) -> None:
         """Reset a lock that another thread of the parent may have held at the fork."""
         self._lock = threading.Lock()
 
@@ -363,11 +363,11 @@ class FileTopics:
                 self.find(topic).claim(number)
                 return number
 
-    def begin_anew(self) -> None:
+    def begin_again(self) -> None:
         """Reset locks that another thread of the parent may have held at the fork."""
         self._lock = threading.RLock()
         for topic in self._known.values():
-            topic.begin_anew()
+            topic.begin_again()
 
     def close(self) -> None:
         """Close all files."""

@@ -251,8 +251,8 @@ class KafkaConsumer:
             raise self._watch.silence
         doing = f"commit offsets of group {self._group!r}"
         try:
-            places = [self._place(number, offset) for number, offset in offsets.items()]
-            done = self._consumer.commit(offsets=places, asynchronous=False)
+            positions = [self._place(number, offset) for number, offset in offsets.items()]
+            done = self._consumer.commit(offsets=positions, asynchronous=False)
         except KafkaException as error:
             raise self._refused(error.args[0], sorted(offsets), doing) from error
         for each in done:

@@ -181,18 +181,18 @@ class KafkaLog(LogDefaults, ForkListener):
         with owned.lock:
             assert owned.writer is not None
             try:
-                places = owned.writer.send(ProducerBatch(topic.full_name, len(records["values"])), **records)
+                positions = owned.writer.send(ProducerBatch(topic.full_name, len(records["values"])), **records)
             except OwnershipLost:
                 with self._lock:
                     self._owned.pop(topic.name, None)
                 owned.close()
                 raise
         # Records are visible only shortly after the commit returns; wait, so that the sender can read its own.
-        last = max(offset for _, offset in places)
+        last = max(offset for _, offset in positions)
         self._topics.until(
             lambda: self._topics.bounds(topic, [owned.number])[owned.number][1] > last, f"send to topic {topic.name!r}"
         )
-        return places
+        return positions
 
     def read(
         self, topic: str, partition: int, start: int, *, stop: int | None = None, max_messages: int = 10_000
@@ -300,9 +300,9 @@ class KafkaLog(LogDefaults, ForkListener):
         if max_bytes is not None:
             for number, (first, after) in bounds.items():
                 before[number] = max(before[number], self._beyond(topic, number, first, after, max_bytes))
-        places = [TopicPartition(found.full_name, number, offset) for number, offset in before.items()]
-        asked = self.broker.admin.delete_records(places, request_timeout=self.broker.timeout_s)
-        for future in asked.values():
+        positions = [TopicPartition(found.full_name, number, offset) for number, offset in before.items()]
+        pending = self.broker.admin.delete_records(positions, request_timeout=self.broker.timeout_s)
+        for future in pending.values():
             self.broker.ask(future, f"drop old records of topic {topic!r}", topic=topic)
 
     def _beyond(self, topic: str, number: int, first: int, after: int, max_bytes: int) -> int:

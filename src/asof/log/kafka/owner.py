@@ -102,9 +102,9 @@ def living_owners(broker: Broker, topic: KafkaTopic, numbers: list[int]) -> dict
     """Partition → client IDs of living members of its owners' group."""
     found: dict[int, set[str]] = {}
     groups = {number: owners_group(topic.full_name, number) for number in numbers}
-    asked = broker.admin.describe_consumer_groups(list(groups.values()), request_timeout=broker.timeout_s)
+    pending = broker.admin.describe_consumer_groups(list(groups.values()), request_timeout=broker.timeout_s)
     for number, group in groups.items():
-        first = [asked[group]]
+        first = [pending[group]]
 
         def ask(group: str = group, first: list[Any] = first) -> Any:
             if first:

@@ -65,9 +65,9 @@ class KafkaTopics:
         name = self._prefix + topic
         config = {setting: str(value) for setting, value in self._topic_settings.items()}
         new = NewTopic(name, partitions, self._replication_factor, config=config)
-        asked = self._broker.admin.create_topics([new], request_timeout=self._broker.timeout_s)[name]
+        pending = self._broker.admin.create_topics([new], request_timeout=self._broker.timeout_s)[name]
         try:
-            self._broker.ask(asked, f"create topic {topic!r}")
+            self._broker.ask(pending, f"create topic {topic!r}")
         except LogError as error:
             if not is_kafka(error, "TOPIC_ALREADY_EXISTS"):
                 raise
@@ -85,9 +85,9 @@ class KafkaTopics:
         name = self._prefix + topic
         with self._lock:
             self._known.pop(topic, None)
-        asked = self._broker.admin.delete_topics([name], request_timeout=self._broker.timeout_s)[name]
+        pending = self._broker.admin.delete_topics([name], request_timeout=self._broker.timeout_s)[name]
         try:
-            self._broker.ask(asked, f"delete topic {topic!r}", topic=topic)
+            self._broker.ask(pending, f"delete topic {topic!r}", topic=topic)
         except UnknownTopic:
             return
         self.until(lambda: not self._exists(topic), f"delete topic {topic!r}")
@@ -118,14 +118,14 @@ class KafkaTopics:
         if known is not None and time.monotonic() - known[0] < max_age_s:
             return known[1]
         full_name = self._prefix + name
-        asked_at = time.monotonic()
-        asked = self._broker.admin.describe_topics(
+        requested_at = time.monotonic()
+        pending = self._broker.admin.describe_topics(
             TopicCollection([full_name]), request_timeout=self._broker.timeout_s
         )[full_name]
-        found = self._broker.ask(asked, f"describe topic {name!r}", topic=name)
+        found = self._broker.ask(pending, f"describe topic {name!r}", topic=name)
         topic = KafkaTopic(name, full_name, str(found.topic_id), len(found.partitions))
         with self._lock:
-            self._known[name] = (asked_at, topic)
+            self._known[name] = (requested_at, topic)
         return topic
 
     def until(self, reached: Callable[[], bool], doing: str) -> None:
@@ -154,25 +154,25 @@ class KafkaTopics:
             self._nexts.update({(topic.id, number): offset for number, offset in after.items()})
         return {number: (first[number], after[number]) for number in sorted(first)}
 
-    def _asked_offsets(self, topic: KafkaTopic, wanted: Mapping[int, OffsetSpec]) -> dict[TopicPartition, Any]:
-        places = {TopicPartition(topic.full_name, number): spec for number, spec in wanted.items()}
+    def _request_offsets(self, topic: KafkaTopic, wanted: Mapping[int, OffsetSpec]) -> dict[TopicPartition, Any]:
+        positions = {TopicPartition(topic.full_name, number): spec for number, spec in wanted.items()}
         return self._broker.admin.list_offsets(
-            places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._broker.timeout_s
+            positions, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._broker.timeout_s
         )
 
     def offsets(self, topic: KafkaTopic, *wanted: Mapping[int, OffsetSpec]) -> list[dict[int, int]]:
         """Offsets for several sets of specs, requested together; retried while a partition's leader changes."""
         doing = f"read the offsets of topic {topic.name!r}"
-        asked = [self._asked_offsets(topic, each) for each in wanted]
+        pending = [self._request_offsets(topic, each) for each in wanted]
         found_in_groups: list[dict[int, int]] = []
-        for specs, futures in zip(wanted, asked, strict=True):
+        for specs, futures in zip(wanted, pending, strict=True):
             found = {}
             for place, future in futures.items():
                 first = iter([future])
 
                 def ask(first: Iterator[Any] = first, number: int = place.partition, specs: Any = specs) -> Any:
                     again = next(first, None)
-                    return again or next(iter(self._asked_offsets(topic, {number: specs[number]}).values()))
+                    return again or next(iter(self._request_offsets(topic, {number: specs[number]}).values()))
 
                 found[place.partition] = self._broker.ask_again(ask, doing, topic=topic.name).offset
             found_in_groups.append(found)
@@ -181,11 +181,11 @@ class KafkaTopics:
     def grown(self, topic: KafkaTopic) -> KafkaTopic:
         """Add a partition to the topic; another process may have added it at the same time."""
         wanted = topic.partitions + 1
-        asked = self._broker.admin.create_partitions(
+        pending = self._broker.admin.create_partitions(
             [NewPartitions(topic.full_name, wanted)], request_timeout=self._broker.timeout_s
         )[topic.full_name]
         try:
-            self._broker.ask(asked, f"add a partition to topic {topic.name!r}", topic=topic.name)
+            self._broker.ask(pending, f"add a partition to topic {topic.name!r}", topic=topic.name)
         except LogError as error:
             if not is_kafka(error, "INVALID_PARTITIONS"):
                 raise

@@ -53,10 +53,10 @@ class TopicWatch:
         """Check regularly, without waiting for the result."""
         now = time.monotonic()
         if self._question is not None and self._question[1].done():
-            asked_at, future = self._question
+            requested_at, future = self._question
             self._question = None
             if self._check(future):
-                self._same_at = max(self._same_at, asked_at)
+                self._same_at = max(self._same_at, requested_at)
         elif self._question is None and now - self._same_at > LOOK_EVERY_S:
             self._question = (now, self._ask())
 
@@ -70,8 +70,8 @@ class TopicWatch:
         return True
 
     def _ask(self) -> Future[Any]:
-        asked = TopicCollection([self.topic.full_name])
-        return self._broker.admin.describe_topics(asked, request_timeout=self._broker.timeout_s)[self.topic.full_name]
+        pending = TopicCollection([self.topic.full_name])
+        return self._broker.admin.describe_topics(pending, request_timeout=self._broker.timeout_s)[self.topic.full_name]
 
     def _check(self, future: Future[Any]) -> bool:
         """Whether the result confirms the topic; False without a result.

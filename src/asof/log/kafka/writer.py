@@ -50,7 +50,7 @@ class ProducerBatch:
 
     def __init__(self, topic: str, size: int) -> None:
         self.topic = topic
-        self.places: list[tuple[int, int] | None] = [None] * size
+        self.positions: list[tuple[int, int] | None] = [None] * size
         self.error: KafkaError | None = None
         self.left = size
 
@@ -93,12 +93,12 @@ class ProducerBatch:
         if error is not None:
             self.error = self.error or error
         else:
-            self.places[index] = (message.partition(), message.offset())
+            self.positions[index] = (message.partition(), message.offset())
 
     @property
     def arrived(self) -> list[tuple[int, int]]:
         """Partition and offset of each record."""
-        return [place for place in self.places if place is not None]
+        return [place for place in self.positions if place is not None]
 
 
 class SharedWriter:

@@ -95,7 +95,7 @@ class DuckDBEngine(Engine, ForkListener):
     def profile(
         self,
         query: ProfiledRows | ProfiledTable,
-        given: Input | pa.Table,
+        given: Input | pa.RecordBatchReader | None,
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[FeatureProfile]:

@@ -35,7 +35,7 @@ class _Connection:
 def profile(
     cursor: duckdb.DuckDBPyConnection,
     query: ProfiledRows | ProfiledTable,
-    given: Input | pa.Table,
+    given: Input | pa.RecordBatchReader | None,
     progress: Callable[[int, int], None],
 ) -> list[FeatureProfile]:
     """Measure the columns of a view's source, or of a table."""
@@ -45,8 +45,8 @@ def profile(
             source = query.view.source.name
             rows = query.select(prepare(cursor, query, {source: given})[source])
         else:
-            assert isinstance(given, pa.Table)
-            copy(cursor, _TABLE, given.select(list(query.names)), names=query.names)
+            assert isinstance(given, pa.RecordBatchReader)
+            copy(cursor, _TABLE, given, names=query.names)
             rows = query.select(_TABLE)
         return measure(_Connection(cursor), DUCKDB_PROFILES, query.columns, rows, view=name, progress=progress)
 

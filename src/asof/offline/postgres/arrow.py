@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.dtypes import GREATEST_INT64, LEAST_INT64, DType, from_arrow
+from asof.dtypes import GREATEST_INT64, LEAST_INT64, Decimal, DType, from_arrow
 from asof.errors import StorageError
 from asof.sql.quoting import quote
 from asof.values.fit import event_micros
@@ -140,8 +140,8 @@ def _plain_type(kind: pa.DataType, metadata: dict[bytes, bytes]) -> pa.DataType:
         return kind
     if metadata.get(b"POSTGRESQL:type", b"").removeprefix(b"_") == b"numeric":
         digits = _digits(metadata)
-        # A number without a precision has unlimited digits.
-        return pa.decimal128(*digits) if digits and 0 <= digits[1] <= digits[0] <= 38 else pa.float64()
+        # A number without a precision has unlimited digits: it is what it is as a source's column.
+        return pa.decimal128(*digits) if digits and 0 <= digits[1] <= digits[0] <= 38 else Decimal.arrow()
     return pa.string()
 
 

@@ -74,7 +74,7 @@ class PostgresEngine(Engine):
     def profile(
         self,
         query: ProfiledRows | ProfiledTable,
-        given: Given,
+        given: Given | pa.RecordBatchReader,
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[FeatureProfile]:

@@ -16,22 +16,22 @@ class InOrder:
     def __init__(self, found: pa.Table, first: int, rows: int, *, again: pa.Table | None = None) -> None:
         numbers = found.column(0).to_numpy() - first
         self._found = found.remove_column(0)
-        self._places: pa.Array | None = None
+        self._positions: pa.Array | None = None
         if again is None and np.array_equal(numbers, np.arange(rows)):
             return
-        places = np.empty(rows, dtype=np.int64)
-        places[numbers] = np.arange(found.num_rows)
+        positions = np.empty(rows, dtype=np.int64)
+        positions[numbers] = np.arange(found.num_rows)
         if again is not None:
-            places[again.column(0).to_numpy() - first] = found.num_rows + np.arange(again.num_rows)
+            positions[again.column(0).to_numpy() - first] = found.num_rows + np.arange(again.num_rows)
             self._found = pa.concat_tables([self._found, again.remove_column(0)])
-        self._places = pa.array(places)
+        self._positions = pa.array(positions)
 
     def slice(self, at: int, rows: int) -> list[pa.ChunkedArray]:
         """The columns after the first, of some of the rows."""
-        if self._places is None:
+        if self._positions is None:
             part: pa.Table = self._found.slice(at, rows)
         else:
-            part = self._found.take(self._places.slice(at, rows))
+            part = self._found.take(self._positions.slice(at, rows))
         columns: list[pa.ChunkedArray] = part.combine_chunks().columns
         return columns
 

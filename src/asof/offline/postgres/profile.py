@@ -30,18 +30,20 @@ class _Transaction:
 def profile(
     opened: PostgresSession,
     query: ProfiledRows | ProfiledTable,
-    given: Given,
+    given: Given | pa.RecordBatchReader,
     progress: Callable[[int, int], None],
 ) -> list[FeatureProfile]:
     """Measure the columns of a view's source, or of a table."""
     if isinstance(query, ProfiledRows):
+        assert not isinstance(given, pa.RecordBatchReader)
         name, source = query.view.name, query.view.source.name
         rows = query.select(prepare(opened, query, {source: given}, whole=False)[source])
     else:
-        assert isinstance(given, pa.Table)
+        assert isinstance(given, pa.RecordBatchReader)
         name = query.name
-        table = given.select(list(query.names)).rename_columns(list(query.names.values()))
-        rows = query.select(opened.ship(table.to_reader()))
+        schema = pa.schema([field.with_name(query.names[field.name]) for field in given.schema])
+        renamed = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in given)
+        rows = query.select(opened.ship(pa.RecordBatchReader.from_batches(schema, renamed)))
     return measure(_Transaction(opened), POSTGRES_PROFILES, query.columns, rows, view=name, progress=progress)
 
 

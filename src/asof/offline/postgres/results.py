@@ -183,6 +183,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         with self._session() as opened:
             tables = self._prepare(opened)
             for start in range(0, max(spine.num_rows, 1), self.chunk):
+                # Rows are numbered within their chunk, so results are put in order by it alone.
                 chunk = spine.slice(start, self.chunk)
                 if not chunk.num_rows:
                     return
@@ -218,6 +219,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         names = safe_names(described.names)
         columns = ", ".join(map(quote, names.values()))
         numbered = f"SELECT row_number() OVER () - 1 AS {N}, * FROM (\n{select}\n) AS asof_q ({columns})"
+        # In two steps: a table cannot be made in a read-only transaction, and the user's SQL may run in no other.
         opened.execute(f"CREATE TEMP TABLE {WHOLE} ON COMMIT DROP AS\n{numbered}\nWITH NO DATA")
         with opened.read_only():
             opened.execute(f"INSERT INTO {WHOLE}\n{numbered}")
@@ -244,6 +246,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
             f"CREATE TEMP TABLE {SPINE} ON COMMIT DROP AS\nSELECT {N}, {at} AS {AT}, {micros_of(at)} AS {US}, "
             f"{own}\nFROM {WHOLE}\nWHERE {N} >= {start} AND {N} < {start + self.chunk}\nORDER BY {order}"
         )
+        # Autovacuum never sees a temporary table: without statistics the planner takes it for a few rows.
         opened.execute(f"ANALYZE {SPINE}")
         first, last, rows = opened.values(f"SELECT min({US}), max({US}), count(*) FROM {SPINE}")
         return SpineTable(SPINE, types, time, first, last, rows, near, names)
@@ -257,9 +260,12 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
             for step in answer.steps:
                 opened.execute(step)
             found = opened.table(answer.select)
+            # More rows than were asked for: ties, which the short plan does not decide. The plan for them is slower, so
+            # it gets only their numbers.
             again = None
             if answer.again and found.num_rows > rows:
-                again = _asked_again(opened, answer, found.column(0).to_numpy())
+                again = _read_again(opened, answer, found.column(0).to_numpy())
+            # The next pass makes them again; disk space is for one pass.
             for step in answer.steps:
                 made = step.partition("CREATE TEMP TABLE ")[2].split(" ")[0]
                 if made:
@@ -268,16 +274,17 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
 
         def outputs(at: int, count: int) -> list[pa.ChunkedArray]:
             columns: dict[int, pa.ChunkedArray] = {}
-            for places, found in answers:
-                columns |= dict(zip(places, found.slice(at, count), strict=True))
+            for positions, found in answers:
+                columns |= dict(zip(positions, found.slice(at, count), strict=True))
             return [columns[place] for place in sorted(columns)]
 
         return outputs
 
 
-def _asked_again(opened: PostgresSession, answer: OutputSelect, numbers: np.ndarray[Any, Any]) -> pa.Table:
+def _read_again(opened: PostgresSession, answer: OutputSelect, numbers: np.ndarray[Any, Any]) -> pa.Table:
     """The rows for numbers with more than one result."""
     least = numbers.min()
+    # Counted from the least number, so that a late chunk does not count all the numbers before it.
     tied = np.flatnonzero(np.bincount(numbers - least) > 1) + least
     opened.execute(f"CREATE TEMP TABLE {TIED} ({N} bigint) ON COMMIT DROP")
     opened.copy(TIED, pa.table({N: tied}))
@@ -313,6 +320,7 @@ def _ship_spine(opened: PostgresSession, chunk: pa.Table, query: PointInTime) ->
     made = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in types)
     opened.execute(f"DROP TABLE IF EXISTS {SPINE}")
     opened.execute(f"CREATE TEMP TABLE {SPINE} ({made}) ON COMMIT DROP")
+    # Rows of one key next to each other find the source's pages in memory.
     rows = pa.table(columns)
     # Arrow cannot sort lists; the order is only for speed.
     near = [name for name in (*map(names.__getitem__, near_keys(query)), US) if not pa.types.is_nested(rows[name].type)]

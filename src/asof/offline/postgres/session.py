@@ -11,13 +11,16 @@ import pyarrow as pa
 from adbc_driver_manager import dbapi as adbc
 
 from asof.connections.postgres.database import Postgres, translate
-from asof.connections.postgres.errors import is_driver_error, own_words, sqlstate
+from asof.connections.postgres.errors import is_driver_error, own_message, sqlstate
+from asof.dtypes import from_arrow
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
 from asof.offline.files import read_files
 from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
 from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest, is_ordered
 from asof.sql.names import safe_names
+from asof.sql.postgres.casts import cast
+from asof.sql.postgres.types import base_type, digits_of, type_name
 from asof.sql.quoting import quote, text
 from asof.sql.source_rows import ROW
 
@@ -50,7 +53,9 @@ class PostgresSession:
         self._cursor = cursor
         self._exposed: dict[str, str] = {}
         self._columns: dict[str, str] = {}
+        self._typed: dict[str, pa.Schema] = {}
         self._names: dict[str, dict[str, str]] = {}
+        self._views: dict[tuple[str, str], str] = {}
         self._shipped = 0
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         # An index scan per row is planned once and runs a million times: JIT compilation and parallel workers cost more
@@ -84,7 +89,7 @@ class PostgresSession:
 
         def batches() -> Iterator[pa.RecordBatch]:
             for batch in reader:
-                columns = [plain_column(each, field.type) for each, field in zip(batch.columns, schema)]
+                columns = [_plain(each, field) for each, field in zip(batch.columns, schema)]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
         return schema, batches()
@@ -112,6 +117,8 @@ class PostgresSession:
             describe_only: send no rows, since only types are needed.
         """
         known = self.relation(given)
+        if known and isinstance(given, Batches):
+            self._typed[known] = given.schema
         if not known:
             assert given is not None
             known = self.ship(rows_of(given, columns), describe_only=describe_only, numbered=is_ordered(given))
@@ -120,7 +127,30 @@ class PostgresSession:
 
     def relation(self, given: Given) -> str:
         """The input's own term for a FROM clause, if it is in this database; else empty."""
-        return relation_in(self._database, given)
+        term = relation_in(self._database, given)
+        if not isinstance(given, Batches) or not term or not given.search_path:
+            return term
+        if (term, given.search_path) not in self._views:
+            self._views[term, given.search_path] = self._bound(term, given.search_path)
+        return self._views[term, given.search_path]
+
+    def _bound(self, term: str, search_path: str) -> str:
+        """The term itself, or a view of it, where its names mean other tables in this session."""
+        (own,) = self.values("SELECT current_setting('search_path')")
+        if own == search_path:
+            return term
+        # A view keeps the tables that its names meant when it was made.
+        name = f"asof__query_{len(self._views)}"
+        self.execute(f"SET LOCAL search_path = {search_path}")
+        self.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {term}")
+        self.execute(f"SET LOCAL search_path = {own}")
+        return name
+
+    def drop_views(self) -> None:
+        """Remove the views of the transaction, which has no way to end them by itself."""
+        for (term, _), name in self._views.items():
+            if name != term:
+                self.execute(f"DROP VIEW pg_temp.{name}")
 
     def ship(self, rows: pa.RecordBatchReader, *, describe_only: bool = False, numbered: bool = False) -> str:
         """Copy rows into a temporary table; returns its name."""
@@ -172,11 +202,27 @@ class PostgresSession:
     def with_inputs(self, select: str, *, whole: bool = True) -> str:
         """The SQL with the inputs as CTEs; they hide tables with the same names."""
         names = ", ".join(
-            f"{quote(name)} AS NOT MATERIALIZED (SELECT {self._columns.get(term, '*')} FROM {aliased(term)})"
+            f"{quote(name)} AS NOT MATERIALIZED (SELECT {self._selected(name, term)} FROM {aliased(term)})"
             for name, term in self._exposed.items()
         )
         inner = f"SELECT * FROM (\n{select}\n) AS asof_q" if whole else select
         return f"WITH {names}\n{inner}" if names else inner
+
+    def _selected(self, name: str, term: str) -> str:
+        """The columns of an input for SQL: numbers of any digits are of the types that its schema has."""
+        schema = self._typed.get(term)
+        if schema is None or not any(_may_be_numeric(each.type) for each in schema):
+            return self._columns.get(term, "*")
+        selected = []
+        for column, sql_type in self.sql_types(term).items():
+            value = quote(column)
+            dtype = from_arrow(schema.field(column).type) if column in schema.names else None
+            if dtype is not None and base_type(sql_type).removesuffix("[]") == "numeric" and not _is_decimal(sql_type):
+                what = f"column {column!r} of source {name!r}"
+                # The result of a CASE has no digits of its own.
+                value = f"CAST({cast(value, sql_type, dtype, what)} AS {type_name(dtype)}) AS {value}"
+            selected.append(value)
+        return ", ".join(selected)
 
     def indexes(self, term: str) -> tuple[tuple[str, ...], ...]:
         """The columns of each index of a table; empty for a query."""
@@ -190,18 +236,36 @@ class PostgresSession:
         return {field.name: sql_type_of(field) for field in schema}
 
 
+def _is_decimal(sql_type: str) -> bool:
+    """Whether a numeric has the digits of one of our decimals."""
+    digits = digits_of(sql_type.removesuffix("[]"))
+    return digits is not None and 0 <= digits[1] <= digits[0] <= 38
+
+
+def _may_be_numeric(kind: pa.DataType) -> bool:
+    leaf = kind.value_type if pa.types.is_list(kind) else kind
+    return bool(pa.types.is_decimal(leaf) or pa.types.is_floating(leaf) or pa.types.is_integer(leaf))
+
+
+def _plain(column: pa.Array, field: pa.Field) -> pa.Array:
+    try:
+        return plain_column(column, field.type)
+    except pa.ArrowInvalid as error:
+        raise EntityFrameError(
+            f"column {field.name!r} of the SQL is numeric without digits and holds a value that {field.type} cannot "
+            f"hold: {str(error).splitlines()[0]}",
+            hint="cast it to the type that it is to have, for example CAST(… AS double precision) or "
+            "CAST(… AS numeric(38, 20))",
+        ) from error
+
+
 def relation_in(database: Postgres, given: Given) -> str:
-    """The FROM term of an input that is in this database, read in the same way; else empty."""
+    """The FROM term of an input that is in this database; else empty."""
     if isinstance(given, Relation):
         return given.name
     if not isinstance(given, Batches) or given.database is None:
         return ""
-    own = given.database
-    if own.server != database.identity:
-        return ""
-    # An unqualified name means the same table only with the same search path.
-    qualified = re.fullmatch(r'"([^"]|"")+"(\."([^"]|"")+")+', given.relation)
-    return given.relation if qualified or own.identity == (database.identity, database.schema) else ""
+    return given.relation if given.database.server == database.identity else ""
 
 
 def aliased(term: str) -> str:
@@ -245,7 +309,9 @@ def session(
     """
     with database.arrow(what) as connection, connection.cursor() as cursor:
         try:
-            yield PostgresSession(database, cursor, settings)
+            opened = PostgresSession(database, cursor, settings)
+            yield opened
+            opened.drop_views()
         except (adbc.Error, OSError) as error:
             if not is_driver_error(error):
                 raise
@@ -256,7 +322,7 @@ def _ours(error: Exception, database: Postgres, what: str, *, user_sql: bool) ->
     said, state = str(error), sqlstate(error)
     if "canceling statement due to user request" in said:
         return Interrupted("the query was interrupted")
-    own = own_words(error)
+    own = own_message(error)
     if own:
         return SourceError(own, hint="declare the column's actual type, or fix the value")
     if user_sql and 'encoding "UTF8": 0x00' in said:

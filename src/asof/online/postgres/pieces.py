@@ -37,10 +37,12 @@ class Piece:
         """The expiries, as a parameter."""
         return Int8Array.of(self.expiry)
 
-    def take(self, places: Sequence[int]) -> Piece:
+    def take(self, positions: Sequence[int]) -> Piece:
         """The rows at these indexes."""
         return Piece(
-            [self.keys[at] for at in places], [self.values[at] for at in places], [self.expiry[at] for at in places]
+            [self.keys[at] for at in positions],
+            [self.values[at] for at in positions],
+            [self.expiry[at] for at in positions],
         )
 
 
@@ -58,19 +60,19 @@ def pieces_of(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[i
             if turn == len(rounds):
                 rounds.append([])
             rounds[turn].append(at)
-    for places in rounds:
-        places.sort(key=keys.__getitem__)
+    for positions in rounds:
+        positions.sort(key=keys.__getitem__)
         start, size = 0, 0
-        for end, at in enumerate(places):
+        for end, at in enumerate(positions):
             if end > start and (end - start >= ROWS_PER_STATEMENT or size + len(values[at]) > BYTES_PER_STATEMENT):
-                yield places[start:end]
+                yield positions[start:end]
                 start, size = end, 0
             size += len(values[at])
-        if start < len(places):
-            yield places[start:]
+        if start < len(positions):
+            yield positions[start:]
 
 
 def fresh_tokens(n: int) -> list[int]:
     """New tokens: 63 random bits, so that not even a fail-over to an older state repeats one."""
-    words = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(GREATEST_INT64)
-    return np.where(words == NO_ROW, 1, words).tolist()
+    numbers = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(GREATEST_INT64)
+    return np.where(numbers == NO_ROW, 1, numbers).tolist()

@@ -120,16 +120,18 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         check_write(table, keys, values, condition, expires_at)
         expiry = statements.expiries(expires_at, len(keys))
         kept = [False] * len(keys)
-        for places in pieces_of(keys, values):
-            piece = Piece([keys[at] for at in places], [values[at] for at in places], [expiry[at] for at in places])
+        for positions in pieces_of(keys, values):
+            piece = Piece(
+                [keys[at] for at in positions], [values[at] for at in positions], [expiry[at] for at in positions]
+            )
             if isinstance(condition, Newest):
-                versions = [condition.versions[at] for at in places]
+                versions = [condition.versions[at] for at in positions]
                 keep = partial(self._keep_newest, piece=piece, versions=versions)
             else:
-                tokens = [condition.tokens[at] for at in places]
+                tokens = [condition.tokens[at] for at in positions]
                 keep = partial(self._keep_unchanged, piece=piece, tokens=tokens, within=condition.within)
             done = self._change(table, keep)
-            for at, key in zip(places, piece.keys, strict=True):
+            for at, key in zip(positions, piece.keys, strict=True):
                 kept[at] = key in done
         return kept
 
@@ -236,12 +238,12 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         """See `OnlineStore.write_progress`."""
         names = sorted(facts)
         numbers = [value if isinstance(value, int) else None for value in (facts[name] for name in names)]
-        words = [value if isinstance(value, str) else None for value in (facts[name] for name in names)]
+        texts = [value if isinstance(value, str) else None for value in (facts[name] for name in names)]
 
         def work(db: psycopg.Connection[Any], id: int) -> None:
             self._refuse_replaced(db, within)
             try:
-                db.execute(self._text(statements.WRITE_PROGRESS), (id, names, numbers, words))
+                db.execute(self._text(statements.WRITE_PROGRESS), (id, names, numbers, texts))
             except psycopg.errors.ForeignKeyViolation as error:
                 raise psycopg.errors.UndefinedTable(str(error)) from error
 
@@ -257,7 +259,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         self._ids.pop(table, None)
         none: list[Any] = []
         rows = self._look_at(table, work, absent=none)
-        return {name: words if number is None else number for name, number, words in rows}
+        return {name: texts if number is None else number for name, number, texts in rows}
 
     # The server
 
@@ -310,13 +312,13 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         new = [at for at, token in enumerate(tokens) if token == NO_ROW]
         old = [at for at, token in enumerate(tokens) if token != NO_ROW]
         kept: set[bytes] = set()
-        for places, text in ((new, statements.KEEP_NEW), (old, statements.KEEP_UNCHANGED)):
-            if not places:
+        for positions, text in ((new, statements.KEEP_NEW), (old, statements.KEEP_UNCHANGED)):
+            if not positions:
                 continue
-            part = piece if len(places) == len(tokens) else piece.take(places)
-            columns = [part.key_array, Int8Array.of(fresh_tokens(len(places))), part.expiry_array, part.value_array]
+            part = piece if len(positions) == len(tokens) else piece.take(positions)
+            columns = [part.key_array, Int8Array.of(fresh_tokens(len(positions))), part.expiry_array, part.value_array]
             if text is statements.KEEP_UNCHANGED:
-                columns.append(Int8Array.of([tokens[at] for at in places]))
+                columns.append(Int8Array.of([tokens[at] for at in positions]))
             kept.update(key for (key,) in db.cursor(binary=True).execute(self._for(text, id), columns))
         return kept
 

@@ -50,8 +50,8 @@ class ClusterRows:
         for place, name in enumerate(names):
             slots.setdefault(slot_of(name), []).append(place)
         by_node: dict[Address, list[list[int]]] = {}
-        for slot, places in slots.items():
-            by_node.setdefault(find(slot), []).append(places)
+        for slot, positions in slots.items():
+            by_node.setdefault(find(slot), []).append(positions)
         values: list[bytes | None] = [None] * len(names)
         markers: list[bytes | None] = [b""] * len(tables)
         anchors: dict[Address, bytes] = {}
@@ -118,8 +118,10 @@ class ClusterRows:
                     self._commands.require(connection, write.within)
                     self._commands.teach(connection, write.script)
                     calls = [
-                        packed_call(write, [before + write.keys[each] + b"}" for each in places], b"", b"", places)
-                        for places in slots.values()
+                        packed_call(
+                            write, [before + write.keys[each] + b"}" for each in positions], b"", b"", positions
+                        )
+                        for positions in slots.values()
                     ]
                     anchor = servers.anchor_at(address) or servers.anchors()[0]
                     calls.append(pack_command(("HGET", self._names.tables(table.project, anchor), field)))
@@ -127,27 +129,27 @@ class ClusterRows:
                 for address, slots in by_node.items():
                     replies = [connections[address].receive() for _ in slots]
                     is_gone |= connections[address].receive() != kind
-                    for reply, places in zip(replies, slots.values(), strict=True):
+                    for reply, positions in zip(replies, slots.values(), strict=True):
                         if isinstance(reply, ReplyError) and str(reply).startswith(("ASK", "TRYAGAIN")):
-                            reply = self._move_along(write, str(reply), places)
+                            reply = self._move_along(write, str(reply), positions)
                         for i in refused(address, reply):
-                            write.kept[places[i]] = False
+                            write.kept[positions[i]] = False
             if is_gone and self._commands.kind_of(table) != table.kind:
                 names = [before + key + b"}" for key in write.keys[start:end]]
                 self._commands.in_slots(names, lambda each: ("UNLINK", *each))
                 raise self._commands.gone(table)
             write.done = end
 
-    def _move_along(self, write: RowWrite, reply: str, places: list[int]) -> list[int]:
+    def _move_along(self, write: RowWrite, reply: str, positions: list[int]) -> list[int]:
         """Write rows of a slot that is being moved to another node: each key is on one of the two nodes."""
         before = self._names.rows(write.table)
-        refused_places = []
-        for i, place in enumerate(places):
+        refused_positions = []
+        for i, place in enumerate(positions):
             name = before + write.keys[place] + b"}"
             command = ("EVAL", write.script.text, 1, name, b"", b"", *write.arguments([place]))
             if self._ask_for(name, command):
-                refused_places.append(i)
-        return refused_places
+                refused_positions.append(i)
+        return refused_positions
 
     def _ask_for(self, name: bytes, command: tuple[Argument, ...]) -> Any:
         """One command about one name, which may be being moved to another node."""

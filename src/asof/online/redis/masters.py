@@ -99,11 +99,13 @@ def _ask_nodes(settings: RedisSettings, before: Sequence[SlotRange]) -> list[Slo
     raise last
 
 
-def _range(entry: list[Any], asked: str) -> SlotRange:
+def _range(entry: list[Any], queried: str) -> SlotRange:
     first, last, master, *replicas = entry
-    return SlotRange(int(first), int(last), _address(master, asked), tuple(_address(each, asked) for each in replicas))
+    return SlotRange(
+        int(first), int(last), _address(master, queried), tuple(_address(each, queried) for each in replicas)
+    )
 
 
-def _address(node: list[Any], asked: str) -> Address:
-    host = node[0].decode() if node[0] else asked  # an empty host means the node that was asked
+def _address(node: list[Any], queried: str) -> Address:
+    host = node[0].decode() if node[0] else queried  # an empty host means the node that was asked
     return (host, int(node[1]))

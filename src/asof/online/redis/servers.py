@@ -116,7 +116,7 @@ class RedisServers:
         chosen = self._by_slot[slot]
         return random.choice(chosen.replicas) if chosen.replicas else chosen.master
 
-    def forget_places(self) -> None:
+    def forget_locations(self) -> None:
         """Locate the masters again before the next call."""
         self._ranges = None
 
@@ -310,7 +310,7 @@ class RedisServers:
         passes = self._passes(error)
         if not passes or time.monotonic() + pause_s >= deadline:
             raise failure(self.settings, error, waited_s=self.settings.retry_s if passes else 0.0) from error
-        self.forget_places()
+        self.forget_locations()
         return pause_s
 
     def _passes(self, error: ConnectionLost | ErrorReply) -> bool:

@@ -238,7 +238,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         """See `OnlineStore.incarnation`: IDs of the masters' processes and replication histories."""
 
         def work() -> str:
-            self._servers.forget_places()
+            self._servers.forget_locations()
             found = []
             for address in self._servers.masters():
                 with self._servers.connection(address) as connection:

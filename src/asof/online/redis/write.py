@@ -81,35 +81,35 @@ class RowWrite:
         if start < len(sizes):
             yield start, len(sizes)
 
-    def arguments(self, places: Sequence[int]) -> Sequence[Argument]:
+    def arguments(self, positions: Sequence[int]) -> Sequence[Argument]:
         """The script's arguments for some of the rows, after field and kind."""
-        values = _picked(self.values, places)
-        tills = None if self.tills is None else _picked(self.tills, places)
+        values = _picked(self.values, positions)
+        tills = None if self.tills is None else _picked(self.tills, positions)
         if self.script is UNCHANGED_SMALL:
-            return [_tokens(self.expected, places), _tokens(self.new, places), *values, *(tills or ())]
-        columns = [values] if self.script is NEWEST else [self._expected(places), values]
+            return [_tokens(self.expected, positions), _tokens(self.new, positions), *values, *(tills or ())]
+        columns = [values] if self.script is NEWEST else [self._expected(positions), values]
         if tills is not None:
             columns.append(tills)
         return [len(columns), *(part for row in zip(*columns, strict=True) for part in row)]
 
-    def _expected(self, places: Sequence[int]) -> list[bytes]:
+    def _expected(self, positions: Sequence[int]) -> list[bytes]:
         nothing = struct.pack(">Q", NO_ROW)
-        tokens = [self.expected[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in places]
+        tokens = [self.expected[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in positions]
         return [b"" if token == nothing else token for token in tokens]
 
 
-def _picked(column: Sequence[bytes], places: Sequence[int]) -> Sequence[bytes]:
-    if isinstance(places, range):
-        return column[places.start : places.stop]
-    return [column[i] for i in places]
+def _picked(column: Sequence[bytes], positions: Sequence[int]) -> Sequence[bytes]:
+    if isinstance(positions, range):
+        return column[positions.start : positions.stop]
+    return [column[i] for i in positions]
 
 
-def _tokens(all_of_them: bytes, places: Sequence[int]) -> bytes:
-    if isinstance(places, range):
-        return all_of_them[places.start * TOKEN_BYTES : places.stop * TOKEN_BYTES]
-    return b"".join([all_of_them[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in places])
+def _tokens(all_of_them: bytes, positions: Sequence[int]) -> bytes:
+    if isinstance(positions, range):
+        return all_of_them[positions.start * TOKEN_BYTES : positions.stop * TOKEN_BYTES]
+    return b"".join([all_of_them[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in positions])
 
 
-def packed_call(write: RowWrite, keys: list[bytes], field: bytes, kind: bytes, places: Sequence[int]) -> bytes:
+def packed_call(write: RowWrite, keys: list[bytes], field: bytes, kind: bytes, positions: Sequence[int]) -> bytes:
     """The packed script call for some rows of a write."""
-    return pack_command(("EVALSHA", write.script.hash, len(keys), *keys, field, kind, *write.arguments(places)))
+    return pack_command(("EVALSHA", write.script.hash, len(keys), *keys, field, kind, *write.arguments(positions)))

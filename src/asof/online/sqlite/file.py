@@ -171,7 +171,7 @@ class SqliteFile(ForkListener):
                 "the store",
             )
         if connections.file is not None and connections.file != self._identity():
-            connections = self._begin_anew()
+            connections = self._begin_again()
         try:
             db = connections.idle.pop()
         except IndexError:
@@ -269,7 +269,7 @@ class SqliteFile(ForkListener):
             return None
         return found.st_dev, found.st_ino
 
-    def _begin_anew(self) -> SqliteConnectionPool:
+    def _begin_again(self) -> SqliteConnectionPool:
         """New connections after the file was deleted or replaced: other processes do not see the old file."""
         before, self._connections = self._connections, SqliteConnectionPool()
         self._connections.closed = before.closed

@@ -46,8 +46,8 @@ def select_rows(shape: tuple[tuple[int, int], ...]) -> str:
     """
     parts = []
     for id, size in shape:
-        places = "(SELECT ? AS column1)" if size == 1 else f"(VALUES {', '.join(['(?)'] * size)})"
-        parts.append(f"SELECT r.value, r.version FROM {places} k LEFT JOIN rows_{id} r ON r.key = k.column1")
+        positions = "(SELECT ? AS column1)" if size == 1 else f"(VALUES {', '.join(['(?)'] * size)})"
+        parts.append(f"SELECT r.value, r.version FROM {positions} k LEFT JOIN rows_{id} r ON r.key = k.column1")
     return " UNION ALL ".join(parts)
 
 
@@ -150,9 +150,9 @@ def _versions(db: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> dict[by
     ordered = sorted(set(keys))
     for start in range(0, len(ordered), KEYS_PER_STATEMENT):
         piece = ordered[start : start + KEYS_PER_STATEMENT]
-        places = ", ".join("?" * SIZES[len(piece)])
+        positions = ", ".join("?" * SIZES[len(piece)])
         padding: list[Any] = [None] * (SIZES[len(piece)] - len(piece))
         stored.update(
-            db.execute(f"SELECT key, version FROM rows_{id} WHERE key IN ({places})", piece + padding).fetchall()
+            db.execute(f"SELECT key, version FROM rows_{id} WHERE key IN ({positions})", piece + padding).fetchall()
         )
     return stored

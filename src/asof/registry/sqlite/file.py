@@ -201,7 +201,7 @@ class RegistryFile(ForkListener):
         except sqlite3.Error as error:
             text = str(error)
             problem, hint = next(
-                (words for sign, words in _MEANINGS.items() if sign in text),
+                (meaning for sign, meaning in _MEANINGS.items() if sign in text),
                 (text, "check the file, or restore it from a backup"),
             )
             raise self.error(problem, hint=hint) from error

@@ -44,8 +44,8 @@ class OneRow:
             (field.name, *_KEYS[field.dtype.name]) for field in reader.key_fields
         ]
         # For each view, the positions of its join keys; mostly the same for all views.
-        places = {field.name: place for place, field in enumerate(reader.key_fields)}
-        self._keys_of = [tuple(places[name] for name in view.read.keys) for view in reader.views]
+        positions = {field.name: place for place, field in enumerate(reader.key_fields)}
+        self._keys_of = [tuple(positions[name] for name in view.read.keys) for view in reader.views]
         self._is_plain = all(each == tuple(range(len(self._keys))) for each in self._keys_of)
         # The response's objects, built once; each response only replaces the contents of their lists.
         self._key_cells: list[list[Any]] = [[None] for _ in reader.key_fields]
@@ -93,7 +93,7 @@ class OneRow:
         try:
             if self._is_plain:
                 return [key_bytes(values)] * len(self._keys_of)
-            return [key_bytes([values[place] for place in places]) for places in self._keys_of]
+            return [key_bytes([values[place] for place in positions]) for positions in self._keys_of]
         except UnicodeEncodeError:
             return None
 

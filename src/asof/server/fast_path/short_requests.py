@@ -90,7 +90,7 @@ class ShortRequests:
         reader = self._reads.without_blocking
         if reader is None or bool(features) == (service is not None):
             return None
-        asked = service if service is not None else tuple(_REFERENCES.decode(features))
-        prepared = among.get(FeatureRequest(asked, full_names).key)
+        requested = service if service is not None else tuple(_REFERENCES.decode(features))
+        prepared = among.get(FeatureRequest(requested, full_names).key)
         one_row = OneRow.of(prepared.reader, prepared.encoder.metadata) if prepared is not None else None
         return ShortRequest(prepared, one_row, reader) if prepared is not None and one_row is not None else None

@@ -109,13 +109,13 @@ class Shortcut:
         began = perf_counter()
         body = data[end:]
         try:
-            asked = self._decode(body)
-            entities = asked.entities
+            content = self._decode(body)
+            entities = content.entities
             if any(len(values) != 1 for values in entities.values()):
                 return -1
             refuse_repeated_names(body, [*entities, "entities", "features", "feature_service"])
-            known = self._requests.get(bytes(asked.features), asked.feature_service, asked.full_feature_names)
-            if known is None or asked.include_feature_view_version_metadata:
+            known = self._requests.get(bytes(content.features), content.feature_service, content.full_feature_names)
+            if known is None or content.include_feature_view_version_metadata:
                 return -1
             principal.require("read", known.prepared.views)
         except (AsofError, HttpError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -126,7 +126,7 @@ class Shortcut:
         keys = known.one_row.keys(entities)
         if keys is None:
             return -1
-        reply = PendingResponse(self, connection, data, began, HttpRequest(principal, body, asked), known)
+        reply = PendingResponse(self, connection, data, began, HttpRequest(principal, body, content), known)
         if not known.ask(keys, reply):
             return -1
         known.prepared.used += 1
@@ -137,7 +137,7 @@ class Shortcut:
 class PendingResponse:
     """A request that waits for the store: like a future, without another turn of the event loop."""
 
-    __slots__ = ("_asked", "_began", "_connection", "_data", "_known", "_request", "_shortcut")
+    __slots__ = ("_read_began", "_began", "_connection", "_data", "_known", "_request", "_shortcut")
 
     def __init__(
         self, shortcut: Shortcut, connection: BoundedProtocol, data: bytes, began: float, request: HttpRequest,
@@ -149,7 +149,7 @@ class PendingResponse:
         self._began = began
         self._request = request
         self._known = known
-        self._asked = perf_counter()
+        self._read_began = perf_counter()
 
     def done(self) -> bool:
         """False: it is never cancelled."""
@@ -162,7 +162,7 @@ class PendingResponse:
         service = shortcut.service
         try:
             body = known.answer(
-                request.content.entities, values, reads=service.reading, counts=service.counts, since=self._asked
+                request.content.entities, values, reads=service.reading, counts=service.counts, since=self._read_began
             )
         except Exception:
             log.exception("the fast path failed; the general path continues")

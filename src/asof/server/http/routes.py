@@ -27,28 +27,32 @@ from asof.values.json import read_columns
 
 async def get_online_features(service: Service, request: HttpRequest) -> HttpResponse:
     """Features in Feast's response format: column by column."""
-    asked: requests.GetOnlineFeatures = request.content
-    names = [*asked.entities, "entities", "features", "feature_service"]
+    content: requests.GetOnlineFeatures = request.content
+    names = [*content.entities, "entities", "features", "feature_service"]
     requests.refuse_repeated_names(request.body, names)
     prepared = await _prepared(
-        service, request, asked.features, asked.feature_service, asked.full_feature_names, "feature_service"
+        service, request, content.features, content.feature_service, content.full_feature_names, "feature_service"
     )
-    response = await _read(service, request, prepared, asked.entities)
-    body = prepared.encoder.feast(response, versions=asked.include_feature_view_version_metadata)
+    response = await _read(service, request, prepared, content.entities)
+    body = prepared.encoder.feast(response, versions=content.include_feature_view_version_metadata)
     return HttpResponse(body)
 
 
 async def get_features(service: Service, request: HttpRequest) -> HttpResponse:
     """Features in Asof's response format: row by row, or as an Arrow stream."""
-    asked: requests.Features = request.content
-    if isinstance(asked.entities, dict):
-        requests.refuse_repeated_names(request.body, [*asked.entities, "entities", "features", "service"])
-    prepared = await _prepared(service, request, asked.features, asked.service, asked.full_feature_names, "service")
-    response = await _read(service, request, prepared, asked.entities)
+    content: requests.Features = request.content
+    if isinstance(content.entities, dict):
+        requests.refuse_repeated_names(request.body, [*content.entities, "entities", "features", "service"])
+    prepared = await _prepared(
+        service, request, content.features, content.service, content.full_feature_names, "service"
+    )
+    response = await _read(service, request, prepared, content.entities)
     if ARROW.encode() in request.accept:
-        body = prepared.encoder.arrow(response, statuses=asked.statuses, event_times=asked.event_times)
+        body = prepared.encoder.arrow(response, statuses=content.statuses, event_times=content.event_times)
         return HttpResponse(body, headers=[(b"content-type", ARROW.encode())])
-    body = prepared.encoder.rows(response, statuses=asked.statuses, event_times=asked.event_times, types=asked.types)
+    body = prepared.encoder.rows(
+        response, statuses=content.statuses, event_times=content.event_times, types=content.types
+    )
     return HttpResponse(body)
 
 
@@ -73,8 +77,8 @@ async def _prepared(
                 f"no feature service {name!r} is applied",
                 hint=nearest(name, known) or (f"applied services: {some(known)}" if known else "list features instead"),
             )
-    asked = name if name is not None else features if isinstance(features, str) else tuple(features or ())
-    prepared = await service.reading.prepare(asked, full_names)
+    requested = name if name is not None else features if isinstance(features, str) else tuple(features or ())
+    prepared = await service.reading.prepare(requested, full_names)
     request.principal.require("read", prepared.views)
     request.service = prepared.service
     return prepared
@@ -132,30 +136,30 @@ def _too_many(rows: int, limit: int) -> HttpError:
 
 async def push(service: Service, request: HttpRequest) -> HttpResponse:
     """Push rows into a push source; they are durable and served when this returns."""
-    asked: requests.Push = request.content
-    requests.refuse_repeated_names(request.body, [*asked.df, "df", "push_source_name"])
+    content: requests.Push = request.content
+    requests.refuse_repeated_names(request.body, [*content.df, "df", "push_source_name"])
     project = service.reading.snapshot.project
-    source = project.sources.get(asked.push_source_name)
+    source = project.sources.get(content.push_source_name)
     if not isinstance(source, LogSource) or source.type != "push":
         known = [
             each.name for each in project.sources.values()
             if isinstance(each, LogSource) and each.type == "push"
             and _may(request.principal, "write", project.views_changed_by(each))
         ]  # fmt: skip
-        hint = nearest(asked.push_source_name, known) or (f"push sources: {some(known)}" if known else "")
+        hint = nearest(content.push_source_name, known) or (f"push sources: {some(known)}" if known else "")
         # Who may write everything sees all that there is; others do not learn what is hidden from them.
         whole = _may(request.principal, "write", ())
         nothing = "no push source is applied yet: define a PushSource, and run `asof apply`"
         if whole and source is not None:
             hint = f"source {source.name!r} is of type {source.type}, so rows are not pushed to it; {hint or nothing}"
         raise NotFound(
-            f"no push source {asked.push_source_name!r} is applied",
+            f"no push source {content.push_source_name!r} is applied",
             hint=hint or (nothing if whole else "there is no push source that you may write to"),
         )
     request.principal.require("write", project.views_changed_by(source))
-    rows = rows_of_source(source, asked.df)
-    request.rows = len(next(iter(asked.df.values()), ()))
-    return await _pushed(service, source.name, rows, asked.batch_id)
+    rows = rows_of_source(source, content.df)
+    request.rows = len(next(iter(content.df.values()), ()))
+    return await _pushed(service, source.name, rows, content.batch_id)
 
 
 async def _pushed(service: Service, source: str, rows: Any, batch_id: str | None) -> HttpResponse:
@@ -177,16 +181,16 @@ def rows_header(rows: int) -> tuple[bytes, bytes]:
 
 async def write_to_online_store(service: Service, request: HttpRequest) -> HttpResponse:
     """Write rows of a view: through its push log if it has a push source, else to the online store alone."""
-    asked: requests.WriteToOnlineStore = request.content
-    requests.refuse_repeated_names(request.body, [*asked.df, "df", "feature_view_name"])
+    content: requests.WriteToOnlineStore = request.content
+    requests.refuse_repeated_names(request.body, [*content.df, "df", "feature_view_name"])
     project = service.reading.snapshot.project
-    view = view_named(service.reading.snapshot, asked.feature_view_name)
+    view = view_named(service.reading.snapshot, content.feature_view_name)
     source = view.source
     pushed = source if isinstance(source, LogSource) and source.type == "push" else None
     # Rows of a view with a push source go to that source, and so to all of its views.
     request.principal.require("write", [view] if pushed is None else project.views_changed_by(pushed))
-    rows = rows_of_view(view, asked.df)
-    request.rows = len(next(iter(asked.df.values()), ()))
+    rows = rows_of_view(view, content.df)
+    request.rows = len(next(iter(content.df.values()), ()))
     if pushed is not None:
         answer = await _pushed(service, source.name, rows, None)
         return answer if answer.status != 200 else HttpResponse(b"null", headers=[JSON, *answer.headers])
@@ -196,20 +200,22 @@ async def write_to_online_store(service: Service, request: HttpRequest) -> HttpR
 
 async def materialize(service: Service, request: HttpRequest) -> HttpResponse:
     """Materialize an interval of event times, or what is new; with `?async=true`, in a background job."""
-    asked: requests.Materialize = request.content
+    content: requests.Materialize = request.content
     requests.refuse_repeated_names(request.body, ["start_ts", "end_ts", "feature_views"])
-    if asked.disable_event_timestamp:
+    if content.disable_event_timestamp:
         raise RequestError(
             "`disable_event_timestamp` is not supported: rows would look newer than they are", hint="leave it out"
         )
-    return await _materialized(service, request, asked.feature_views, asked.start_ts, asked.end_ts, asked.version)
+    return await _materialized(
+        service, request, content.feature_views, content.start_ts, content.end_ts, content.version
+    )
 
 
 async def materialize_incremental(service: Service, request: HttpRequest) -> HttpResponse:
     """Materialize what is new since the last run."""
-    asked: requests.MaterializeIncremental = request.content
+    content: requests.MaterializeIncremental = request.content
     requests.refuse_repeated_names(request.body, ["end_ts", "feature_views"])
-    return await _materialized(service, request, asked.feature_views, None, asked.end_ts, asked.version)
+    return await _materialized(service, request, content.feature_views, None, content.end_ts, content.version)
 
 
 async def _materialized(

@@ -11,7 +11,7 @@ from typing import Any
 
 from asof.errors import AsofError
 from asof.server.http.errors import error_object
-from asof.server.jobs.runs import write
+from asof.server.jobs.processes import write
 from asof.store import FeatureStore
 from asof.timing import iso
 from asof.values.json import write_value
@@ -24,17 +24,17 @@ def main(argv: list[str]) -> int:
     """Materialize; the exit code is that of `asof materialize`."""
     order = json.loads(argv[0])
     file = Path(order["file"])
-    words = json.loads(file.read_text())
+    content = json.loads(file.read_text())
     written_at = 0.0
 
     def progress(what: str, done: int, total: int | None) -> None:
         nonlocal written_at
         if time.monotonic() - written_at >= EVERY_S:
             written_at = time.monotonic()
-            write(file, words | {"progress": {"what": what, "done": done, "total": total}})
+            write(file, content | {"progress": {"what": what, "done": done, "total": total}})
 
     def end(state: str, **more: Any) -> None:
-        write(file, words | {"state": state, "ended": iso(time.time_ns() // 1000), **more})
+        write(file, content | {"state": state, "ended": iso(time.time_ns() // 1000), **more})
 
     try:
         with FeatureStore(order["repo"], fs_yaml_file=order["config_file"] or None, env=order["env"]) as store:

@@ -18,7 +18,7 @@ from asof.flows.generations.markers import rows_lost
 from asof.flows.stores import view_named
 from asof.opening.clock import system_clock
 from asof.server.http.route import ActiveRequest, HttpRequest, Route
-from asof.server.jobs.runs import Jobs
+from asof.server.jobs.processes import Jobs
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.online_reads import OnlineReads
 from asof.server.security.audit import AuditLog, object_of
@@ -242,13 +242,13 @@ class Service:
             return {"status": "draining"}
         if not self.reading.applied.is_known:
             return {"status": "starting"}
-        words: dict[str, Any] = {"status": "ready", "version": self.reading.snapshot.version}
+        status: dict[str, Any] = {"status": "ready", "version": self.reading.snapshot.version}
         if lost := self.reading.lost:
             error = rows_lost(lost)
-            words |= {"status": "rows lost", "views": [view.name for view in lost]}
-            words |= {"message": error.message, "hint": error.hint}
+            status |= {"status": "rows lost", "views": [view.name for view in lost]}
+            status |= {"message": error.message, "hint": error.hint}
         if self._registry_error is not None:
-            words["registry"] = self._registry_error.message
+            status["registry"] = self._registry_error.message
         opened, project = open_store_of(self.store), self.reading.snapshot.project
         warnings = [
             f"{each.title}: {text}"
@@ -257,8 +257,8 @@ class Service:
         ]
         warnings += opened.histories.missing(project.sources_with_history())
         if warnings:
-            words["warnings"] = warnings
-        return words
+            status["warnings"] = warnings
+        return status
 
     async def in_writer(self, work: Callable[..., Any], *args: Any) -> Any:
         """Run a function in one of the threads for writes."""

@@ -95,7 +95,7 @@ def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
         ) from error
 
 
-def let_nobody_in(listening: socket.socket) -> None:
+def refuse_callers(listening: socket.socket) -> None:
     """Have the kernel ignore new connections from now on, in all processes that hold the socket. Linux only.
 
     Without this, a client that connects between the last accept and the close is reset with a request on its way.
@@ -195,21 +195,21 @@ class Supervisor:
         ready, _, _ = select.select([wakeup, *heard], [], [], 0.25)
         for number in ready:
             try:
-                words = os.read(number, 4096)
+                message = os.read(number, 4096)
             except BlockingIOError:
                 continue
             if number == wakeup:
                 continue
             child = heard[number]
             child.last_heard = time.monotonic()
-            if READY in words and not child.is_ready:
+            if READY in message and not child.is_ready:
                 self._now_ready(child)
-            if REPLACE in words and not child.is_leaving:
+            if REPLACE in message and not child.is_leaving:
                 self._say(
                     f"worker {child.number} lost its threads to on-demand functions that do not end: replacing it"
                 )
                 self._start(replaces=child)
-            if not words:
+            if not message:
                 # The worker closed its end of the pipe: it has ended, or is about to.
                 child.process.poll()
 
@@ -245,14 +245,14 @@ class Supervisor:
         self._numbers += 1
         hears, tells = os.pipe()
         os.set_blocking(hears, False)
-        orders = WorkerSpec(
+        spec = WorkerSpec(
             repo=str(self._repo), config_file=self._config_file, env=self._env, listen=self.socket.fileno(),
             tell=tells, folder=str(self.folder),
             number=self._numbers, options=self._options,
         )  # fmt: skip
         # -P: a file in the working directory must not shadow a module.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "asof.server.process.worker", orders.text()],
+            [sys.executable, "-P", "-m", "asof.server.process.worker", spec.text()],
             pass_fds=(self.socket.fileno(), tells),
             stdin=subprocess.DEVNULL,
         )
@@ -321,7 +321,7 @@ class Supervisor:
             return
         self._is_stopping = True
         # First, so that no connection is left in the kernel's queue when the last worker closes its socket.
-        let_nobody_in(self.socket)
+        refuse_callers(self.socket)
         self.socket.close()
         starting = [child for child in self._children if not child.is_ready and not self._just_became_ready(child)]
         for child in starting:

@@ -149,14 +149,14 @@ class ServerWorker(uvicorn.Server):
 
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM."""
-    orders = WorkerSpec.read(argv[0])
-    logging.basicConfig(level=logging.WARNING, format=f"asof worker {orders.number}: %(message)s", stream=sys.stderr)
+    spec = WorkerSpec.read(argv[0])
+    logging.basicConfig(level=logging.WARNING, format=f"asof worker {spec.number}: %(message)s", stream=sys.stderr)
     try:
-        server = made(orders)
+        server = made(spec)
     except AsofError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    listening = socket.socket(fileno=orders.listen)
+    listening = socket.socket(fileno=spec.listen)
     listening.setblocking(False)
     # The reason is printed once, below.
     logging.getLogger("uvicorn.error").addFilter(lambda record: "startup failed" not in record.getMessage())
@@ -175,7 +175,7 @@ def main(argv: list[str]) -> int:
     return 0 if server.started else 1
 
 
-def made(orders: WorkerSpec) -> ServerWorker:
+def made(spec: WorkerSpec) -> ServerWorker:
     """A worker for these options, not started yet."""
     from asof.server.app import App
     from asof.server.fast_path.shortcut import Shortcut
@@ -186,13 +186,13 @@ def made(orders: WorkerSpec) -> ServerWorker:
     from asof.server.settings import ServerSettings
     from asof.store import FeatureStore
 
-    store = FeatureStore(Path(orders.repo), fs_yaml_file=orders.config_file or None, env=orders.env)
-    settings = ServerSettings().with_options(store.config.server).with_options(orders.options)
-    os.set_blocking(orders.tell, False)
+    store = FeatureStore(Path(spec.repo), fs_yaml_file=spec.config_file or None, env=spec.env)
+    settings = ServerSettings().with_options(store.config.server).with_options(spec.options)
+    os.set_blocking(spec.tell, False)
     worker: ServerWorker
     service = Service(
         store, settings, security=Guard(store.config.auth, project=store.project),
-        folder=Path(orders.folder),
+        folder=Path(spec.folder),
         on_hopeless=lambda: worker.tell(REPLACE),
     )  # fmt: skip
     tls = tls_settings(
@@ -209,7 +209,7 @@ def made(orders: WorkerSpec) -> ServerWorker:
     # Protocol objects read it from there.
     config.shortcut = Shortcut(service) if service.takes_fast_path else None
     config.max_connections = min(settings.max_connections, _files() - KEPT_FILES)
-    worker = ServerWorker(config, service, tell=orders.tell)
+    worker = ServerWorker(config, service, tell=spec.tell)
     return worker
 
 

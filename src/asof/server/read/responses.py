@@ -32,7 +32,7 @@ class Encoder:
     """Encodes the responses of one selection; what all of them share is encoded once."""
 
     def __init__(self, selection: Selection) -> None:
-        places = {
+        positions = {
             feature.output: place for place, read in enumerate(selection.reads) for feature in read.features
         }  # fmt: skip
         self.names = [*(field.name for field in selection.keys), *selection.names]
@@ -41,7 +41,7 @@ class Encoder:
         self._of_view: list[list[Cell]] = [[] for _ in selection.reads]
         for at, output in enumerate(selection.outputs, start=len(self._keys)):
             cell = (at, output.column, feast_column_writer(output.dtype))
-            place = places.get(output.column)
+            place = positions.get(output.column)
             (self._derived if place is None else self._of_view[place]).append(cell)
         self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
         # Number of rows → the response's objects: built once, filled for each response.

@@ -15,7 +15,7 @@ from asof.server.security.binding import is_foreign_page
 from asof.server.security.callers import Caller, IdentityLookupNeeded
 from asof.server.security.certificates import alternative_names, subject_of, written_subject
 from asof.server.security.keys import PREFIX, KeyRing
-from asof.server.security.principals import Principal, nobody_in_particular
+from asof.server.security.principals import Principal, anonymous
 from asof.timing import SECOND, Clock
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Guard:
             written_subject(each.subject): self._principal(each.name, "certificate", each.roles)
             for each in auth.certificates
         }
-        self._anybody = nobody_in_particular()
+        self._anybody = anonymous()
         self._remembered: dict[bytes, tuple[Principal, int]] = {}
         self._asking: dict[str, asyncio.Future[None]] = {}
         self._threads: ThreadPoolExecutor | None = None
@@ -85,7 +85,7 @@ class Guard:
 
             assert isinstance(asking, KeysNeeded)
             await self._ask(asking.keys)
-            return self._known_by_token(self._credential(caller), asked=True)
+            return self._known_by_token(self._credential(caller), fetched=True)
 
     def authenticate(self, caller: Caller) -> Principal:
         """The same without waiting.
@@ -155,7 +155,7 @@ class Guard:
             hint="add its subject to auth.certificates",
         )
 
-    def _known_by_token(self, text: str, *, asked: bool = False) -> Principal:
+    def _known_by_token(self, text: str, *, fetched: bool = False) -> Principal:
         digest = sha256(text.encode("utf-8", "replace")).digest()
         now = self._clock()
         known = self._remembered.get(digest)
@@ -163,9 +163,9 @@ class Guard:
             return known[0]
         if self._verifier is None:
             raise NotAuthenticated("the API key is malformed", hint="copy all of it, including asof_")
-        verified = self._verifier.check(text, asked=asked)
+        verified = self._verifier.check(text, fetched=fetched)
         if verified.keys.is_due:
-            self._ask_beside(verified.keys)
+            self._fetch_in_background(verified.keys)
         return self._remember(digest, verified, now)
 
     def _remember(self, digest: bytes, verified: VerifiedToken, now: int) -> Principal:
@@ -180,15 +180,15 @@ class Guard:
 
     async def _ask(self, keys: KeySet) -> None:
         """Wait until an issuer's keys are fetched; concurrent requests share one fetch."""
-        await asyncio.shield(self._asked(keys))
+        await asyncio.shield(self._fetched(keys))
 
-    def _ask_beside(self, keys: KeySet) -> None:
+    def _fetch_in_background(self, keys: KeySet) -> None:
         try:
-            self._asked(keys)
+            self._fetched(keys)
         except RuntimeError:
             keys.refresh()  # Without an event loop.
 
-    def _asked(self, keys: KeySet) -> asyncio.Future[None]:
+    def _fetched(self, keys: KeySet) -> asyncio.Future[None]:
         running = self._asking.get(keys.name)
         if running is None or running.done():
             loop = asyncio.get_running_loop()

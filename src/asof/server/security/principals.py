@@ -73,12 +73,12 @@ class Principal:
         level = _LEVELS[action]
         if level <= self._everywhere:
             return
-        asked = list(views)
-        if self.may(action, asked):
+        requested = list(views)
+        if self.may(action, requested):
             return
-        if not asked or level > self._anywhere:
+        if not requested or level > self._anywhere:
             raise self._refusal(action, " for the whole project" if level <= self._anywhere else "")
-        refused = [view.name for view in asked if not self._reaches(level, view)]
+        refused = [view.name for view in requested if not self._reaches(level, view)]
         views_of = "feature views" if len(refused) > 1 else "feature view"
         raise NotAllowed(
             f"{self.how} {self.name!r} lacks the {action} role for {views_of} {some(refused)}",
@@ -102,6 +102,6 @@ class Principal:
         return f"Principal({self.name!r}, {self.how})"
 
 
-def nobody_in_particular() -> Principal:
+def anonymous() -> Principal:
     """The caller of a server without authentication: on the loopback address, or with `--insecure`."""
     return Principal("anybody", "nobody", roles=[Role("admin", "admin")], project="")

@@ -58,11 +58,11 @@ class TokenVerifier:
         self._roles = roles
         self.key_sets = key_sets or {each.issuer: key_set_of(each) for each in issuers}
 
-    def check(self, token: str, *, asked: bool = False) -> VerifiedToken:
+    def check(self, token: str, *, fetched: bool = False) -> VerifiedToken:
         """Verify a token.
 
         Args:
-            asked: the key set was just fetched, so an unknown key is refused.
+            fetched: the key set was just fetched, so an unknown key is refused.
 
         Raises:
             NotAuthenticated: malformed, of an unknown issuer, expired or not valid yet, or for another audience.
@@ -73,7 +73,7 @@ class TokenVerifier:
         keys = self.key_sets[issuer.issuer]
         key = keys.find(kid, algorithm)
         if key is None:
-            if not asked and (keys.may_ask or keys.is_asking):
+            if not fetched and (keys.may_ask or keys.is_asking):
                 raise KeysNeeded(keys)
             if not keys.is_usable:
                 raise keys.missing()

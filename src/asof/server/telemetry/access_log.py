@@ -39,8 +39,8 @@ class AccessLog:
         text = []
         while self._lines:
             at, method, path, status, seconds, more = self._lines.popleft()
-            words = {"time": iso(at), "method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
-            text.append(json.dumps(words | {name: value for name, value in more.items() if value not in ("", None, 0)}))
+            entry = {"time": iso(at), "method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
+            text.append(json.dumps(entry | {name: value for name, value in more.items() if value not in ("", None, 0)}))
         if self.dropped:
             text.append(json.dumps({"dropped": self.dropped}))
             self.dropped = 0

@@ -112,7 +112,7 @@ def stream_metrics(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:
     freshness = GaugeMetricFamily(
         "asof_stream_freshness_seconds", "Time from the newest message's timestamp until it is served.", labels=labels
     )
-    letters = GaugeMetricFamily("asof_stream_dead_letters", "Dead letters of a source.", labels=["source"])
+    dead_letters = GaugeMetricFamily("asof_stream_dead_letters", "Dead letters of a source.", labels=["source"])
     seen = set()
     for each in partitions:
         place = [each.source, str(each.partition)]
@@ -123,8 +123,8 @@ def stream_metrics(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:
                 family.add_metric(place, value)
         if each.source not in seen:
             seen.add(each.source)
-            letters.add_metric([each.source], each.letters)
-    yield from (lag, archived, behind, freshness, letters)
+            dead_letters.add_metric([each.source], each.dead_letters)
+    yield from (lag, archived, behind, freshness, dead_letters)
 
 
 def _buckets(histogram: LatencyHistogram) -> tuple[list[tuple[str, float]], float]:

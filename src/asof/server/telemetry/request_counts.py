@@ -95,7 +95,7 @@ class RequestCounts:
 
     # ---- between processes ----
 
-    def to_words(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The counts as JSON values."""
         return {
             "requests": [[*key, n] for key, n in self.requests.items()],
@@ -107,22 +107,22 @@ class RequestCounts:
             "others": self.others,
         }
 
-    def add(self, words: Mapping[str, Any]) -> None:
+    def add(self, counts: Mapping[str, Any]) -> None:
         """Add the counts of another process."""
-        for route, service, status, n in words["requests"]:
+        for route, service, status, n in counts["requests"]:
             self.requests[route, service, status] = self.requests.get((route, service, status), 0) + n
-        for route, service, buckets, total in words["seconds"]:
+        for route, service, buckets, total in counts["seconds"]:
             _merge(self.seconds.setdefault((route, service), LatencyHistogram()), buckets, total)
-        for route, service, n in words["rows"]:
+        for route, service, n in counts["rows"]:
             self.rows[route, service] = self.rows.get((route, service), 0) + n
-        for kind, n in words["errors"].items():
+        for kind, n in counts["errors"].items():
             self.errors[kind] = self.errors.get(kind, 0) + n
-        for view, numbers in words["views"].items():
+        for view, numbers in counts["views"].items():
             known = self.views.setdefault(view, [0, 0, 0, 0])
             sums = (a + b for a, b in zip(known[:3], numbers[:3], strict=True))
             self.views[view] = [*sums, max(known[3], numbers[3])]
-        _merge(self.store, *words["store"])
-        for name, n in words["others"].items():
+        _merge(self.store, *counts["store"])
+        for name, n in counts["others"].items():
             self.others[name] = self.others.get(name, 0) + n
 
 
@@ -148,13 +148,13 @@ class SharedCounts:
     def leave(self) -> None:
         """Write this process's counts to its file."""
         other = self._file.with_suffix(".new")
-        other.write_text(json.dumps(self._counts.to_words()))
+        other.write_text(json.dumps(self._counts.as_dict()))
         other.rename(self._file)
 
     def all(self) -> RequestCounts:
         """The sum over all workers; this process's counts are current, the others' as last written."""
         total = RequestCounts()
-        total.add(self._counts.to_words())
+        total.add(self._counts.as_dict())
         for path in self._folder.glob("*.json"):
             if path != self._file:
                 try:

@@ -39,11 +39,11 @@ class Union:
                 dtype = declared.get(name) if pa.types.is_null(kind) else from_arrow(kind)
                 found.append(SourceColumn(name, dtype, str(kind)))
                 continue
-            words = ", ".join(f"{each} in {Path(path).name}" for each, path in self.differing[name].items())
+            shown = ", ".join(f"{each} in {Path(path).name}" for each, path in self.differing[name].items())
             wanted = declared.get(name)
             fits = wanted is not None and all(_may_be(each, wanted) for each in self.differing[name])
             united = from_arrow(kind) if kind is not None else None
-            found.append(SourceColumn(name, wanted if fits else united, words))
+            found.append(SourceColumn(name, wanted if fits else united, shown))
         return found
 
     @property

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from psycopg import sql
 
 from asof.connections.postgres.database import Postgres, only_row
-from asof.connections.postgres.errors import is_driver_error, own_words, translate
+from asof.connections.postgres.errors import is_driver_error, own_message, translate
 from asof.connections.postgres.types import PostgresColumn, columns_of, fitted
 from asof.definitions import PostgresSource, Source
 from asof.dtypes import GREATEST_INT64, LEAST_INT64
@@ -60,17 +60,17 @@ class PostgresReader(SourceReaderDefaults):
     def describe(self, source: Source) -> list[SourceColumn]:
         """The columns of the table or query, from the server; no row is read."""
         assert isinstance(source, PostgresSource)
-        columns, _ = self._columns_and_relation(source, self.database(source))
+        columns, _, _ = self._described(source, self.database(source))
         return [SourceColumn(each.name, each.dtype, each.shown, is_text=each.is_fitted) for each in columns]
 
     def scan(self, source: Source, need: ScanRequest) -> Batches:
         """The source's rows; each opening fetches the columns, times and keys that are needed."""
         assert isinstance(source, PostgresSource)
         database = self.database(source)
-        found, relation = self._columns_and_relation(source, database)
+        found, relation, search_path = self._described(source, database)
         columns = [each for each in found if each.dtype is not None]
         scanned = Scan(source, database, tuple(columns), need)
-        return Batches(scanned.schema(columns), scanned.open, scanned, relation)
+        return Batches(scanned.schema(columns), scanned.open, scanned, relation, search_path)
 
     @property
     def counts(self) -> CountsInPlace:
@@ -102,15 +102,18 @@ class PostgresReader(SourceReaderDefaults):
             self._opened[key] = Postgres(**found.options, label=found.label, kind=SourceError, where=found.where)
         return self._opened[key]
 
-    def _columns_and_relation(self, source: PostgresSource, database: Postgres) -> tuple[list[PostgresColumn], str]:
-        """The columns, and a FROM term for the source that works in any session of the database."""
+    def _described(self, source: PostgresSource, database: Postgres) -> tuple[list[PostgresColumn], str, str]:
+        """The columns, a FROM term for the source, and the search path of the term; empty if it works with any."""
         what = f"source {source.name!r}"
         declared = {field.name: field.dtype for field in source.schema}
         try:
             with database.connection(what, stale=True) as connection:
                 try:
                     columns = columns_of(connection, relation_of(source), declared)
-                    return columns, _qualified(connection, source)
+                    if source.query:
+                        (path,) = only_row(connection.execute("SELECT current_setting('search_path')"))
+                        return columns, relation_of(source), path
+                    return columns, _qualified(connection, source), ""
                 except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
                     if not source.table:
                         raise
@@ -145,9 +148,7 @@ def _in_quotes(table: str, names: Collection[str]) -> str:
 
 
 def _qualified(connection: psycopg.Connection[Any], source: PostgresSource) -> str:
-    """The source as a FROM term that does not depend on the search path; a query is unchanged."""
-    if source.query:
-        return relation_of(source)
+    """A table as a FROM term that does not depend on the search path."""
     schema, name = only_row(connection.execute(_HOME, [relation_of(source)]))
     return f"{quote(schema)}.{quote(name)}"
 
@@ -226,7 +227,7 @@ class Scan:
         except Exception as error:
             if not is_driver_error(error):
                 raise
-            own = own_words(error)
+            own = own_message(error)
             raise self._refused(own) if own else translate(error, what, self.database.place) from error
 
     def _refused(self, problem: str) -> SourceError:

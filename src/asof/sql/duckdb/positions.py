@@ -284,7 +284,7 @@ def _at_start(total: str, window: Sliding | None) -> str:
 
 
 def _before(total: str, gap: int) -> str:
-    return f"{total}_{_name(Session(gap))}"
+    return f"{total}_{_name(Session.of_micros(gap))}"
 
 
 def _reach(window: Sliding | Session | None) -> str:

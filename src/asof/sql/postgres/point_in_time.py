@@ -77,14 +77,14 @@ def near_keys(request: PointInTime) -> tuple[str, ...]:
 def _answer(
     request: PointInTime, spine: SpineTable, keys: Sequence[str], parts: Sequence[tuple[FeatureQuery, list[FeatureOut]]]
 ) -> OutputSelect:
-    places = {feature.output: place for place, feature in enumerate(request.outputs)}
+    positions = {feature.output: place for place, feature in enumerate(request.outputs)}
     selected, outputs = [f"{S}.{N}"], []
     for part, features in parts:
         for feature, column in zip(features, part.columns, strict=True):
             value = column
             if feature.default is not None:
                 value = f"coalesce({value}, {postgres.literal(feature.default, feature.dtype)})"
-            outputs.append(places[feature.output])
+            outputs.append(positions[feature.output])
             selected.append(f"{postgres.out(value, feature.dtype)} AS f{outputs[-1]}")
     select = f"SELECT {', '.join(selected)}\nFROM "
     lines = [f"{select}{_in_order(spine, keys)}", *(part.source for part, _ in parts)]

@@ -1,1 +1,1 @@
-SELECT * FROM archive WHERE ("text", "raw", "small", "b""ig") IN (SELECT ("text", "raw", "small", "big") FROM asked)
+SELECT * FROM archive WHERE ("text", "raw", "small", "b""ig") IN (SELECT ("text", "raw", "small", "big") FROM requested)

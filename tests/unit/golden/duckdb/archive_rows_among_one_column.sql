@@ -1,1 +1,1 @@
-SELECT * FROM archive WHERE ("text") IN (SELECT ("name") FROM asked)
+SELECT * FROM archive WHERE ("text") IN (SELECT ("name") FROM requested)

@@ -1,1 +1,1 @@
-SELECT "partition", count(*) AS n FROM letters GROUP BY "partition"
+SELECT "partition", count(*) AS n FROM dead_letters GROUP BY "partition"

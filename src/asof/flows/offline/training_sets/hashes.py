@@ -60,6 +60,7 @@ class _ColumnHash:
         self._parts: dict[str, Any] = {}
 
     def add(self, array: pa.Array, path: str = "") -> None:
+        # The hash is of values, not of how a batch holds them: dictionaries, views and widths must not matter.
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
         if pa.types.is_dictionary(array.type):
@@ -68,6 +69,7 @@ class _ColumnHash:
         kind = array.type
         if pa.types.is_null(kind):
             return
+        # Below a null anything may be stored.
         present = array.drop_null()
         if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
             lengths = pc.list_value_length(present).cast(pa.int64())
@@ -75,8 +77,10 @@ class _ColumnHash:
             self.add(pc.list_flatten(present), f"{path}items.")
         elif pa.types.is_floating(kind):
             values = present.cast(pa.float64()).to_numpy(zero_copy_only=False)
+            # All NaNs are one value, as they are for readers.
             self._update(f"{path}values", np.where(np.isnan(values), math.nan, values))
         elif pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+            # Only these have numbers that 64 bits with a sign do not hold.
             if pa.types.is_uint64(kind):
                 self._update(f"{path}values", present.to_numpy(zero_copy_only=False))
             else:
@@ -94,6 +98,7 @@ class _ColumnHash:
         is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
         values = present.to_pylist()
         texts = values if is_bytes else [(each if is_text else repr(each)).encode() for each in values]
+        # With the lengths, joined texts are unambiguous: "a", "bc" and "ab", "c" differ.
         self._update(f"{path}lengths", np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
         self._digest(f"{path}values").update(b"".join(texts))
 

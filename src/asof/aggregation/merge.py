@@ -37,7 +37,7 @@ def concatenated(parts: Sequence[IncomingRecords]) -> IncomingRecords:
     )  # fmt: skip
 
 
-def absorb(
+def merge_records(
     layout: RowLayout, state: StateRows, incoming: IncomingRecords, *, recheck: Mask | None = None
 ) -> tuple[StateRows, Mask, Mask, int]:
     """Merge records into the rows, and trim the rows by their horizon.
@@ -81,13 +81,13 @@ def absorb(
     tile_segments, tiles = segments[order], incoming.states[:, order]
     heads = np.flatnonzero(firsts(tile_segments, tiles[0]))
     tiles, tile_segments = reduce_groups(layout, tiles, heads, state.pool), tile_segments[heads]
-    places = lower_bounds(record_starts, stays[tile_segments], ends[tile_segments], tiles[0])
-    inside = places < ends[tile_segments]
+    tile_positions = lower_bounds(record_starts, stays[tile_segments], ends[tile_segments], tiles[0])
+    inside = tile_positions < ends[tile_segments]
     same = inside.copy()
-    same[inside] = record_starts[places[inside]] == tiles[0, inside]
+    same[inside] = record_starts[tile_positions[inside]] == tiles[0, inside]
     # Old and new record side by side, so that each pair is a group for `reduce_groups`.
     pairs = np.empty((layout.width, 2 * int(same.sum())), dtype=np.int64)
-    pairs[:, 0::2], pairs[:, 1::2] = state.records[places[same]].T, tiles[:, same]
+    pairs[:, 0::2], pairs[:, 1::2] = state.records[tile_positions[same]].T, tiles[:, same]
     updated = reduce_groups(layout, pairs, np.arange(0, pairs.shape[1], 2), state.pool)
 
     sessions, session_segments, dropped, late, broken = _join_sessions(
@@ -109,16 +109,19 @@ def absorb(
     positions = positions.reshape(n, families + 1)[:, 1:].reshape(-1)
 
     new_segments = np.concatenate([tile_segments[~same], session_segments])
-    new_places = np.concatenate(
-        [positions[tile_segments[~same]] + places[~same] - stays[tile_segments[~same]], positions[session_segments]]
+    new_positions = np.concatenate(
+        [
+            positions[tile_segments[~same]] + tile_positions[~same] - stays[tile_segments[~same]],
+            positions[session_segments],
+        ]
     )
     # The k-th insertion, in order of position, ends up k lines later. The segment breaks ties, since empty segments
     # share a position; within a segment the records ascend already, and the sort is stable.
-    order = np.lexsort((new_segments, new_places))
-    new_places = new_places[order]
-    new_lines = new_places + np.arange(len(order))
-    old_lines = positions[tile_segments[same]] + places[same] - stays[tile_segments[same]]
-    old_lines += np.searchsorted(new_places, old_lines, side="right")
+    order = np.lexsort((new_segments, new_positions))
+    new_positions = new_positions[order]
+    new_lines = new_positions + np.arange(len(order))
+    old_lines = positions[tile_segments[same]] + tile_positions[same] - stays[tile_segments[same]]
+    old_lines += np.searchsorted(new_positions, old_lines, side="right")
     # One gather copies all old records, with any line (0) where a new one will be written.
     take = np.zeros(len(sources) + len(order), dtype=np.int64)
     free = np.ones(len(take), dtype=bool)

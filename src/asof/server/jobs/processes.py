@@ -78,11 +78,11 @@ class Jobs:
             order = JobSpec(
                 id, str(self._file(id)), str(self._repo), self._config_file, self._env, tuple(views), start, end
             )
-            words = {
+            content = {
                 "id": id, "state": "running", "feature_views": list(views), "start_ts": start, "end_ts": end,
                 "started": iso(time.time_ns() // 1000),
             }  # fmt: skip
-            write(self._file(id), words)
+            write(self._file(id), content)
             # -P: a file in the working directory must not shadow a module.
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "asof.server.jobs.job", json.dumps(asdict(order))],
@@ -101,23 +101,23 @@ class Jobs:
             NotFound: there is no job with this ID.
         """
         try:
-            words = json.loads(self._file(id).read_text()) if id.isalnum() else None
+            content = json.loads(self._file(id).read_text()) if id.isalnum() else None
         except OSError:
-            words = None
-        if words is None:
+            content = None
+        if content is None:
             raise NotFound(
                 f"there is no job {id!r}", hint="list the jobs: GET /jobs; they are lost when the server stops"
             )
-        if words["state"] == "running" and not self._lives(id):
-            words = json.loads(self._file(id).read_text())
-            if words["state"] == "running":
+        if content["state"] == "running" and not self._lives(id):
+            content = json.loads(self._file(id).read_text())
+            if content["state"] == "running":
                 why = {
                     "code": "JobEnded",
                     "message": "the job's process ended without a result",
                     "hint": "run it again",
                 }
-                words |= {"state": "failed", "error": why}
-        return words
+                content |= {"state": "failed", "error": why}
+        return content
 
     def all(self) -> list[dict[str, Any]]:
         """All jobs, newest first."""

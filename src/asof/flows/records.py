@@ -1,0 +1,59 @@
+"""Keep records in the registry: bounded in number, and never a reason why the job that they are about fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import date
+from types import MappingProxyType
+
+from asof.errors import AsofError
+from asof.flows.stores import Stores
+from asof.registry.records import RegistryRecord
+
+log = logging.getLogger("asof.records")
+
+RUN, AUDIT, PROFILE = "run", "audit", "profile"
+"""Kinds of records. The subject of a run is its kind; that of an audit and of a profile is the view."""
+
+KEPT: Mapping[str, int] = MappingProxyType(
+    {
+        # Of each kind of run: a materialization every hour for four days, a nightly job for three months.
+        RUN: 100,
+        # Of each view: a nightly audit for a month.
+        AUDIT: 31,
+        # Of each view: a daily profile for a quarter, to compare a season with the one before.
+        PROFILE: 100,
+    }
+)
+"""How many records of each subject are kept."""
+
+SERVED, SAVED = "served", "saved"
+"""Kinds of counts per day, of features as `view:feature`: requests for it, and training sets with it."""
+
+
+def keep_records(stores: Stores, records: Sequence[RegistryRecord]) -> None:
+    """Append records, and drop the oldest of their kinds.
+
+    What cannot be kept is logged as a warning: the job that it is about is done, or has an error of its own to raise.
+    """
+    try:
+        stores.registry.append_records(stores.project, records)
+        for kind in {each.kind for each in records}:
+            stores.registry.prune_records(stores.project, kind, keep=KEPT[kind])
+    except AsofError as error:
+        what = ", ".join(sorted({f"{each.kind} of {each.subject!r}" for each in records}))
+        log.warning("no record of this was kept (%s): %s", what, error.message)
+
+
+def count_use(stores: Stores, kind: str, day: date, counts: Mapping[str, int]) -> AsofError | None:
+    """Add to the counts of use of features; returns the error where they could not be kept."""
+    try:
+        if counts:
+            stores.registry.add_counts(stores.project, kind, day, counts)
+    except AsofError as error:
+        return error
+    return None
+
+
+__all__ = ["AUDIT", "KEPT", "PROFILE", "RUN", "SAVED", "SERVED", "count_use", "keep_records"]

@@ -1,0 +1,204 @@
+"""A stream worker's membership in the consumer group of one topic: what it polls, and where it starts and pauses."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from asof.decoding import SchemaRegistryUnavailable
+from asof.errors import AsofError, LogError
+from asof.flows.stores import Stores
+from asof.flows.stream.ingest import Ingest
+from asof.flows.stream.numbering import shortened
+from asof.log.protocol import Consumer, Log, Messages, OffsetOutOfRange, Partition
+
+PAUSE_S, MOST_PAUSE_S = 1.0, 30.0
+"""First and longest pause of a topic whose schema registry is away."""
+
+STAY_EVERY_S = 0.2
+"""Interval of polls in a pause, by which the member stays in its group."""
+
+log = logging.getLogger("asof.stream")
+
+
+def group_of(project: str, source: str) -> str:
+    """The consumer group of the workers on one source; each source has its own."""
+    return f"asof.{project}.{source}"
+
+
+class Pause(NamedTuple):
+    """A topic's messages cannot be decoded now, which is no fault of theirs.
+
+    Args:
+        error: why.
+        since, until: in seconds of a monotonic clock; then it is tried again.
+        pause_s: the length of this pause.
+    """
+
+    error: AsofError
+    since: float
+    until: float
+    pause_s: float
+
+
+def unsaid(error: AsofError) -> None:
+    """Say nothing of a pause."""
+
+
+class TopicMember:
+    """This process's membership in the consumer group of one topic.
+
+    Args:
+        accept_gap: continue if the log lost events that were never archived, and record the gap.
+        pausing: called with the error when this topic pauses, once until it goes on.
+
+    Attributes:
+        pause: while the schema registry is away; other topics go on.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        ingest: Ingest,
+        topic: str,
+        *,
+        log: Log,
+        accept_gap: bool,
+        pausing: Callable[[AsofError], None] = unsaid,
+    ) -> None:
+        self.pausing = pausing
+        self.pause: Pause | None = None
+        self._polled_at = 0.0
+        self.stores = stores
+        self.ingest = ingest
+        self.topic = topic
+        self.log = log
+        self.accept_gap = accept_gap
+        self._is_abandoned = False
+        group = group_of(stores.project, ingest.name) + ("" if topic == ingest.source.topic else ".replay")
+        self.consumer: Consumer = log.subscribe(
+            topic, group, assigned=self._assigned, revoked=self._revoked, lost=self._lost
+        )
+
+    def take(self, max_messages: int, timeout_s: float) -> int:
+        """Poll once and apply the messages; returns their number. While the topic pauses, none is applied.
+
+        Raises:
+            LogUnreachable: the log is unreachable.
+            LogError: the log lost its topic, or events that were never archived.
+            StorageError: a store cannot be written.
+        """
+        if self.pause is not None and time.monotonic() < self.pause.until:
+            self._stay(timeout_s)
+            return 0
+        try:
+            messages = self.consumer.poll(max_messages, timeout_s)
+        except OffsetOutOfRange as error:
+            # Retention deleted messages before they were read. Flush first, so that the error can name the range.
+            self.ingest.flush()
+            self._start(error.partition.number)
+            messages = Messages.empty()
+        try:
+            self.ingest.take(self.topic, messages)
+        except SchemaRegistryUnavailable as error:
+            self._begin_pause(error)
+            self._give_back(messages)
+            return 0
+        if len(messages):
+            self.pause = None
+        return len(messages)
+
+    def _begin_pause(self, error: AsofError) -> None:
+        """Try again later, and ever later: an attempt may take long, and the other topics wait for it."""
+        now, before = time.monotonic(), self.pause
+        pause_s = min(before.pause_s * 2, MOST_PAUSE_S) if before is not None else PAUSE_S
+        self.pause = Pause(error, before.since if before is not None else now, now + pause_s, pause_s)
+        if before is None:
+            self.ingest.counts["pauses for a schema registry"] += 1
+            log.warning("topic %r pauses: %s", self.topic, error.message)
+            self.pausing(error)
+
+    def _give_back(self, messages: Messages) -> None:
+        """Let the consumer return these messages again: nothing of them was applied."""
+        for number in np.unique(messages.partitions).tolist():
+            self.consumer.seek(number, int(messages.offsets[messages.partitions == number][0]))
+
+    def _stay(self, timeout_s: float) -> None:
+        """Stay in the group, without taking anything."""
+        if time.monotonic() - self._polled_at < STAY_EVERY_S:
+            time.sleep(timeout_s)
+            return
+        self._polled_at = time.monotonic()
+        with contextlib.suppress(OffsetOutOfRange):  # the next attempt meets it, too
+            self._give_back(self.consumer.poll(1, timeout_s))
+
+    def _assigned(self, partitions: Sequence[Partition]) -> None:
+        for each in partitions:
+            self._start(each.number)
+
+    def _start(self, number: int) -> None:
+        first, after = self.log.bounds(self.topic)[number]
+        position = self.ingest.begin(self.topic, number, first=first, accept_gap=self.accept_gap)
+        if position > after:
+            raise shortened(self.topic, number, archived=position - 1, after=after)
+        self.ingest.watch_for_deaths(self.topic, number, position=position, after=after)
+        self.consumer.seek(number, position)
+
+    def _revoked(self, partitions: Sequence[Partition]) -> None:
+        if not self._is_abandoned:
+            self.commit(self.ingest.flush())
+        self.ingest.release(self.topic, [each.number for each in partitions], in_order=not self._is_abandoned)
+
+    def _lost(self, partitions: Sequence[Partition]) -> None:
+        # Another member reads them now, from the end of the archive, and will write what is buffered here.
+        self.ingest.discard(self.topic, [each.number for each in partitions])
+
+    def commit(self, archived: Mapping[int, int]) -> None:
+        """Commit the archived offsets to the group, for lag monitoring only; a refused commit loses nothing."""
+        base = self.ingest.base(self.topic)
+        held = {each.number for each in self.consumer.assignment()}
+        offsets = {each - base: offset + 1 for each, offset in archived.items() if each - base in held}
+        if offsets:
+            try:
+                self.consumer.commit(offsets)
+            except LogError:
+                self.ingest.counts["commits refused"] += 1
+
+    def passed(self) -> None:
+        """Record offsets at the log's end without a message (such as transaction marks) as archived."""
+        positions = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
+        self.ingest.passed(self.topic, positions)
+
+    def lag(self) -> int:
+        """Number of offsets of its partitions that are not read."""
+        bounds = self.log.bounds(self.topic)
+        return sum(
+            max(bounds[each.number][1] - self.consumer.position(each.number), 0) for each in self.consumer.assignment()
+        )
+
+    def is_caught_up(self) -> bool:
+        """Whether every partition of the topic is read to its end, by this member or (as archived) others."""
+        bounds = self.log.bounds(self.topic)
+        held = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
+        if any(position < bounds[number][1] for number, position in held.items()):
+            return False
+        base = self.ingest.base(self.topic)
+        others = {number + base: after - 1 for number, (_, after) in bounds.items() if number not in held}
+        if not others:
+            return True
+        archived = self.stores.offline.offsets(self.stores.archive_of(self.ingest.source), list(others))
+        return all(archived[partition] >= last for partition, last in others.items())
+
+    def close(self, *, abandon: bool) -> None:
+        """Leave the group.
+
+        Args:
+            abandon: do not archive the buffer; its messages are read from the log again.
+        """
+        self._is_abandoned = abandon
+        self.consumer.close()

@@ -1,0 +1,72 @@
+"""The verbs of `FeatureStore` about what values look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from asof.applied_objects import AppliedObjects
+from asof.defaults import PROFILE_ROWS, SEED
+from asof.flows.stores import Progress, silent
+from asof.results import Records
+from asof.timing import moment_given
+
+if TYPE_CHECKING:
+    from asof.flows.admin.profile import ProfileReport
+    from asof.profiles.summary import ViewProfile
+
+
+class StoreProfiles(AppliedObjects):
+    """Measures values, and reads what was measured."""
+
+    def profile(
+        self,
+        views: Sequence[str] | None = None,
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        n: int = PROFILE_ROWS,
+        seed: int = SEED,
+        compare: str | None = None,
+        keep: bool = True,
+        progress: Progress = silent,
+    ) -> ProfileReport:
+        """Measure the values of views, and keep the summaries in the registry.
+
+        Args:
+            views: their names; all that need no request values where not given.
+            start, end: event times `[start, end)` of the source's rows; without an end, until now. All of them are
+                measured for a latest-value view; for an aggregated or on-demand view n of them are drawn, and its
+                features measured as of their times.
+            seed: the same seed draws the same rows.
+            compare: measure drift from `previous`, a date or time, `training-set:NAME`, `served` or `served:SERVICE`.
+            keep: keep them, so that a later profile can be compared with them.
+
+        Returns:
+            A report with a row per feature.
+
+        Raises:
+            NotFound: there is no such view, training set or feature log.
+            RequestError: a view needs request values, or an argument does not fit.
+        """
+        from asof.flows.admin.profile import profile
+
+        return profile(
+            self._applied.stores, self._applied.snapshot(), views, start=moment_given(start, "start"),
+            end=moment_given(end, "end"), n=n, seed=seed, compare=compare, keep=keep,
+            functions=self._applied.repository.with_functions, progress=progress,
+        )  # fmt: skip
+
+    def kept_profiles(self, view: str | None = None, *, limit: int = 1) -> Records[ViewProfile]:
+        """The newest kept profiles of a view, or of each view, newest first.
+
+        What is tagged `pii` by now is hidden in them.
+        """
+        from asof.flows.admin.profile import kept_profiles
+        from asof.profiles.summary import ViewProfile
+
+        return Records(ViewProfile, kept_profiles(self._applied.stores, self._applied.snapshot(), view, limit=limit))
+
+
+__all__ = ["StoreProfiles"]

@@ -1,0 +1,1 @@
+SELECT "offset", "reason" FROM dead_letters WHERE "partition" = 2 AND "offset" > 5

@@ -1,0 +1,1 @@
+SELECT * FROM dead_letters WHERE ("partition", "offset") IN ((0, 9), (1, 7))

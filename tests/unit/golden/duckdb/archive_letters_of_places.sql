@@ -1,1 +1,0 @@
-SELECT * FROM letters WHERE ("partition", "offset") IN ((0, 9), (1, 7))

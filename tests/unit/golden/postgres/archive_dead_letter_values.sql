@@ -1,0 +1,1 @@
+SELECT "partition", "offset", "value" FROM dead_letters

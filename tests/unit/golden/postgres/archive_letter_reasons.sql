@@ -1,1 +1,0 @@
-SELECT "offset", "reason" FROM letters WHERE "partition" = 2 AND "offset" > 5

@@ -1,1 +1,0 @@
-SELECT "partition", "offset", "value" FROM letters

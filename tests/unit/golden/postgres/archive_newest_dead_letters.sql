@@ -1,0 +1,1 @@
+SELECT * FROM dead_letters ORDER BY "at" DESC, "partition", "offset" DESC LIMIT 100

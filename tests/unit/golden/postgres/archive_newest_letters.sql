@@ -1,1 +1,0 @@
-SELECT * FROM letters ORDER BY "at" DESC, "partition", "offset" DESC LIMIT 100
