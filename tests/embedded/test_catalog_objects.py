@@ -181,6 +181,11 @@ class TestKey:
             site.json("key/usr")
 
 
+def test_the_json_of_a_page_is_that_of_what_was_asked_for(site: SiteOf) -> None:
+    html = site.html("key/user", user_id="7", at="2025-12-31T13:00:00Z")
+    assert 'href="/ui/key/user.json?user_id=7&amp;at=2025-12-31T13%3A00%3A00Z"' in html
+
+
 class TestFeature:
     def test_it_says_what_the_feature_is(self, site: SiteOf) -> None:
         page = site.json("feature/counts/page")
@@ -191,6 +196,24 @@ class TestFeature:
         derived = site.json("feature/doubled/twice")
         assert [each["text"] for each in derived["inputs"]] == ["profile:age"]
         assert "def doubled(row):" in derived["function"]
+
+    def test_without_a_profile_it_says_how_to_make_one_and_then_shows_it(
+        self, site: SiteOf, store: FeatureStore
+    ) -> None:
+        page = site.html("feature/profile/age")
+        assert "No profile yet" in page and "asof profile profile" in page
+        store.profile(["profile", "counts"])
+        (kept,) = store.kept_profiles("profile")
+        own = kept.feature("age")
+        assert own is not None and own.null_share == 1 / 3
+        trust = site.json("feature/profile/age")["trust"]["value"]
+        assert (trust["profile"]["nulls"], trust["profile"]["rows"]) == (1, 3)
+        assert trust["over_time"] == [{"when": kept.when, "null_share": 1 / 3, "middle": own.quantiles["0.5"]}]
+        assert "33.3 %" in site.html("feature/profile/age")
+        for name in ("profile/mail", "counts/last_secret"):
+            hidden = json.dumps(site.json(f"feature/{name}")) + site.html(f"feature/{name}")
+            assert "tagged pii" in hidden and SECRET not in hidden
+            assert site.json(f"feature/{name}")["trust"]["value"]["over_time"] == []
 
     def test_its_freshness_is_that_of_the_log_or_of_the_last_run(self, site: SiteOf, store: FeatureStore) -> None:
         (found,) = site.json("feature/counts/n_1d")["freshness"]

@@ -53,7 +53,9 @@ def _environment() -> Any:
         lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
     environment.globals.update(page_url=page_url, url_of=url_of, static_url=static_url, counted=counted)
-    environment.filters.update(value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number)
+    environment.filters.update(
+        value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number, share=share
+    )
     return environment
 
 
@@ -98,6 +100,13 @@ def seconds(passed: float | None) -> str:
         if passed >= least:
             return counted(int(passed / unit), name)
     return counted(0, "second")
+
+
+def share(value: float) -> str:
+    """A share as a percentage; one that is not 0 is never shown as 0, nor one that is not all as 100."""
+    if 0 < value < 0.001:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.999 < value < 1 else f"{value * 100:.1f} %".replace(".0 %", " %")
 
 
 def number(value: float | None) -> str:

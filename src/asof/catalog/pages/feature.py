@@ -11,6 +11,7 @@ from asof.catalog.pages.page import Link, Page, PageRequest, missing
 from asof.catalog.pages.sections.examples import example_row, read_views, snippet_subject
 from asof.catalog.pages.sections.freshness import ViewFreshness, view_freshness
 from asof.catalog.pages.sections.impact import Impact, impact_of
+from asof.catalog.pages.sections.trust import FeatureTrust, feature_trust, profile_command
 from asof.catalog.pages.view import reads_of
 from asof.catalog.snippets import Snippet, snippets_of
 from asof.catalog.urls import page_url, url_of
@@ -31,6 +32,7 @@ class FeaturePage(Page):
         inputs, request: the features and the request values that an on-demand function is given.
         function: the source text of an on-demand view's function; empty for others.
         freshness: of its view; of an on-demand feature, of each view that it is made of.
+        profile_command: makes a profile of its view.
         note: why the key in the snippets is made up; empty where it is real.
     """
 
@@ -54,6 +56,8 @@ class FeaturePage(Page):
     inputs: Sequence[Link]
     request: Sequence[str]
     function: str
+    trust: LiveValue[FeatureTrust]
+    profile_command: str
     freshness: Sequence[ViewFreshness]
     snippets: Sequence[Snippet]
     note: str
@@ -86,6 +90,7 @@ def feature_page(request: PageRequest) -> FeaturePage:
         inputs=[Link(each, url_of("feature", each)) for each in _inputs(view)],
         request=[f"{each} {value.dtype}" for each, value in row.request.items()],
         function=view.source_text if isinstance(view, OnDemandFeatureView) else "",
+        trust=feature_trust(request, view, feature), profile_command=profile_command(name),
         freshness=[view_freshness(request, each) for each, _ in read_views([view])],
         snippets=snippets_of(snippet_subject(request, row, [view], features=[reference])), note=row.note,
         impact=impact_of(request, LineageNode("feature", reference)),

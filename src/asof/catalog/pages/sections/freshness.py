@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +13,8 @@ from asof.catalog.urls import url_of
 from asof.definitions import FeatureView, LogSource
 from asof.flows.stream.status import PartitionStatus
 from asof.timing import moment
+
+_BUDGET_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,21 +80,16 @@ def view_freshness(request: PageRequest, view: FeatureView) -> ViewFreshness:
     """How fresh the values of a view are."""
     return ViewFreshness(
         view.name, url_of("view", view.name), view.source.name, url_of("source", view.source.name), view.online,
-        _log_state(request, view) if view.source.is_log else None, _materialize_state(request, view),
+        log_state(request, view.source.name) if view.source.is_log else None, _materialize_state(request, view),
         served_keys(request, view),
     )  # fmt: skip
 
 
-def log_states(request: PageRequest) -> LiveValue[dict[str, LogState]]:
-    """Source → the state of its log; of all log sources at once, as all pages share it."""
-    return request.live.get("log-states", lambda: _log_states(request.store.stream_status()))
-
-
-def _log_state(request: PageRequest, view: FeatureView) -> LiveValue[LogState]:
-    """The state of the log that a view is fed by."""
-    found = log_states(request)
-    state = None if found.value is None else found.value.get(view.source.name)
-    return LiveValue(state, found.age_s, found.is_late, found.error, found.hint)
+def log_state(request: PageRequest, source: str) -> LiveValue[LogState]:
+    """The state of the log of a source."""
+    return request.live.get(
+        ("log-state", source), lambda: _state(list(request.store.stream_status(source))), budget_s=_BUDGET_S
+    )
 
 
 def _materialize_state(request: PageRequest, view: FeatureView) -> MaterializeState | None:
@@ -106,24 +103,17 @@ def _materialize_state(request: PageRequest, view: FeatureView) -> MaterializeSt
     return MaterializeState(started, as_of, until, run.rows)
 
 
-def _log_states(statuses: Iterable[PartitionStatus]) -> dict[str, LogState]:
-    found: dict[str, list[PartitionStatus]] = {}
-    for each in statuses:
-        found.setdefault(each.source, []).append(each)
-    return {source: _state(partitions) for source, partitions in found.items()}
-
-
 def _state(partitions: Sequence[PartitionStatus]) -> LogState:
     delays = [each.freshness_s for each in partitions if each.freshness_s is not None]
     times = [each.last_message for each in partitions if each.last_message is not None]
     return LogState(
-        topic=partitions[0].topic, partitions=len(partitions), newest=max(times, default=None),
+        topic=partitions[0].topic if partitions else "", partitions=len(partitions), newest=max(times, default=None),
         archived=sum(each.archived + 1 for each in partitions), lag=sum(each.lag for each in partitions),
         behind_s=max(each.behind_s for each in partitions), freshness_s=max(delays, default=None),
         events_per_s=sum(each.events_per_s for each in partitions),
-        dead_letters=sum(each.letters for each in partitions),
+        dead_letters=sum(each.dead_letters for each in partitions),
         gaps=list(dict.fromkeys(gap for each in partitions for gap in each.gaps)),
     )  # fmt: skip
 
 
-__all__ = ["LogState", "MaterializeState", "ViewFreshness", "log_states", "view_freshness"]
+__all__ = ["LogState", "MaterializeState", "ViewFreshness", "log_state", "view_freshness"]
