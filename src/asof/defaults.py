@@ -5,6 +5,9 @@ from __future__ import annotations
 HISTORY_COMMITS = 20
 """How many of the newest commits a registry's history shows."""
 
+USE_DAYS = 30
+"""Over how many days the use of features is shown."""
+
 RUNS = 20
 """How many of the newest runs are listed."""
 

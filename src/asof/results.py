@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import date, datetime
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
@@ -322,7 +322,7 @@ def _arrow_type(hint: Any) -> pa.DataType | None:
         return None if inner is None else pa.list_(inner)
     simple = {
         int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_(), bytes: pa.binary(),
-        datetime: pa.timestamp("us", "UTC"),
+        datetime: pa.timestamp("us", "UTC"), date: pa.date32(),
     }  # fmt: skip
     return simple.get(hint)
 

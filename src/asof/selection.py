@@ -97,6 +97,13 @@ class Selection:
     def names(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.outputs)
 
+    @property
+    def features_used(self) -> tuple[str, ...]:
+        """Each feature that is read or computed, as `view:feature` of its definition; inputs of on-demand views too."""
+        read = [f"{each.view.name}:{feature.name}" for each in self.reads for feature in each.features]
+        made = [f"{each.view.name}:{field}" for each in self.derivations for field, _ in each.outputs]
+        return tuple(dict.fromkeys([*read, *made]))
+
 
 def select(snapshot: Snapshot, features: FeatureReferences, *, full_feature_names: bool = False) -> Selection:
     """Resolve a request.

@@ -14,7 +14,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from asof.config import StoreConfig, load_config
-from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, RUNS, SAMPLE_ROWS, SEED
+from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, RUNS, SAMPLE_ROWS, SEED, USE_DAYS
 from asof.definitions import Definition, FeatureService, FeatureView
 from asof.errors import AsofError, ConfigError
 from asof.flows.stores import Progress, silent
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from asof.flows.runs import Run
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
+    from asof.flows.use import FeatureUse
     from asof.lineage import LineageGraph
     from asof.online_response import OnlineResponse
     from asof.planning import Plan
@@ -381,6 +382,17 @@ class FeatureStore(StoreProfiles):
                 or `training-set`. What was applied is in `history`.
         """
         return self._admin.runs(kind, limit)
+
+    def use(self, days: int = USE_DAYS) -> Records[FeatureUse]:
+        """How often each feature was served, and how many training sets were saved with it: a row per feature and day.
+
+        Servers count requests, not rows, with the inputs of on-demand views; they write their counts every half minute
+        and when they stop. Reads of this object are not counted.
+
+        Args:
+            days: today and the days before; up to 100 are kept.
+        """
+        return self._admin.use(days)
 
     def version_changes(self, version: int) -> VersionChanges:
         """What one version of `history` changed, line by line."""

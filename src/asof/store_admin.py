@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asof.flows.runs import Run
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
+    from asof.flows.use import FeatureUse
     from asof.lineage import LineageGraph
 
 
@@ -129,6 +130,11 @@ class StoreAdmin:
         from asof.flows.admin.history import applied_versions
 
         return applied_versions(self._store.stores, limit)
+
+    def use(self, days: int) -> Records[FeatureUse]:
+        from asof.flows.use import feature_use
+
+        return feature_use(self._store.stores, days)
 
     def runs(self, kind: str | None, limit: int) -> Records[Run]:
         from asof.flows.runs import list_runs

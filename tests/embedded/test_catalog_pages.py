@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from asof import FeatureStore
-from asof.server.app import App
-from asof.server.process.service import Service
-from asof.server.security.keys import new_key
 from asof.server.settings import ServerSettings
+from tests.catalog_browser import CONFIGURATION, KEYS, NOW, Browser, browser_of
 
-NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEFINITIONS = """
 from asof import *
 from asof.types import *
@@ -43,23 +36,12 @@ def mixed(row):
 frauds = FeatureService("frauds", features=[activity])
 everything = FeatureService("everything", features=[mixed])
 """
-ROLES = ("nobody", "read", "write", "admin", "fraud_read")
-KEYS = {role: new_key() for role in ROLES}
-AUTH = """project: shop
-auth:
-  roles:
-    nobody: {allow: read, tags: {team: none}}
-    fraud_read: {allow: read, tags: {team: fraud}}
-  keys:
-""" + "".join(
-    f"    - {{id: {key.id}, hash: '{key.hash}', name: {role}, roles: [{role}]}}\n" for role, key in KEYS.items()
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("catalog")
-    (folder / "feature_store.yaml").write_text(AUTH)
+    (folder / "feature_store.yaml").write_text(CONFIGURATION)
     (folder / "features.py").write_text(DEFINITIONS)
     at = pa.array([NOW], pa.timestamp("us", "UTC"))
     pq.write_table(
@@ -71,42 +53,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass
-class Browser:
-    """Sends requests to the server in this process; keeps no cookies."""
-
-    client: httpx.AsyncClient
-    loop: asyncio.AbstractEventLoop
-
-    def get(self, path: str, *, role: str = "read", **headers: str) -> httpx.Response:
-        if role:
-            headers.setdefault("cookie", f"asof_key={KEYS[role].text}")
-        return self.loop.run_until_complete(self.client.get(path, headers=headers))
-
-    def post(self, path: str, form: dict[str, str], *, role: str = "", **headers: str) -> httpx.Response:
-        if role:
-            headers["cookie"] = f"asof_key={KEYS[role].text}"
-        return self.loop.run_until_complete(self.client.post(path, data=form, headers=headers))
-
-
 @pytest.fixture(scope="module")
 def browser(folder: Path) -> Iterator[Browser]:
-    yield from _browser(folder)
+    yield from browser_of(folder)
 
 
-def _browser(folder: Path, settings: ServerSettings | None = None) -> Iterator[Browser]:
-    loop = asyncio.new_event_loop()
-    service = Service(FeatureStore(folder, clock=lambda: NOW), settings)
-    app = App(service)
-    loop.run_until_complete(service.start())
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://asof")
-    yield Browser(client, loop)
-    loop.run_until_complete(client.aclose())
-    loop.run_until_complete(service.stop())
-    loop.close()
-
-
-NOT_BUILT = {"source", "training-sets", "runs", "lineage"}
+NOT_BUILT = {"training-sets", "runs", "lineage"}
 """Pages that others lead to, and that do not exist yet."""
 
 
@@ -220,7 +172,7 @@ class TestAddresses:
 
 
 def test_a_server_without_the_catalog_has_no_pages(folder: Path) -> None:
-    for browser in _browser(folder, ServerSettings(catalog=False)):
+    for browser in browser_of(folder, ServerSettings(catalog=False)):
         assert browser.get("/ui/").status_code == 404
         assert browser.get("/").status_code == 404
 
@@ -228,10 +180,11 @@ def test_a_server_without_the_catalog_has_no_pages(folder: Path) -> None:
 def test_what_is_applied_later_is_found_at_once(tmp_path: Path) -> None:
     (tmp_path / "feature_store.yaml").write_text("project: shop\n")
     with FeatureStore(tmp_path, clock=lambda: NOW) as store:
-        for browser in _browser(tmp_path, ServerSettings(registry_refresh_s=0.05)):
+        for browser in browser_of(tmp_path, ServerSettings(registry_refresh_s=0.05)):
             assert "Nothing is applied yet" in browser.get("/ui/", role="").text
             (tmp_path / "features.py").write_text('from asof import *\nuser = Entity("user", join_keys=["user_id"])\n')
             store.apply()
+            assert browser.get("/ui/", role="", host="evil.example:6566").status_code == 403
             found: Any = []
             while not found:
                 found = browser.get("/ui/search.json?q=user", role="").json()["found"]

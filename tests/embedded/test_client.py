@@ -168,7 +168,7 @@ def pair(folder: Path) -> Iterator[Pair]:
 
 def client_over(transport: Any, **options: Any) -> Client:
     with patch("httpx.Client", partial(httpx.Client, transport=transport)):
-        return Client("http://asof", **options)
+        return Client("http://localhost", **options)
 
 
 USERS = {"user_id": [1, 2, 3, 4]}
@@ -355,7 +355,7 @@ def test_the_client_for_event_loops_answers_the_same(folder: Path) -> None:
         service = Service(FeatureStore(folder, clock=lambda: NOW))
         await service.start()
         with patch("httpx.AsyncClient", partial(httpx.AsyncClient, transport=httpx.ASGITransport(App(service)))):
-            client = AsyncClient("http://asof")
+            client = AsyncClient("http://localhost")
         async with client:
             answers = await asyncio.gather(*(client.get_online_features("profile", USERS) for _ in range(5)))
             assert await client.push("clicks", [row(500)], batch_id="async") == 1
@@ -483,7 +483,7 @@ def test_a_503_that_may_have_been_done_is_not_sent_again(waits: list[float]) -> 
 def test_tries_are_bounded(waits: list[float]) -> None:
     script = Script(*[REFUSED] * 9)
 
-    with pytest.raises(ServerUnreachable, match="no connection to http://asof: connection refused"):
+    with pytest.raises(ServerUnreachable, match="no connection to http://localhost: connection refused"):
         read(client_over(script, retries=3))
     assert len(script.asked) == 4
     assert len(waits) == 3 and waits == sorted(waits) or max(waits) < 1
@@ -502,13 +502,13 @@ def test_retry_after_is_honoured_up_to_a_limit(waits: list[float]) -> None:
 @pytest.mark.parametrize(
     ("failure", "kind", "says", "hint"),
     [
-        (REFUSED, ServerUnreachable, "no connection to http://asof: connection refused", "that the server is running"),
+        (REFUSED, ServerUnreachable, "no connection to http://localhost: connection refused", "that the server is running"),
         (httpx.ConnectTimeout("x"), ServerUnreachable, "within connect_timeout_s", "firewall"),
         (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"), ServerUnreachable, "signed by an untrusted CA", "set ca="),
         (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] Hostname mismatch"), ServerUnreachable, "for another host name", "check the url"),
         (httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), ServerUnreachable, "does not use TLS", "http://"),
         (httpx.ReadError("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required"), ServerUnreachable, "requires a client certificate", "client_cert="),
-        (SLOW, ServerTimeout, "reading features: no response from http://asof within 10 s", "raise timeout_s"),
+        (SLOW, ServerTimeout, "reading features: no response from http://localhost within 10 s", "raise timeout_s"),
         (httpx.PoolTimeout("x"), ServerTimeout, "all connections", "pool_size"),
     ],
 )  # fmt: skip
@@ -661,7 +661,7 @@ def test_a_key_goes_with_each_request_and_a_callable_renews_its_token() -> None:
         read(client)
         assert "asof_a_b" not in repr(client)
     with patch("httpx.Client") as made:
-        Client("http://asof", api_key="asof_a_b")
+        Client("http://localhost", api_key="asof_a_b")
         assert "asof_a_b" not in repr(made.call_args.kwargs["auth"])
 
     assert [each.headers["authorization"] for each in script.asked] == ["Bearer one", "Bearer two", "Bearer asof_a_b"]

@@ -110,7 +110,7 @@ def test_a_running_server_takes_over_what_was_applied_and_never_keeps_the_old_me
         found: list[Any] = []
         try:
             transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://asof") as made:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as made:
                 found.append((await ask(made)).json()["results"][-1]["values"])
                 change(folder, 30)
                 with opened(folder) as store:

@@ -202,7 +202,7 @@ def test_a_server_says_it_with_503_and_a_client_raises_it(shop: Shop) -> None:
 
 
 def client_request(bridge: Bridge, path: str, body: Any) -> Any:
-    with httpx.Client(transport=bridge, base_url="http://asof") as client:
+    with httpx.Client(transport=bridge, base_url="http://localhost") as client:
         return client.post(path, json=body)
 
 

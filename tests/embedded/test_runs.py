@@ -273,6 +273,9 @@ def test_an_audit_leaves_a_record_of_each_view_with_the_causes_by_kind(store: Fe
         ('key: "a@b.c" is null', "key: … is null"),
         ("later batch rows (up to 2026-01-01T00:00:00Z) are not materialized", "later batch rows … are not materialized"),
         ("transform 'clean' failed: KeyError: 'no such thing'", "transform 'clean' failed: KeyError: …"),
+        ("column 'id': 'a(b)c'... is not Int64", "column 'id': …... is not Int64"),
+        ("column 'id': 'x(1)abcde... is not Int64", "column 'id': … is not Int64"),
+        ("JSON is malformed: found 'abc", "JSON is malformed: found …"),
         ("the row is missing", "the row is missing"),
     ],
 )  # fmt: skip

@@ -141,7 +141,7 @@ async def client(folder: Path, *, clock: Callable[[], datetime] = lambda: NOW, *
     await service.start()
     try:
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-        async with httpx.AsyncClient(transport=transport, base_url="http://asof") as made:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as made:
             made.service = service  # type: ignore[attr-defined]
             yield made
     finally:
@@ -632,7 +632,7 @@ def test_jobs_and_the_store_use_the_configuration_file_that_was_named(folder, tm
         app = App(service)
         await service.start()
         try:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://asof") as made:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as made:
                 # The job has the system's clock, which is later.
                 whole = await made.post("/materialize-incremental", json={"end_ts": "2026-01-01T12:00:00Z"})
                 read = await made.post("/get-online-features", json={"features": ["profile:age"], "entities": ONE})

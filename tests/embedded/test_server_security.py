@@ -112,7 +112,7 @@ def server(folder: Path) -> Iterator[Server]:
     service = Service(FeatureStore(folder, clock=lambda: NOW))
     app = with_pages(App(service), service.store.config.auth)
     loop.run_until_complete(service.start())
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://asof")
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
     yield Server(folder, service, loop, client)
     loop.run_until_complete(client.aclose())
     loop.run_until_complete(service.stop())

@@ -225,6 +225,25 @@ def test_what_is_out_of_the_ordinary_is_answered_by_the_general_way(folder, body
     asyncio.run(run())
 
 
+def test_each_request_counts_once_as_use_on_the_short_way_and_on_the_general_one(folder):
+    async def run() -> None:
+        async with server(folder) as on:
+            client = await on.client()
+            await warm(client)
+            on.service.reading.use.flush()
+            known = {each.feature: each.requests for each in on.service.store.use()}
+            before = on.reader.asked
+            for body in (about(1), about(1), about(99), about("no number"), about(1, ["one:nothing"])):
+                await client.ask(body)
+            assert on.reader.asked > before, "the short way was taken"
+            on.service.reading.use.flush()
+            used = {each.feature: each.requests - known.get(each.feature, 0) for each in on.service.store.use()}
+            # Two on the short way, and one whose missing row left it; what is refused is no use.
+            assert {feature: number for feature, number in used.items() if number} == dict.fromkeys(FEATURES, 3)
+
+    asyncio.run(run())
+
+
 def test_a_request_may_come_in_any_pieces(folder):
     async def run() -> None:
         async with server(folder) as on:

@@ -233,6 +233,36 @@ def test_a_stop_answers_what_was_asked(folder):
         assert set(outcomes) == {"200", "refused"}
 
 
+def test_the_use_of_features_adds_up_over_workers_and_outlives_them(folder):
+    def used() -> dict[str, int]:
+        with FeatureStore(folder) as store:
+            return {each.feature: each.requests for each in store.use(days=1)}
+
+    model = json.dumps(
+        {"feature_service": "model", "entities": {"user_id": [1], "amount": [1.0], "mode": ["a"]}}
+    ).encode()  # fmt: skip
+    with serving(folder, "--workers", "2") as server:
+        callers = Callers(server)
+        wait_until(lambda: callers.outcomes["200"] > 50)
+        outcomes = callers.finish()
+        assert server.ask("POST", "/get-online-features", model).status == 200
+        assert server.ask("POST", "/get-online-features", b"{}").status == 422
+        server.send(signal.SIGTERM)
+        assert server.process.wait(timeout=60) == 0
+    asked = outcomes["200"]
+    # The inputs of the on-demand view are used too, and each request counts once, whatever its number of rows.
+    expected = {
+        "profile:age": asked + 1, "profile:city": asked + 1, "profile:score": 1, "ratio:ratio": 1, "ratio:label": 1
+    }  # fmt: skip
+    assert used() == expected
+
+    with serving(folder) as server:
+        assert server.ask("POST", "/get-online-features", BODY).status == 200
+        server.send(signal.SIGTERM)
+        assert server.process.wait(timeout=60) == 0
+    assert used() == {**expected, "profile:age": asked + 2, "profile:city": asked + 2}
+
+
 def test_a_killed_worker_is_replaced(folder):
     with serving(folder) as server:
         (victim,) = server.workers()

@@ -53,7 +53,7 @@ def web_over(folder: Path) -> Iterator[Web]:
     service = Service(FeatureStore(folder, clock=lambda: AT))
     loop.run_until_complete(service.start())
     bridge = Bridge(App(service), loop)
-    with client_over(bridge) as client, httpx.Client(transport=bridge, base_url="http://asof") as http:
+    with client_over(bridge) as client, httpx.Client(transport=bridge, base_url="http://localhost") as http:
         yield Web(http, client)
     loop.run_until_complete(service.stop())
     loop.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from threading import Event
+from threading import Event, Timer
 
 import pytest
 from hypothesis import example, given
@@ -73,6 +73,21 @@ class TestLiveValues:
         done.wait(60)
         assert parts.get("slow", lambda: "twice", budget_s=60).value == "there"
         parts.close()
+
+    def test_closing_waits_for_what_is_being_asked_for(self) -> None:
+        go, began, done = Event(), Event(), Event()
+        parts = LiveValues()
+
+        def work() -> None:
+            began.set()
+            go.wait(60)
+            done.set()
+
+        parts.get("slow", work, budget_s=0.01)
+        began.wait(60)
+        Timer(0.05, go.set).start()
+        parts.close()
+        assert done.is_set()
 
     def test_an_error_of_the_store_is_shown_and_asked_for_again(self) -> None:
         parts = LiveValues()

@@ -14,7 +14,7 @@ from asof.definitions import (
     RequestSource,
     Sliding,
 )
-from asof.lineage import hides_column, hides_key, hides_values
+from asof.lineage import hides_column, hides_key, hides_rows, hides_values
 from asof.lineage.pii import is_pii
 from asof.types import Int64, String, Timestamp
 
@@ -93,3 +93,18 @@ def test_keys_are_hidden_by_a_tag_of_the_entity_or_of_the_column_behind_the_join
     assert hides_key(FeatureView("v", entities=[tagged_user], source=EVENTS, schema=fields))
     assert hides_key(FeatureView("v", entities=[USER], source=tagged, schema=fields))
     assert not hides_values(FeatureView("v", entities=[USER], source=tagged, schema=fields), "page")
+
+
+@pytest.mark.parametrize("tagged, hidden", [
+    ("source", True), ("field", True), ("view", True), ("entity", True), ("", False),
+])  # fmt: skip
+def test_whole_rows_are_hidden_by_any_tag_on_them_or_on_what_is_made_of_them(tagged: str, hidden: bool) -> None:
+    def tags(of: str) -> dict[str, str]:
+        return PII if of == tagged else {}
+
+    user = Entity("user", ["user_id"], tags=tags("entity"))
+    schema = [Field("user_id", Int64), Field("email", String, tags=tags("field")), Field("at", Timestamp)]
+    source = PushSource("mails", schema=schema, timestamp_field="at", tags=tags("source"))
+    count = Aggregation("", "count", name="n")
+    view = FeatureView("sent", entities=[user], source=source, aggregations=[count], tags=tags("view"))
+    assert hides_rows(source, [view]) is hidden

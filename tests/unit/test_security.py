@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from asof.config.auth import ACTIONS, ApiKey, Auth, Certificate, Issuer, Role
 from asof.errors import ConfigError, NotAllowed, NotAuthenticated, Overloaded
 from asof.server.security.audit import AuditLog
-from asof.server.security.binding import cleartext_note, is_foreign_page, refuse_open
+from asof.server.security.binding import cleartext_note, is_foreign_page, refuse_foreign_host, refuse_open
 from asof.server.security.callers import Caller
 from asof.server.security.checks import security_checks
 from asof.server.security.guard import Guard
@@ -736,3 +736,30 @@ def test_the_doctor_sees_a_server_that_would_refuse_to_start() -> None:
     ((part, ok, text),) = said_by_doctor(config_of(OPEN, host="0.0.0.0"))
 
     assert (part, ok) == ("server", False) and "would let everyone" in text
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "localhost:6566", "127.0.0.1:80", "[::1]:6566", "127.8.9.1", "", "hub.example", "hub.example:99"],
+)
+def test_a_server_of_this_machine_is_asked_by_its_own_names(host: str) -> None:
+    refuse_foreign_host([(b"host", host.encode())], ["hub.example"])
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:6566",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "[::2]:80",
+        "[",
+        "127.0.0.1.evil.example",
+        "localhost@evil.example",
+    ],
+)
+def test_a_page_whose_name_leads_here_is_refused(host: str) -> None:
+    with pytest.raises(NotAllowed, match="for programs of its own machine") as refused:
+        refuse_foreign_host([(b"accept", b"*/*"), (b"host", host.encode())], ["hub.example"])
+    assert "server.allowed_hosts" in refused.value.hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from threading import Lock
@@ -19,6 +19,9 @@ BUDGET_S = 0.25
 
 MAX_AGE_S = 30.0
 """How long a value is shown before it is asked for again."""
+
+_CLOSE_S = 5.0
+"""How long closing waits for values that are being asked for; a server that does not respond may take longer."""
 
 _THREADS = 4
 _MOST = 2_000
@@ -101,7 +104,11 @@ class LiveValues:
                 self._known.pop(key, None)
 
     def close(self) -> None:
+        """Start nothing more, and wait a little for what is being asked for: the store is closed next."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            running = list(self._running.values())
+        wait(running, _CLOSE_S)
 
     def _work(self, key: Hashable, work: Callable[[], Any]) -> None:
         since = self._monotonic()

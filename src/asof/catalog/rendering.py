@@ -54,7 +54,7 @@ def _environment() -> Any:
     )  # fmt: skip
     environment.globals.update(page_url=page_url, url_of=url_of, static_url=static_url, counted=counted)
     environment.filters.update(
-        value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number, share=share
+        value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number, share=share, duration=duration
     )
     return environment
 
@@ -107,6 +107,15 @@ def share(value: float) -> str:
     if 0 < value < 0.001:
         return "< 0.1 %"
     return "> 99.9 %" if 0.999 < value < 1 else f"{value * 100:.1f} %".replace(".0 %", " %")
+
+
+def duration(passed: float | None) -> str:
+    """How long something took, with a digit where it is short: `12 ms`, `3.4 s`, `5 minutes`; `-` for none."""
+    if passed is None:
+        return "-"
+    if passed < 1:
+        return f"{passed * 1000:.0f} ms"
+    return f"{passed:.1f} s" if passed < 120 else seconds(passed)
 
 
 def number(value: float | None) -> str:

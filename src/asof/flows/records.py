@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import date
 from types import MappingProxyType
 
 from asof.errors import AsofError
@@ -28,9 +27,6 @@ KEPT: Mapping[str, int] = MappingProxyType(
 )
 """How many records of each subject are kept."""
 
-SERVED, SAVED = "served", "saved"
-"""Kinds of counts per day, of features as `view:feature`: requests for it, and training sets with it."""
-
 
 def keep_records(stores: Stores, records: Sequence[RegistryRecord]) -> None:
     """Append records, and drop the oldest of their kinds.
@@ -46,14 +42,4 @@ def keep_records(stores: Stores, records: Sequence[RegistryRecord]) -> None:
         log.warning("no record of this was kept (%s): %s", what, error.message)
 
 
-def count_use(stores: Stores, kind: str, day: date, counts: Mapping[str, int]) -> AsofError | None:
-    """Add to the counts of use of features; returns the error where they could not be kept."""
-    try:
-        if counts:
-            stores.registry.add_counts(stores.project, kind, day, counts)
-    except AsofError as error:
-        return error
-    return None
-
-
-__all__ = ["AUDIT", "KEPT", "PROFILE", "RUN", "SAVED", "SERVED", "count_use", "keep_records"]
+__all__ = ["AUDIT", "KEPT", "PROFILE", "RUN", "keep_records"]

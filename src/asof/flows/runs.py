@@ -158,8 +158,9 @@ def _run_of(record: RegistryRecord) -> Run:
 _SUBJECT = re.compile(r"(?:transform '[^']*'(?: failed)?(?:: )?)?(?:(?:column|key|header|source) '[^']*')?")
 """Names in a definition, with which a reason may begin."""
 
-_VALUES = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\([^()]*\)|(?<!\w)-?\d[\w.:+-]*")
-"""Quoted text, what is in brackets, numbers and times."""
+_QUOTED = r"(?<!\w){0}(?:[^{0}\\]|\\.)*?(?:{0}|\.\.\.(?= )|$)"
+_VALUES = re.compile(rf"{_QUOTED.format(chr(39))}|{_QUOTED.format(chr(34))}|\([^()]*\)|(?<!\w)-?\d[\w.:+-]*")
+"""Quoted text, also where its end is cut off, what is in brackets, numbers and times."""
 
 _MOST_KIND = 120
 

@@ -5,10 +5,10 @@ from asof.lineage.derived import FeatureInputs, inputs_of_feature
 from asof.lineage.graph import LineageGraph
 from asof.lineage.neighbourhood import LineageEdge, LineageGroup, LineageItem, Neighbourhood
 from asof.lineage.nodes import LineageNode
-from asof.lineage.pii import hides_column, hides_key, hides_values
+from asof.lineage.pii import hides_column, hides_key, hides_rows, hides_values
 
 __all__ = [
     "FeatureColumns", "FeatureInputs", "LineageEdge", "LineageGraph", "LineageGroup", "LineageItem", "LineageNode",
-    "Neighbourhood", "columns_of_feature", "columns_of_view", "hides_column", "hides_key", "hides_values",
-    "history_columns_of_view", "inputs_of_feature",
+    "Neighbourhood", "columns_of_feature", "columns_of_view", "hides_column", "hides_key", "hides_rows",
+    "hides_values", "history_columns_of_view", "inputs_of_feature",
 ]  # fmt: skip

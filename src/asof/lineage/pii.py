@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from asof.definitions import FeatureView, LogSource, OnDemandFeatureView, Projection, RequestSource, Source
 from asof.lineage.columns import columns_of_feature
@@ -58,6 +58,16 @@ def hides_column(source: Source | RequestSource, column: str) -> bool:
     return is_pii(source.tags) or any(is_pii(each.tags) for each in fields if each.name == column)
 
 
+def hides_rows(source: Source, views: Iterable[FeatureView]) -> bool:
+    """Whether whole rows of a source are hidden: it, a field of it, a key or a feature of the views is tagged `pii`."""
+    fields = [*source.schema, *(source.message_fields if isinstance(source, LogSource) else ())]
+    return (
+        is_pii(source.tags)
+        or any(is_pii(each.tags) for each in fields)
+        or any(hides_key(view) or any(hides_values(view, name) for name in view.feature_names) for view in views)
+    )
+
+
 def _hides_input(each: Projection | RequestSource) -> bool:
     if isinstance(each, RequestSource):
         return any(hides_column(each, field.name) for field in each.schema)
@@ -66,4 +76,4 @@ def _hides_input(each: Projection | RequestSource) -> bool:
     return any(hides_values(view, name) for name in each.features or view.feature_names)
 
 
-__all__ = ["hides_column", "hides_key", "hides_values", "is_pii"]
+__all__ = ["hides_column", "hides_key", "hides_rows", "hides_values", "is_pii"]

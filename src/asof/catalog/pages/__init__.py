@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from asof.catalog.pages.dead_letter import dead_letter_page, replay_one
 from asof.catalog.pages.entity import entity_page
 from asof.catalog.pages.feature import feature_page
 from asof.catalog.pages.home import home_page
@@ -12,6 +13,7 @@ from asof.catalog.pages.key import key_page
 from asof.catalog.pages.page import Page, PageRequest, Redirect
 from asof.catalog.pages.search import search_page
 from asof.catalog.pages.service import service_page
+from asof.catalog.pages.source import replay_all, source_page
 from asof.catalog.pages.view import view_page
 
 
@@ -44,4 +46,6 @@ PAGES: Mapping[str, PageKind] = {
     "entity": PageKind(entity_page, 1, 1),
     "key": PageKind(key_page, 1, 1),
     "on-demand-view": PageKind(view_page, 1, 1, template="view"),
+    "source": PageKind(source_page, 1, 1, submit=replay_all),
+    "dead-letter": PageKind(dead_letter_page, 3, 3, submit=replay_one),
 }

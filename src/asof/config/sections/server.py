@@ -15,6 +15,13 @@ class ServerSection(Section, frozen=True, kw_only=True):
     SECTION: ClassVar[str] = "server"
 
     host: Annotated[Text, OptionDoc("The address to listen on.")] = "127.0.0.1"
+    allowed_hosts: Annotated[
+        Texts | None,
+        OptionDoc(
+            "Names by which a server on the loopback address may be asked too, where callers need no key: those of a "
+            "port forward, or of a notebook's proxy."
+        ),
+    ] = None
     port: Annotated[int, Meta(ge=0, le=65535), OptionDoc("The port; 0 chooses a free one.")] = 6566
     workers: Annotated[Whole, OptionDoc("Number of worker processes; about one per core.")] = 1
     max_body_bytes: Annotated[Whole, OptionDoc("Maximum size of a request; larger ones are refused (413).")] = 16 << 20

@@ -17,6 +17,7 @@ from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.save import save_training_set
 from asof.flows.runs import TRAINING_SET, recorded_run
 from asof.flows.stores import Progress, silent
+from asof.flows.use import count_training_set
 from asof.results import Frames, Row, require, rows_of
 from asof.timing import iso
 from asof.values.local_paths import NotLocal, local_path
@@ -139,4 +140,5 @@ class HistoricalResult(Frames):
             notes.details["training_set"] = name
             saved = save_training_set(self._read, name, overwrite=overwrite, progress=progress)
             notes.rows = saved.rows
+            count_training_set(self._read.stores, self._read.selection)
         return saved

@@ -20,6 +20,7 @@ from asof.errors import LogError, NotFound
 from asof.flows.facts import change_facts
 from asof.flows.rows.archive import DEAD_LETTERS_SCHEMA, unpacked_headers
 from asof.flows.rows.arrival import Place, origin, origin_header
+from asof.flows.runs import kind_of_reason
 from asof.flows.stores import Stores, log_source_named, log_sources, raw_keys
 from asof.flows.stream.suspects import FATAL, still_fatal
 from asof.flows.stream.transforms import transform_of
@@ -56,6 +57,11 @@ class DeadLetter(Record):
     size: int
     reason: str
     replayed: bool
+
+    @property
+    def reason_kind(self) -> str:
+        """The reason without the values in it, so that equal reasons can be counted."""
+        return kind_of_reason(self.reason)
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ class PendingResponse:
             self._connection.go_on(self._data)
             return
         self._connection.answer(body, closes=service.is_draining)
-        request.rows, request.service = 1, known.prepared.service
+        request.rows, request.service, request.use = 1, known.prepared.service, known.prepared.use
         service.note(shortcut.route, request, 200, perf_counter() - self._began, None)
 
     def set_exception(self, error: BaseException) -> None:

@@ -15,6 +15,7 @@ from asof.errors import AsofError, Overloaded
 from asof.server.http.errors import JSON, HttpError, asof_body, decoded, feast_body, headers_of, status_of
 from asof.server.http.route import ActiveRequest, HttpRequest, HttpResponse, Route
 from asof.server.process.service import Service
+from asof.server.security.binding import refuse_foreign_host
 from asof.server.security.callers import Caller, IdentityLookupNeeded, RequestPrincipal
 
 Scope = MutableMapping[str, Any]
@@ -70,6 +71,8 @@ class Endpoint:
         error: BaseException | None = None
         try:
             if route.action is not None:
+                if route.method == "GET" and service.is_for_this_machine:
+                    refuse_foreign_host(scope["headers"], service.settings.allowed_hosts or ())
                 caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
                 try:
                     principal = service.security.authenticate(caller)

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from asof.online_response import OnlineResponse
 from asof.server.http.errors import JSON
 from asof.server.security.callers import Action
+from asof.server.telemetry.use_counts import RequestUse
 
 S = TypeVar("S")
 """The service that handlers are called with; a type variable, because the service imports this module."""
@@ -41,6 +42,7 @@ class HttpRequest:
     rows: int = 0
     job: str = ""
     response: OnlineResponse | None = None
+    use: RequestUse | None = None
 
 
 @dataclass(slots=True)

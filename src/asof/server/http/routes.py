@@ -124,6 +124,7 @@ async def _read(service: Service, request: HttpRequest, prepared: PreparedReques
     response = await service.reading.read(prepared, entities)
     request.rows = len(response)
     request.response = response
+    request.use = prepared.use
     return response
 
 

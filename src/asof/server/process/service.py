@@ -22,6 +22,7 @@ from asof.server.jobs.processes import Jobs
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.online_reads import OnlineReads
 from asof.server.security.audit import AuditLog, object_of
+from asof.server.security.binding import is_loopback
 from asof.server.security.callers import RequestPrincipal, Security
 from asof.server.security.guard import Guard
 from asof.server.settings import ServerSettings
@@ -29,6 +30,7 @@ from asof.server.telemetry.access_log import AccessLog
 from asof.server.telemetry.feature_log import ServedLog
 from asof.server.telemetry.request_counts import RequestCounts, SharedCounts
 from asof.server.telemetry.tracing import Tracing
+from asof.server.telemetry.use_counts import FLUSH_S
 from asof.store import FeatureStore, open_store_of
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class Service:
         self.settings = settings or ServerSettings()
         self.security: Security = security or Guard(store.config.auth, project=store.project)
         self.audit = AuditLog(store.config.auth.audit_target, clock=system_clock)
+        # Whoever reaches such a server may read; see `refuse_foreign_host`.
+        self.is_for_this_machine = not store.config.auth.is_on and is_loopback(self.settings.host)
         self.is_draining = False
         # The reason why it could not start.
         self.failure: AsofError | None = None
@@ -114,6 +118,7 @@ class Service:
         self.run_aside(self._read_functions())
         self.run_aside(self._sweep())
         self.run_aside(self._write_down())
+        self.run_aside(self._keep_use())
         if self.served is not None:
             self.run_aside(self._keep_served())
 
@@ -123,10 +128,12 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.reading.close()
+        if self.reading.applied.is_known:
+            await self.in_writer(self.reading.use.flush)
         if self.served is not None:
             await self.in_writer(self.served.flush)
         if "site" in self.__dict__:
-            self.site.close()
+            await self.in_writer(self.site.close)
         if "_page_threads" in self.__dict__:
             self._page_threads.shutdown(wait=False, cancel_futures=True)
         self.functions.close()
@@ -153,6 +160,8 @@ class Service:
         service, rows = ("", 0) if request is None else (request.service, request.rows)
         self.counts.request(route.path, service, status, seconds, rows)
         response = request.response if request is not None else None
+        if request is not None and request.use is not None and status == 200:
+            request.use.served += 1
         if response is not None:
             self.counts.answered(response)
             if self.served is not None:
@@ -333,6 +342,15 @@ class Service:
             self.shared_counts.leave()
         except OSError as error:
             log.warning("counts and access log cannot be written: %s", error)
+
+    async def _keep_use(self) -> None:
+        """Write how often features were served."""
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            try:
+                await self.in_writer(self.reading.use.flush)
+            except Exception:
+                log.exception("keeping the use of features failed")
 
     async def _keep_served(self) -> None:
         assert self.served is not None

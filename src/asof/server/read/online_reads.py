@@ -21,6 +21,7 @@ from asof.server.read.functions import FunctionThreads
 from asof.server.read.responses import Encoder
 from asof.server.telemetry.request_counts import RequestCounts
 from asof.server.telemetry.tracing import Tracing
+from asof.server.telemetry.use_counts import RequestUse, UseCounts
 from asof.store import FeatureStore, open_store_of
 from asof.values.json import request_reader
 
@@ -38,6 +39,7 @@ class PreparedRequest(DecidedRequest):
 
     Attributes:
         service: name of the requested service, for metrics; empty for a list of features.
+        use: how often it was served.
         views: all views of the request, on-demand ones included: the caller needs the role for each.
         odd_types: fields whose types have no JSON value, with these types: their values are parsed first.
     """
@@ -46,6 +48,7 @@ class PreparedRequest(DecidedRequest):
         super().__init__(request, reader.selection, lambda: reader)
         selection = reader.selection
         self.service = request.features if isinstance(request.features, str) else ""
+        self.use = RequestUse(selection.features_used)
         self.encoder = Encoder(selection)
         self.derivations = selection.derivations
         self.views: Sequence[Any] = [
@@ -63,6 +66,7 @@ class OnlineReads:
 
     Attributes:
         applied: the snapshot in use, and the requests planned for it.
+        use: how often each feature was served.
         without_blocking: the store's non-blocking reader, if it has one.
         lost: the views whose rows the online store has lost.
     """
@@ -86,6 +90,7 @@ class OnlineReads:
         self._history_reads = asyncio.Semaphore(HISTORY_READS)
         self._functions = functions
         self._counts = counts
+        self.use = UseCounts(store)
         self.tracing = tracing
         self.is_local = open_store_of(store).stores.online.is_local
         self._checking: asyncio.Task[bool] | None = None
@@ -135,7 +140,9 @@ class OnlineReads:
         reader = open_store_of(self.store).open_reader(
             snapshot, request.features, request.full_feature_names, history=_no_history
         )
-        return PreparedRequest(request, reader)
+        prepared = PreparedRequest(request, reader)
+        self.use.watch(prepared)
+        return prepared
 
     async def prepare(self, features: tuple[str, ...] | str, full_names: bool) -> PreparedRequest:
         """The planned request. It is planned in a thread the first time, because functions may have to be imported.

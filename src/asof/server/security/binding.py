@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from asof.config.auth import Auth
-from asof.errors import ConfigError
+from asof.errors import ConfigError, NotAllowed
 
 
 def is_loopback(host: str) -> bool:
@@ -66,3 +67,28 @@ def is_foreign_page(origin: str, auth: Auth, *, host: str = "") -> bool:
     if name is None:
         return True
     return not is_loopback(name) and not (auth.is_on and page.netloc == host)
+
+
+def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]], allowed: Sequence[str]) -> None:
+    """Refuse a request for another host, on a server without authentication that listens on the loopback address.
+
+    A page of any site can have its own host name point to this machine (DNS rebinding); its GET requests have no Origin
+    header, so the Host header is all that tells them from the ones of this machine.
+
+    Args:
+        allowed: other names of this server, such as those of a port forward or a notebook's proxy.
+
+    Raises:
+        NotAllowed: the Host header names another host.
+    """
+    host = next((value for name, value in headers if name == b"host"), b"").decode("latin-1")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        name = host
+    if not host or is_loopback(name) or name in allowed or host in allowed:
+        return
+    raise NotAllowed(
+        f"this server is for programs of its own machine, and was asked as {host[:200]!r}",
+        hint="ask it as localhost, or add the name to server.allowed_hosts",
+    )
