@@ -48,9 +48,7 @@ def _query(text: str) -> Mapping[str, str]:
 @contextmanager
 def site_of(store: FeatureStore) -> Iterator[SiteOf]:
     """The site of a store that is open."""
-    site = Site(store, snapshot=open_store_of(store).snapshot)
-    site._live.close()
-    site._live = PatientValues()
+    site = Site(store, snapshot=open_store_of(store).snapshot, live=PatientValues())
     try:
         yield SiteOf(site)
     finally:

@@ -13,6 +13,7 @@ from asof.results import Records
 from asof.timing import moment_given
 
 if TYPE_CHECKING:
+    from asof.flows.admin.audit import KeptAudit
     from asof.flows.admin.profile import ProfileReport
     from asof.profiles.summary import ViewProfile
 
@@ -67,6 +68,12 @@ class StoreProfiles(AppliedObjects):
         from asof.profiles.summary import ViewProfile
 
         return Records(ViewProfile, kept_profiles(self._applied.stores, self._applied.snapshot(), view, limit=limit))
+
+    def kept_audits(self, view: str | None = None, *, limit: int = 1) -> Records[KeptAudit]:
+        """The newest audits of a view, or of each view, newest first."""
+        from asof.flows.admin.audit import kept_audits
+
+        return kept_audits(self._applied.stores, view, limit=limit)
 
 
 __all__ = ["StoreProfiles"]

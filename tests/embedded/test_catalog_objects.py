@@ -245,6 +245,15 @@ class TestFeature:
             assert "did you mean" in (error.value.hint or "")
 
 
+def test_the_last_audit_is_kept(site: SiteOf, store: FeatureStore) -> None:
+    assert len(store.kept_audits("counts")) == 0
+    report = store.audit(["counts"])
+    (kept,) = store.kept_audits("counts")
+    assert (kept.view, kept.differences, kept.causes) == ("counts", len(report), {})
+    assert kept.keys == report.keys and kept.when == report.at
+    assert [each.view for each in store.kept_audits()] == ["counts"]
+
+
 def test_an_entity_names_its_views_and_leads_to_keys(site: SiteOf) -> None:
     page = site.json("entity/user")
     assert page["join_keys"] == ["user_id"] and page["owner"] == "crm"
@@ -263,3 +272,32 @@ def test_a_service_has_its_features_in_order(site: SiteOf, store: FeatureStore) 
     assert any('{"user_id": 7}' in each["text"] for each in page["snippets"])
     with pytest.raises(NotFound, match="no feature service 'modl'"):
         site.json("service/modl")
+
+
+class TestLineage:
+    def test_it_draws_and_lists_what_is_near(self, site: SiteOf, store: FeatureStore) -> None:
+        graph = store.lineage()
+        node = graph.node("feature", "profile:age")
+        assert node is not None
+        page = site.json("lineage/feature/profile:age")
+        found = page["lineage"]["value"]
+        assert {each["name"] for each in found["downstream"]} == {each.name for each in graph.downstream(node)}
+        assert {each["name"] for each in found["upstream"]} == {each.name for each in graph.upstream(node)}
+        html = site.html("lineage/feature/profile:age")
+        assert "<svg" in html and html.count('class="item') == len(found["found"]["items"])
+        assert found["mermaid"].startswith("flowchart LR")
+        # Every drawn item leads to its own lineage.
+        for url in found["urls"].values():
+            assert site.at(url)["lineage"]["value"]["urls"]
+
+    def test_more_steps_show_more(self, site: SiteOf) -> None:
+        near, far = (
+            {each for each in site.json("lineage/feature/profile:age", steps=steps)["lineage"]["value"]["urls"]}
+            for steps in ("1", "3")
+        )
+        assert near < far and "service/model" in far
+
+    def test_what_does_not_exist_has_no_page(self, site: SiteOf) -> None:
+        for path in ("lineage/feature/profile:agee", "lineage/thing/profile"):
+            with pytest.raises(NotFound):
+                site.json(path)

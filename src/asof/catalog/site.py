@@ -67,13 +67,21 @@ class Site:
     Args:
         snapshot: returns the applied snapshot, as young as readers see it.
         can_sign_out: whether viewers sign in, and so pages offer to sign out.
+        live: asks the store for what pages show; closed with the site.
     """
 
-    def __init__(self, store: FeatureStore, *, snapshot: Callable[[], Snapshot], can_sign_out: bool = False) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        *,
+        snapshot: Callable[[], Snapshot],
+        can_sign_out: bool = False,
+        live: LiveValues | None = None,
+    ) -> None:
         self._store = store
         self._snapshot = snapshot
         self._can_sign_out = can_sign_out
-        self._live = LiveValues()
+        self._live = live or LiveValues()
         self._lock = Lock()
         self._index: CatalogIndex | None = None
 
@@ -182,12 +190,12 @@ class Site:
     ) -> dict[str, Any]:
         """What templates show around every page."""
         index = self._index
-        asked = f"?{urlencode(query)}" if query else ""
+        parameters = f"?{urlencode(query)}" if query else ""
         json_path = path.rstrip("/") + JSON if path.rstrip("/") != ROOT else f"{ROOT}/home{JSON}"
         return {
             "project": self._store.project, "version": index.snapshot.version if index is not None else 0,
             "now": self._store.now(), "path": path, "viewer": viewer, "can_sign_out": self._can_sign_out,
-            "json_url": json_path + asked,
+            "json_url": json_path + parameters,
         }  # fmt: skip
 
 

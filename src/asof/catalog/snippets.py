@@ -13,7 +13,7 @@ from decimal import Decimal
 from shlex import quote
 
 from asof.dtypes import DType
-from asof.sql.quoting import quote as sql_quoted
+from asof.sql.training_rows import training_rows
 from asof.timing import iso, micros
 from asof.values.json import writer
 
@@ -22,9 +22,6 @@ TIME = "event_timestamp"
 
 SQL_ROWS = 1_000
 """How many training rows the SQL of a snippet chooses at most."""
-
-_SECONDS = {"s": "", "ms": " / 1000.0", "us": " / 1000000.0", "ns": " / 1000000000.0"}
-"""Unit of an integer time → what makes seconds of it, in SQL."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,7 @@ def train_by_cli(subject: SnippetSubject) -> str:
 def serve_by_store(subject: SnippetSubject) -> str:
     """Python: the features now, read from the online store."""
     lines = [
-        f"response = store.get_online_features({_asked(subject)}, [{_row(subject)}]{_full(subject)})",
+        f"response = store.get_online_features({_features(subject)}, [{_row(subject)}]{_full(subject)})",
         "print(response.to_dict())",
     ]
     return _python_file(_imports(subject), ["", "store = FeatureStore()", *lines])
@@ -175,7 +172,7 @@ def serve_by_client(subject: SnippetSubject) -> str:
     key = ', api_key=os.environ["ASOF_API_KEY"]' if subject.is_guarded else ""
     lines = [
         f"with Client({_python(subject.server)}{key}) as client:",
-        f"    response = client.get_online_features({_asked(subject)}, [{_row(subject)}]{_full(subject)})",
+        f"    response = client.get_online_features({_features(subject)}, [{_row(subject)}]{_full(subject)})",
         "print(response.to_dict())",
     ]
     return _python_file([*imports, *_value_imports(subject)], ["", *lines])
@@ -230,10 +227,10 @@ def _value_imports(subject: SnippetSubject) -> list[str]:
 
 
 def _historical(subject: SnippetSubject, rows: str) -> str:
-    return f"store.get_historical_features({rows}, {_asked(subject)}{_full(subject)})"
+    return f"store.get_historical_features({rows}, {_features(subject)}{_full(subject)})"
 
 
-def _asked(subject: SnippetSubject) -> str:
+def _features(subject: SnippetSubject) -> str:
     if subject.service:
         return _python(subject.service)
     return f"[{', '.join(map(_python, subject.features))}]"
@@ -274,16 +271,7 @@ def _time(moment: datetime) -> str:
 def _sql(subject: SnippetSubject, *, line: str) -> str:
     sql = subject.sql
     assert sql is not None, "a snippet with SQL needs a source"
-    columns = [
-        quoted if key == name else f"{quoted} AS {_name(key)}"
-        for name, key in sql.keys.items()
-        if (quoted := _name(name))
-    ]
-    time = _name(sql.time)
-    moment = f"to_timestamp({time}{_SECONDS[sql.unit]})" if sql.unit else time
-    return line.join(
-        [f"SELECT {', '.join([*columns, f'{moment} AS {TIME}'])}", f"FROM {_name(sql.source)}", f"LIMIT {SQL_ROWS}"]
-    )
+    return line.join(training_rows(sql.source, sql.keys, time=sql.time, unit=sql.unit, time_name=TIME, limit=SQL_ROWS))
 
 
 def _sql_lines(subject: SnippetSubject) -> str:
@@ -293,33 +281,16 @@ def _sql_lines(subject: SnippetSubject) -> str:
     return f'rows = """\n    {text}\n"""'
 
 
-def _name(name: str) -> str:
-    """A name in SQL, quoted where it is no plain one."""
-    return (
-        name if name.isidentifier() and name.isascii() and name.islower() and name not in _WORDS else sql_quoted(name)
-    )
-
-
-_WORDS = frozenset(
-    "all and any as asc at between by case cast check column create cross current_date date day default desc distinct "
-    "do else end except exists false for foreign from full grant group having hour in index inner insert interval into "
-    "is join key left like limit minute month natural not null offset on or order outer primary references right row "
-    "second select session_user set table then time timestamp to true union unique update user using values view when "
-    "where window with year".split()
-)
-"""Words that mean something in SQL, in one engine or another."""
-
-
 # ---- the command line ----
 
 
 def _options(subject: SnippetSubject) -> list[str]:
-    asked = (
+    features = (
         [f"--service {quote(subject.service)}"]
         if subject.service
         else [f"--features {quote(each)}" for each in subject.features]
     )
-    return [*asked, *(["--full-feature-names"] if subject.full_names else [])]
+    return [*features, *(["--full-feature-names"] if subject.full_names else [])]
 
 
 def _shell(*parts: str) -> str:

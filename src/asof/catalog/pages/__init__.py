@@ -10,6 +10,7 @@ from asof.catalog.pages.entity import entity_page
 from asof.catalog.pages.feature import feature_page
 from asof.catalog.pages.home import home_page
 from asof.catalog.pages.key import key_page
+from asof.catalog.pages.lineage import lineage_page
 from asof.catalog.pages.page import Page, PageRequest, Redirect
 from asof.catalog.pages.search import search_page
 from asof.catalog.pages.service import service_page
@@ -44,6 +45,7 @@ PAGES: Mapping[str, PageKind] = {
     "feature": PageKind(feature_page, 2, 2),
     "service": PageKind(service_page, 1, 1),
     "entity": PageKind(entity_page, 1, 1),
+    "lineage": PageKind(lineage_page, 2, 2),
     "key": PageKind(key_page, 1, 1),
     "on-demand-view": PageKind(view_page, 1, 1, template="view"),
     "source": PageKind(source_page, 1, 1, submit=replay_all),

@@ -73,7 +73,7 @@ class KeyView:
 
 
 @dataclass(frozen=True)
-class ShownExplanation:
+class ExplainedValue:
     """Which rows or events made a value; see `FeatureStore.explain`."""
 
     reference: str
@@ -110,7 +110,7 @@ class KeyPage(Page):
     then: LiveValue[Mapping[str, ViewValues]] | None
     is_unknown: bool
     explained: str
-    explanation: LiveValue[ShownExplanation] | None
+    explanation: LiveValue[ExplainedValue] | None
     more_url: str
 
 
@@ -226,12 +226,12 @@ def _values(
     """All views at once; one by one where that fails, so that one of them does not hide the others."""
 
     def work() -> dict[str, ViewValues]:
-        asked = [view for view in views if _shown(view)]
+        readable = [view for view in views if _shown(view)]
         found = {view.name: ViewValues({}) for view in views}
         try:
-            return {**found, **(read(asked) if asked else {})}
+            return {**found, **(read(readable) if readable else {})}
         except AsofError:
-            for view in asked:
+            for view in readable:
                 try:
                     found |= read([view])
                 except AsofError as error:
@@ -281,7 +281,7 @@ def _moments(request: PageRequest, entity: str, query: Mapping[str, str]) -> lis
 
 def _explanation(
     request: PageRequest, reference: str, key: Mapping[str, Any], at: int | None, views: Sequence[View]
-) -> LiveValue[ShownExplanation]:
+) -> LiveValue[ExplainedValue]:
     name, _, feature = reference.partition(":")
     view = next((each for each in views if each.name == name), None)
     if view is None or feature not in view.feature_names:
@@ -292,12 +292,12 @@ def _explanation(
         raise RequestError(f"?explain={reference[:80]}: its values are tagged pii", hint="choose another feature")
     own = {name: key[name] for name in key_fields_of(view)}
 
-    def work() -> ShownExplanation:
+    def work() -> ExplainedValue:
         found = request.store.explain(reference, own, at=None if at is None else moment(at))
         hidden = _hidden_columns(view)
         columns = [each for each in found.rows.column_names if each not in hidden]
         rows = found.rows.select(columns).slice(0, _ROWS).to_pylist()
-        return ShownExplanation(
+        return ExplainedValue(
             found.reference, found.value, found.text, columns, [list(row.values()) for row in rows], len(found)
         )
 
