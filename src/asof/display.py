@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 from unicodedata import combining, east_asian_width
 
-from asof.timing import iso, micros
+from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, iso, micros
 
 SHOWN_ROWS = 10
 """How many rows are shown; the line below the table says how many there are."""
@@ -20,6 +20,10 @@ _WIDTH = 120
 """Columns that do not fit into this many characters are named below the table of text."""
 
 _GAP = "  "
+
+_UNITS = (
+    ("day", DAY), ("hour", HOUR), ("minute", MINUTE), ("second", SECOND), ("millisecond", 1000), ("microsecond", 1)
+)  # fmt: skip
 
 
 def cell(value: Any) -> str:
@@ -118,6 +122,16 @@ def cells_of(text: str) -> int:
     return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
 
 
+def span_prose(us: Micros) -> str:
+    """A duration for people: 5_400_000_000 → `1 hour 30 minutes`."""
+    parts = []
+    for unit, size in _UNITS:
+        count, us = divmod(us, size)
+        if count:
+            parts.append(counted(count, unit))
+    return " ".join(parts) or counted(0, "second")
+
+
 def _left_out(columns: Sequence[str], shown: int, count: int) -> list[str]:
     lines = []
     if columns:
@@ -128,4 +142,4 @@ def _left_out(columns: Sequence[str], shown: int, count: int) -> list[str]:
     return lines
 
 
-__all__ = ["SHOWN_ROWS", "cell", "cells_of", "clipped", "counted", "html_table", "text_table"]
+__all__ = ["SHOWN_ROWS", "cell", "cells_of", "clipped", "counted", "html_table", "span_prose", "text_table"]

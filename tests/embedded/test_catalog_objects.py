@@ -292,7 +292,7 @@ class TestLineage:
 
     def test_more_steps_show_more(self, site: SiteOf) -> None:
         near, far = (
-            {each for each in site.json("lineage/feature/profile:age", steps=steps)["lineage"]["value"]["urls"]}
+            set(site.json("lineage/feature/profile:age", steps=steps)["lineage"]["value"]["urls"])
             for steps in ("1", "3")
         )
         assert near < far and "service/model" in far

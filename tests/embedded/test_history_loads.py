@@ -31,6 +31,7 @@ from asof.definitions import (
 )
 from asof.errors import HistoryNotLoaded, RowsRefused
 from asof.flows.admin.doctor import doctor
+from asof.flows.admin.explain import explain
 from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.batch import load_history
@@ -179,6 +180,8 @@ def test_apply_loads_history_and_materialize_what_comes_later(stores: Stores, ye
     apply(stores, source())
     assert (agreed(stores)["n"], agreed(stores)["sum"]) == (3, 5)
 
+    explained = explain(stores, stores.registry.load(stores.project), "ends:n", {"item": 1})
+    assert "the row has seen the loaded history up to offset " in explained.text
     assert backfill(stores, "prices") == 0
     years.write(row(10, at=NOW - 150 * MINUTE), row(2, at=NOW - 2 * HOUR))
     found = materialize(stores)

@@ -323,3 +323,21 @@ def test_only_widening_is_silent(declared: DType, found: DType, fits: bool, sile
 
     assert answer is fits
     assert (word == "") is silent or not fits
+
+
+def test_a_column_that_is_aggregated_has_one_type_in_the_source_and_the_view() -> None:
+    spent = Aggregation(column="age * 2", function="sum", where="score > 1", name="spent")
+    own = [Field("user_id", Int64), Field("at", Timestamp), Field("age", Int64), Field("score", Float64)]
+    log = LogSource("events", schema=own, timestamp_field="at")
+
+    def of(source: Any, *fields: Field) -> list[str]:
+        view = FeatureView("spending", entities=[user], source=source, schema=fields, aggregations=[spent])
+        return texts(view)
+
+    for source in (FileSource(name="users", schema=own, **SOURCE), log):
+        assert of(source, Field("age", Int64), Field("spent", Int64)) == []
+        assert of(source, Field("age", Float64)) == [
+            "feature view 'spending': expected column 'age' as Float64, as the view declares it, found Int64 in schema= "
+            f"of source {source.name!r} (next: give both the same type, or leave the column out of the view's schema=)"
+        ]
+        assert len(of(source, Field("age", Int32), Field("score", Float32))) == 2

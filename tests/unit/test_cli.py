@@ -45,7 +45,7 @@ from asof.flows.admin.audit import AuditReport, Difference
 from asof.flows.admin.forget import ForgetResult
 from asof.flows.batch.materialize import MaterializeResult
 from asof.flows.stream.dead_letters import DeadLetterMessage, ReplayResult
-from asof.planning import Create, Finding, Plan
+from asof.planning import Create, CreateArchive, Finding, Plan
 from asof.results import Records
 from asof.server.security.keys import KeyRing
 from asof.timing import micros, moment
@@ -945,6 +945,8 @@ class TestPlanAndApply:
         assert [name for name, _, _ in store.calls] == ["plan"]
 
         assert asof_("apply", input="y\n").stdout.endswith("Applied 1 change.\n")
+        self.plan = Plan("shop", 0, Project(), (Create("source", "visits"), CreateArchive("visits")))
+        assert asof_("apply", input="y\n").stdout.endswith("Applied 1 change.\n"), "one line of the plan"
         assert store.calls[-1][1] == (self.plan,)
 
     def test_apply_is_one_document(self, asof_: Shell) -> None:

@@ -41,12 +41,12 @@ def test_steps_are_chosen_each_way(asof: Shell) -> None:
 
 def test_impact_is_a_list_by_kind(asof: Shell) -> None:
     assert asof("lineage", "basket", "--impact").stdout.splitlines() == [
-        "What may change with request source basket:", "  feature         ratios:ratio", "  on_demand_view  ratios", "  service         model",
+        "What may change with request source basket:", "  feature         ratios:ratio", "  on_demand_view  ratios", "  service         model", "  training_set    march",
     ]  # fmt: skip
     assert asof("lineage", "march", "--impact").stdout == "Nothing depends on training set march.\n"
     assert json.loads(asof("lineage", "basket", "--impact", "--format", "json").stdout) == {
         "name": "basket", "kind": "request-source",
-        "impact": {"feature": ["ratios:ratio"], "on-demand-view": ["ratios"], "service": ["model"]},
+        "impact": {"feature": ["ratios:ratio"], "on-demand-view": ["ratios"], "service": ["model"], "training-set": ["march"]},
     }  # fmt: skip
 
 

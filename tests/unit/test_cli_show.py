@@ -84,6 +84,9 @@ def test_a_feature_says_how_it_is_made_and_of_which_columns(store: FakeStore) ->
         "boundary": "exclusive", "source_columns": "ms, page",
     }  # fmt: skip
     assert (found["services"], found["owner"], found["description"]) == ("whole", "growth", "What a user did")
+    assert found["meaning"].startswith(
+        "Sum of `spent / 1000`, of events whose `page` is 'home', for each user, in the 7 days"
+    )
     assert found["freshness"] == "newest message 2026-11-30T12:00:00Z; 3 not archived"
     assert found["defined_at"].startswith(f"{activity.where.rpartition(':')[0]}:")
 

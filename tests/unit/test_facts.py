@@ -62,6 +62,7 @@ KEPT: dict[str, Any] = {
         },
     },
     "where": {"feature view/seen": "features.py:3"},
+    "environment": "0a1b2c3d",
 }  # fmt: skip
 """Each topic as today's version writes it."""
 

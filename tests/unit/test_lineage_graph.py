@@ -60,7 +60,7 @@ MODEL = FeatureService("model", [PROFILE[["plan"]], RATIOS])
 PROJECT = project_of([MODEL, SPENDING])
 SAVED = {
     "march": TrainingSet(name="march", table="t", projections=[
-        SavedProjection(view="spending", features=["n", "removed"]), SavedProjection(view="profile"), SavedProjection(view="no_more")]),
+        SavedProjection(view="spending", features=["n", "removed"]), SavedProjection(view="profile"), SavedProjection(view="ratios"), SavedProjection(view="no_more")]),
 }  # fmt: skip
 
 
@@ -113,7 +113,7 @@ class TestGraph:
         found = graph.impact(LineageNode("column", "orders:amount"))
 
         assert {kind: [node.name for node in nodes] for kind, nodes in found.items()} == {
-            "feature": ["spending:spent", "ratios:ratio"], "on-demand-view": ["ratios"], "service": ["model"],
+            "feature": ["spending:spent", "ratios:ratio"], "on-demand-view": ["ratios"], "service": ["model"], "training-set": ["march"],
         }  # fmt: skip
         assert graph.impact(LineageNode("column", "orders:unread")) == {}
         assert ids(graph.impact(LineageNode("column", "orders:at"))["training-set"]) == ["training-set/march"]
@@ -127,7 +127,7 @@ class TestGraph:
 
     def test_a_training_set_is_made_of_the_features_that_are_still_there(self, graph: LineageGraph) -> None:
         assert ids(graph.upstream(LineageNode("training-set", "march"))) == [
-            "feature/profile:plan", "feature/profile:seats", "feature/spending:n",
+            "feature/profile:plan", "feature/profile:seats", "feature/ratios:ratio", "feature/spending:n",
         ]  # fmt: skip
 
     def test_of_a_transform_each_column_counts_unless_the_engine_has_read_it(self) -> None:
@@ -233,7 +233,7 @@ class TestNeighbourhood:
             "      ├─ column past:amount  (value)",
             "      └─ column past:shop  (condition)",
         ]  # fmt: skip
-        assert tree_lines(found.downstream) == ["└─ service model  (served)"]
+        assert tree_lines(found.downstream) == ["├─ service model  (served)", "└─ training set march  (saved)"]
 
 
 KINDS = ("source", "column", "view", "feature", "service")

@@ -34,3 +34,16 @@ def test_it_is_written_and_looked_up_as_the_integer_that_it_is() -> None:
 
     assert (f"{partition}", str(HISTORY), json.dumps([partition])) == ("500001", "-1", "[500001]")
     assert {500_001: "offset"}[partition] == "offset"
+
+
+@pytest.mark.parametrize(
+    ("partition", "text"),
+    [
+        (HISTORY, "the loaded history"),
+        (ArchivePartition(3), "partition 3"),
+        (ArchivePartition.of(1, is_replayed=True), "replay partition 1"),
+        (ArchivePartition.of(4, epoch=2), "partition 4 of the topic's epoch 2"),
+    ],
+)
+def test_a_partition_is_described_with_the_numbers_of_the_log(partition: ArchivePartition, text: str) -> None:
+    assert partition.described == text

@@ -9,6 +9,7 @@ from asof.definitions import (
     Entity,
     FeatureView,
     Field,
+    FileSource,
     OnDemandFeatureView,
     PushSource,
     RequestSource,
@@ -49,6 +50,17 @@ def test_what_is_made_of_a_tagged_column_is_hidden_but_for_numbers_of_rows() -> 
     )  # fmt: skip
     assert [name for name in view.feature_names if hides_values(view, name)] == ["last_email"]
     assert hides_column(EVENTS, "email") and not hides_column(EVENTS, "page")
+
+
+def test_a_tagged_column_of_the_history_hides_what_is_made_of_it() -> None:
+    history = FileSource("past.parquet", name="past", timestamp_field="at", field_mapping={"ip": "address"}, schema=[
+        Field("user_id", Int64), Field("ip", String, tags=PII), Field("page", String), Field("at", Timestamp),
+    ])  # fmt: skip
+    fields = [Field("user_id", Int64), Field("address", String), Field("page", String), Field("at", Timestamp)]
+    pushes = PushSource("pushes", fields, "at", batch_source=history)
+    view = FeatureView("latest", entities=[USER], source=pushes, schema=fields[:3])
+
+    assert [name for name in view.feature_names if hides_values(view, name)] == ["address"]
 
 
 def test_a_tag_on_a_view_or_a_feature_hides_it() -> None:

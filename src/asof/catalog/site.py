@@ -172,13 +172,14 @@ class Site:
     def _request(
         self, names: tuple[str, ...], query: Mapping[str, str], viewer: Viewer, form: Mapping[str, str] | None = None
     ) -> tuple[Any, str, PageRequest]:
-        name, rest = (names[0], names[1:]) if names else ("home", ())
+        length = 2 if "/".join(names[:2]) in PAGES else 1
+        name, rest = ("/".join(names[:length]), names[length:]) if names else ("home", ())
         kind = PAGES.get(name)
         if kind is None or not kind.fewest <= len(rest) <= kind.most:
             raise NotFound(f"there is no page {'/'.join(names)[:200]!r}", hint=f"open {page_url()}")
         now = self._store.now()
         request = PageRequest(self._store, self.index(), self._live, viewer, rest, query, now, form or {})
-        return kind, kind.template or name.replace("-", "_"), request
+        return kind, kind.template or name.replace("-", "_").replace("/", "_"), request
 
     def _html(
         self, template: str, page: Page, viewer: Viewer, status: int, path: str, query: Mapping[str, str]

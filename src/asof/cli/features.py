@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from asof.catalog.descriptions import describe_feature
 from asof.definitions import Aggregation, FeatureView, LogSource, OnDemandFeatureView, Sliding
 from asof.errors import AsofError
 from asof.lineage import columns_of_view, inputs_of_feature
@@ -26,6 +27,7 @@ def feature_facts(store: Any, view: FeatureView | OnDemandFeatureView, name: str
     """One feature: its type, how it is made of which source columns, and what its view says."""
     field = next((each for each in view.features if each.name == name), None)
     said: dict[str, Any] = {"name": f"{view.name}:{name}", "type": str(field.dtype) if field is not None else None}
+    said |= {"meaning": " ".join(describe_feature(view, name))}
     if isinstance(view, OnDemandFeatureView):
         inputs = inputs_of_feature(view)
         said |= {"made_by": f"{view.function_name}, of {', '.join(each.name for each in view.sources)}"}

@@ -282,6 +282,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         replaying: source → token of the process that replays its dead letters.
         training_sets: name → manifest.
         where: kind/name → file:line of a definition.
+        environment: random text that tells this store from others with the project's name; empty in those that earlier
+            versions of Asof began.
         others: topics that this version does not know.
     """
 
@@ -296,6 +298,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     replaying: Mapping[str, str] = {}
     training_sets: Mapping[str, TrainingSet] = {}
     where: Mapping[str, str] = {}
+    environment: str = ""
     others: Content = {}
 
     @classmethod
@@ -362,6 +365,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """Clear the staged apply, and the generations of views that are no longer online."""
         kept = {view: each for view, each in self.generations.items() if view in online_views}
         return replace(self, staged=None, generations=kept, where=where)
+
+    def with_environment(self, environment: str) -> Facts:
+        """Record what tells this store from others with the project's name."""
+        return replace(self, environment=environment)
 
     # -- materialize ---------------------------------------------------------------------------------------------------
 

@@ -49,17 +49,20 @@ class FeatureColumns:
         return _each_once((*self.made_of, *self.keys, *self.times, *self.deletes, *self.event_id, *self.order))
 
 
-def columns_of_view(view: FeatureView, *, select: RowSelect | None = None) -> dict[str, FeatureColumns]:
+def columns_of_view(
+    view: FeatureView, *, select: RowSelect | None = None, only: str | None = None
+) -> dict[str, FeatureColumns]:
     """Feature → its source columns, for all features of a view.
 
     Args:
         select: the SQL of the source's transform, as the engine reads it. Without it, rows of a transform may depend on
             each column of a message; a Python function is not looked into either.
+        only: the one feature that is asked for.
     """
     source = view.source
     times = [source.timestamp_field, source.created_timestamp_column]
     event_id = source.event_id if isinstance(source, LogSource) else ""
-    return _columns(view, _RowColumns(source, select), times=times, event_id=event_id)
+    return _columns(view, _RowColumns(source, select), times=times, event_id=event_id, only=only)
 
 
 def columns_of_feature(view: FeatureView, name: str, *, select: RowSelect | None = None) -> FeatureColumns:
@@ -70,7 +73,7 @@ def columns_of_feature(view: FeatureView, name: str, *, select: RowSelect | None
     """
     if name not in view.feature_names:
         raise KeyError(f"feature view {view.name!r} has no feature {name!r}")
-    return columns_of_view(view, select=select)[name]
+    return columns_of_view(view, select=select, only=name)[name]
 
 
 def history_columns_of_view(view: FeatureView) -> dict[str, FeatureColumns]:
@@ -85,7 +88,9 @@ def history_columns_of_view(view: FeatureView) -> dict[str, FeatureColumns]:
     return _columns(view, _RowColumns(batch, None), times=times, event_id=event_id)
 
 
-def _columns(view: FeatureView, rows: _RowColumns, *, times: Iterable[str], event_id: str) -> dict[str, FeatureColumns]:
+def _columns(
+    view: FeatureView, rows: _RowColumns, *, times: Iterable[str], event_id: str, only: str | None = None
+) -> dict[str, FeatureColumns]:
     shared: dict[str, tuple[str, ...]] = {
         "keys": rows.of(view.join_keys), "times": rows.of(each for each in times if each),
         "deletes": rows.of_expression(view.source.delete_when), "event_id": rows.of([event_id] if event_id else []),
@@ -98,6 +103,7 @@ def _columns(view: FeatureView, rows: _RowColumns, *, times: Iterable[str], even
                 source=rows.source.name, value=rows.of([name]), where=rows.filter, order=order, **shared
             )
             for name in view.feature_names
+            if only in (None, name)
         }
     return {
         each.name: FeatureColumns(
@@ -106,6 +112,7 @@ def _columns(view: FeatureView, rows: _RowColumns, *, times: Iterable[str], even
             order=order if each.function in ORDERED else (), **shared,
         )
         for each in view.aggregations
+        if only in (None, each.name)
     }  # fmt: skip
 
 

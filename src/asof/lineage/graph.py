@@ -197,7 +197,8 @@ class LineageGraph:
         for part in manifest.projections:
             features = part.features
             if features is None:
-                features = [each.label for each in self._after.get(LineageNode("view", part.view), ())]
+                views = (LineageNode(kind, part.view) for kind in ("view", "on-demand-view"))
+                features = [each.label for view in views for each in self._after.get(view, ())]
             for each in features:
                 # A feature that was removed since then is no longer part of the project.
                 if (feature := self.node("feature", f"{part.view}:{each}")) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from asof.definitions import FeatureView, LogSource, OnDemandFeatureView, Projection, RequestSource, Source
-from asof.lineage.columns import columns_of_feature
+from asof.lineage.columns import columns_of_feature, history_columns_of_view
 
 TAG = "pii"
 """The tag that says so, on a feature, a view, an entity, a source, or a field of a source."""
@@ -37,8 +37,14 @@ def hides_values(view: FeatureView | OnDemandFeatureView, feature: str) -> bool:
         return any(map(_hides_input, view.sources))
     if any(each.name == feature and each.function in _COUNTS for each in view.aggregations):
         return False
-    return is_pii(view.source.tags) or any(
-        hides_column(view.source, column) for column in columns_of_feature(view, feature).value
+    if is_pii(view.source.tags):
+        return True
+    history = history_columns_of_view(view).get(feature)
+    return any(hides_column(view.source, column) for column in columns_of_feature(view, feature).value) or (
+        history is not None
+        and isinstance(view.source, LogSource)
+        and view.source.batch_source is not None
+        and any(hides_column(view.source.batch_source, column) for column in history.value)
     )
 
 

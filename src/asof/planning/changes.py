@@ -173,6 +173,11 @@ class Plan:
         return not self.changes
 
     @property
+    def definitions(self) -> int:
+        """Number of changed definitions, each with its consequences; where only consequences are left, their number."""
+        return sum(isinstance(each, Create | Update | Delete) for each in self.changes) or len(self.changes)
+
+    @property
     def errors(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.severity == "error")
 

@@ -78,6 +78,7 @@ def _with_declared_inputs(view: FeatureView, source: CheckedSource, findings: Fi
 
     What a log delivers was fitted to the types of the log's own schema.
     """
+    _check_declared_once(view, source, findings)
     if source.source.is_log:
         return source
     columns = dict(source.columns)
@@ -89,6 +90,19 @@ def _with_declared_inputs(view: FeatureView, source: CheckedSource, findings: Fi
             check_fit(view, field, found, findings=findings, arrow=arrow)
             columns[field.name] = field.dtype
     return replace(source, columns=columns)
+
+
+def _check_declared_once(view: FeatureView, source: CheckedSource, findings: Findings) -> None:
+    """Refuse a column that aggregations read and that the source declares otherwise than the view: which one holds?"""
+    own = {source.source.renamed(field.name): field.dtype for field in source.source.schema}
+    read = _input_names(view).keys() - {*view.join_keys, *(each.name for each in view.aggregations)}
+    for field in view.schema:
+        if field.name in read and own.get(field.name, field.dtype) != field.dtype:
+            findings.error(
+                view, f"{own[field.name]} in schema= of source {source.source.name!r}",
+                expected=f"column {field.name!r} as {field.dtype}, as the view declares it",
+                hint="give both the same type, or leave the column out of the view's schema=",
+            )  # fmt: skip
 
 
 def _input_names(view: FeatureView) -> dict[str, None]:

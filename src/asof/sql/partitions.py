@@ -50,6 +50,14 @@ class ArchivePartition(int):
         """The partition's own number in its topic; -1 for history."""
         return -1 if self.is_history else int(self) % _REPLAYED
 
+    @property
+    def described(self) -> str:
+        """It as messages name it, with the numbers that the log has."""
+        if self.is_history:
+            return "the loaded history"
+        text = f"{'replay partition' if self.is_replayed else 'partition'} {self.number}"
+        return f"{text} of the topic's epoch {self.epoch}" if self.epoch else text
+
 
 HISTORY = ArchivePartition(-1)
 """The partition of rows that `backfill` loaded from the batch source."""

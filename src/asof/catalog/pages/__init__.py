@@ -12,15 +12,17 @@ from asof.catalog.pages.home import home_page
 from asof.catalog.pages.key import key_page
 from asof.catalog.pages.lineage import lineage_page
 from asof.catalog.pages.page import Page, PageRequest, Redirect
+from asof.catalog.pages.runs import runs_page, version_page
 from asof.catalog.pages.search import search_page
 from asof.catalog.pages.service import service_page
 from asof.catalog.pages.source import replay_all, source_page
+from asof.catalog.pages.training_sets import compare_page, training_set_page, training_sets_page
 from asof.catalog.pages.view import view_page
 
 
 @dataclass(frozen=True)
 class PageKind:
-    """A kind of page. Its key in `PAGES` is the first segment of its address, and (with `_`) its template's name.
+    """A kind of page. Its key in `PAGES` is the beginning of its address, and (with `_`) its template's name.
 
     Args:
         make: the page for a request, or the address to go to instead.
@@ -48,6 +50,11 @@ PAGES: Mapping[str, PageKind] = {
     "lineage": PageKind(lineage_page, 2, 2),
     "key": PageKind(key_page, 1, 1),
     "on-demand-view": PageKind(view_page, 1, 1, template="view"),
+    "runs": PageKind(runs_page),
+    "runs/apply": PageKind(version_page, 1, 1),
+    "training-sets": PageKind(training_sets_page),
+    "training-sets/compare": PageKind(compare_page),
+    "training-set": PageKind(training_set_page, 1, 1),
     "source": PageKind(source_page, 1, 1, submit=replay_all),
     "dead-letter": PageKind(dead_letter_page, 3, 3, submit=replay_one),
 }

@@ -31,5 +31,4 @@ def apply(context: CliContext, yes: bool) -> None:
         context.ask("Apply this plan?", yes=yes)
     with context.progress() as progress:
         done = context.store.apply(planned, progress=progress)
-    count = len(done.changes)
-    context.output.said(f"Applied {counted(count, 'change')}.", applied=True)
+    context.output.said(f"Applied {counted(done.definitions, 'change')}.", applied=True)

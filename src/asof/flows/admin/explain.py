@@ -30,6 +30,7 @@ from asof.online.protocol import Lookup
 from asof.results import Result, Row, rows_of
 from asof.selection import Derivation, Selection, ViewRead, select
 from asof.sql.names import free_name
+from asof.sql.partitions import ArchivePartition
 from asof.timing import Micros, floor_to, iso, micros, moment, span_text
 from asof.values.fit import fit
 from asof.values.packing import gone_at, key_bytes, unpack_row, versions_of
@@ -371,13 +372,12 @@ def _with_online(
         notes += [
             f"the key was deleted at {iso(gone)}" if gone is not None else f"the row's event time is {iso(packed[1])}"
         ]
-    value, when = response.to_dict()[name][0], response.event_times[name][0]
-    online = {"value": value, "status": response.statuses[name][0], "event_time": when, "offsets": offsets}
-    seen = ", ".join(f"partition {each} up to offset {offset}" for each, offset in sorted(offsets.items()))
-    notes += [f"the row has seen {seen}"] if seen and view.source.is_log else []
+    value, status = response.to_dict()[name][0], response.statuses[name][0]
+    online = {"value": value, "status": status, "event_time": response.event_times[name][0], "offsets": offsets}
+    seen = [f"{ArchivePartition(each).described} up to offset {offset}" for each, offset in sorted(offsets.items())]
+    notes += [f"the row has seen {', '.join(seen)}"] if seen and view.source.is_log else []
     notes += ["there is no row for this key"] if row is None else []
-    text = f"Online now: {_text(value)} ({online['status']}){'; ' if notes else ''}{'; '.join(notes)}."
-    return _replaced(made, online, text)
+    return _replaced(made, online, f"Online now: {'; '.join([f'{_text(value)} ({status})', *notes])}.")
 
 
 def _replaced(made: Explanation, online: Mapping[str, Any], text: str) -> Explanation:

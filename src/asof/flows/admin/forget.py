@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
+from asof.decoding.codecs import codec_of
+from asof.definitions import Entity, FeatureView, Field, JsonFormat, LogSource, Snapshot
 from asof.display import counted
 from asof.errors import LogError, NotFound, RequestError, nearest, some
 from asof.flows.admin.feature_log import forget_served
@@ -51,7 +53,7 @@ class ForgetResult(Record):
         served: service → number of rows removed from its feature log.
         training_sets: name and number of rows of each saved training set with the key; they are left as they are.
         sources: sources with the key that Asof does not write.
-        undecided_dead_letters: IDs of undecodable dead letters that contain the value.
+        undecided_dead_letters: IDs of undecodable dead letters that may hold the key: those of JSON contain its value.
         notes: what is left to do.
     """
 
@@ -91,7 +93,12 @@ def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s:
         )
     report = ForgetResult(entity, values)
     logs = _logs(snapshot, found)
-    matchers = {source.name: _Matcher(source, fields, values) for source, fields in logs}
+    matchers = {source.name: _Matcher(stores, source, fields, values) for source, fields in logs}
+    report.notes += [
+        f"source {source.name!r}: its transform makes column {name!r}, so that messages of the key were not found in "
+        "its log and dead letters: delete those there"
+        for source, _ in logs for name in matchers[source.name].absent
+    ]  # fmt: skip
     for source, _ in logs:
         _erase(stores, source, matchers[source.name], report)
     for source, fields in logs:
@@ -141,9 +148,19 @@ def _logs(snapshot: Snapshot, entity: Entity) -> list[tuple[LogSource, list[Fiel
 
 
 class _Matcher:
-    """Decides whether a raw message is about the key."""
+    """Decides whether a raw message is about the key.
 
-    def __init__(self, source: LogSource, fields: Sequence[Field], values: Mapping[str, Any]) -> None:
+    Attributes:
+        absent: the key's columns that messages do not have.
+    """
+
+    def __init__(
+        self, stores: Stores, source: LogSource, fields: Sequence[Field], values: Mapping[str, Any]
+    ) -> None:  # fmt: skip
+        self._stores, self._source = stores, source
+        self._is_json = isinstance(source.message_format, JsonFormat)
+        own = {field.name for field in source.message_fields}
+        self.absent = [source.raw(field.name) for field in fields if source.raw(field.name) not in own]
         plain = plain_key(fields, values)
         self.wanted = restored_key(fields, plain)
         self._columns = [(source.raw(field.name), each, field) for each, field in zip(plain, fields, strict=True)]
@@ -159,15 +176,31 @@ class _Matcher:
         return all(self._is(message.get(raw), plain, field) for raw, plain, field in self._columns)
 
     def is_undecided(self, value: bytes | None) -> bool:
-        """Whether a message cannot be decoded and contains the key's value."""
-        return value is not None and self._message(value) is None and all(each.search(value) for each in self._mentions)
+        """Whether a message cannot be decoded and may be about the key: one of JSON contains its value."""
+        if value is None or self._message(value) is not None:
+            return False
+        return not self._is_json or all(each.search(value) for each in self._mentions)
 
     def _message(self, value: bytes | None) -> Mapping[str, Any] | None:
+        if not self._is_json:
+            return self._decoded(value) if value is not None else None
         try:
             message = _decode(value) if value is not None else None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return message if isinstance(message, dict) else None
+
+    def _decoded(self, value: bytes) -> Mapping[str, Any] | None:
+        """The columns of an Avro or Protobuf message; those that do not fit are null.
+
+        Raises:
+            SchemaRegistryUnavailable: its schema cannot be asked for now.
+        """
+        stores, source = self._stores, self._source
+        index, columns = codec_of(source, stores.bounds).decode(
+            [0], [value], dead_letters={}, undeclared=Counter(), schemas=stores.schemas_of(source)
+        )
+        return {name: column[0].as_py() for name, column in columns.items()} if len(index) else None
 
     def _is(self, found: Any, plain: Any, field: Field) -> bool:
         if field.dtype.name == "Bytes":

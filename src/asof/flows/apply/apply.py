@@ -150,6 +150,8 @@ def _switch(stores: Stores, plan: Plan, names: Mapping[str, str], token: str) ->
         online = {view.name for view in plan.project.views.values() if view.online}
         where = {f"{each.kind}/{each.name}": each.where for each in plan.project}
         facts = now.facts.with_applied(online, where)
+        if plan.version == 0:
+            facts = facts.with_environment(uuid.uuid4().hex[:8])
         for name, generation in names.items():
             facts = facts.with_current(name, generation)
         return Snapshot(now.version, stores.project, plan.project, facts)

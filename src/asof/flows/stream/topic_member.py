@@ -26,9 +26,12 @@ STAY_EVERY_S = 0.2
 log = logging.getLogger("asof.stream")
 
 
-def group_of(project: str, source: str) -> str:
-    """The consumer group of the workers on one source; each source has its own."""
-    return f"asof.{project}.{source}"
+def group_of(project: str, source: str, environment: str) -> str:
+    """The consumer group of the workers on one source; each source has its own.
+
+    Environments of one project are groups of their own: else each would get some of a topic's partitions only.
+    """
+    return ".".join(["asof", project, source, *([environment] if environment else [])])
 
 
 class Pause(NamedTuple):
@@ -80,7 +83,8 @@ class TopicMember:
         self.log = log
         self.accept_gap = accept_gap
         self._is_abandoned = False
-        group = group_of(stores.project, ingest.name) + ("" if topic == ingest.source.topic else ".replay")
+        group = group_of(stores.project, ingest.name, ingest.snapshot.facts.environment)
+        group += "" if topic == ingest.source.topic else ".replay"
         self.consumer: Consumer = log.subscribe(
             topic, group, assigned=self._assigned, revoked=self._revoked, lost=self._lost
         )

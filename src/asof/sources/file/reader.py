@@ -147,14 +147,16 @@ def _batches(
     fields = [pa.field(name, dtype.arrow()) for name, dtype in types.items()]
     schema = pa.schema([*fields, *partitions.schema])
 
-    def rows(names: list[str]) -> Iterator[pa.RecordBatch]:
-        wanted = {name: dtype for name, dtype in types.items() if name in names}
+    def rows(names: list[str], unread: Collection[str]) -> Iterator[pa.RecordBatch]:
+        wanted = {name: dtype for name, dtype in types.items() if name in names and name not in unread}
         for at, path in enumerate(found.paths):
             constants = [(name, partitions[name][at]) for name in partitions.column_names if name in names]
             try:
                 for batch in read(path, wanted):
                     for name, value in constants:
                         batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
+                    for name in unread:
+                        batch = batch.append_column(name, pa.nulls(batch.num_rows, schema.field(name).type))
                     yield batch.select(names)
             except SourceError as error:
                 error.where = error.where or source.where
@@ -162,7 +164,9 @@ def _batches(
 
     def opened(request: ScanRequest) -> pa.RecordBatchReader:
         names = [name for name in schema.names if not request.columns or name in request.columns]
-        return pa.RecordBatchReader.from_batches(pa.schema([schema.field(name) for name in names]), rows(names))
+        # The order of rows of files is where they are: columns that only order equal rows are not looked at.
+        unread = [name for name in names if name in request.lenient and name in types]
+        return pa.RecordBatchReader.from_batches(pa.schema([schema.field(name) for name in names]), rows(names, unread))
 
     return Batches(schema, opened, is_ordered=True, paths=found.paths)
 

@@ -75,7 +75,7 @@ def node_url(node: LineageNode) -> str:
         return url_of("source", node.parent)
     if node.kind == "request-source":
         return url_of("source", node.name)
-    return page_url("training-sets", node.name) if node.kind == "training-set" else url_of(node.kind, node.name)
+    return url_of(node.kind, node.name)
 
 
 def shows_node(request: PageRequest, node: LineageNode) -> bool:

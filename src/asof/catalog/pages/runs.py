@@ -1,0 +1,223 @@
+"""The pages of runs: what was applied, materialized, streamed and so on; and what one version changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from asof.catalog.live import LiveValue
+from asof.catalog.pages.page import Link, Page, PageRequest
+from asof.catalog.urls import page_url, url_of
+from asof.display import cell
+from asof.errors import NotFound, RequestError, some
+from asof.registry.records import RUN_KINDS
+
+if TYPE_CHECKING:
+    from asof.flows.admin.history import AppliedVersion, VersionChanges
+    from asof.flows.runs import Run
+
+APPLY = "apply"
+KINDS = (APPLY, *RUN_KINDS)
+OUTCOMES = ("done", "failed", "stopped", "running")
+
+_SHOWN = 50
+_MOST = 500
+_BUDGET_S = 0.5
+_VERSIONS_AGE_S = 3_600.0
+"""A version never changes: what it changed is kept longer than other values."""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run.
+
+    Args:
+        started, seconds: a version was made at its time, and has no duration; nor has a run that is running.
+        views, sources: links to those that it wrote, and the rows of each as text.
+        details: what else is to be said of it.
+        dead_letters: kind of reason → number.
+        url: the page of a version; empty for others.
+    """
+
+    kind: str
+    outcome: str
+    started: datetime
+    seconds: float | None
+    who: str
+    rows: int | None
+    views: Sequence[tuple[Link, int]]
+    sources: Sequence[tuple[Link, str]]
+    details: Sequence[tuple[str, str]]
+    dead_letters: Mapping[str, int]
+    error: str
+    summary: str
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsPage(Page):
+    """The page.
+
+    Args:
+        kind, outcome: the filters; empty for all.
+        is_whole: whether the viewer sees the runs of all views; others see those of their own views, and no versions.
+        more_url: the address of the same with more of them; empty if these are all.
+    """
+
+    kinds: Sequence[str]
+    outcomes: Sequence[str]
+    kind: str
+    outcome: str
+    is_whole: bool
+    runs: LiveValue[Sequence[RunRow]]
+    more_url: str
+
+
+@dataclass(frozen=True)
+class ChangeLine:
+    """One line of a plan: `added`, `changed` or `removed`; else it says more of the line before."""
+
+    text: str
+    state: str
+    is_object: bool
+
+
+@dataclass(frozen=True)
+class AppliedChanges:
+    """What one version changed."""
+
+    who: str
+    when: datetime
+    note: str
+    lines: Sequence[ChangeLine]
+    before: Link | None
+    after: Link | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionPage(Page):
+    """The page of one applied version."""
+
+    version: int
+    content: LiveValue[AppliedChanges]
+
+
+def runs_page(request: PageRequest) -> RunsPage:
+    kind, outcome = _filter(request, "kind", KINDS), _filter(request, "outcome", OUTCOMES)
+    shown = request.number("limit", _SHOWN, most=_MOST)
+    found = runs_of(request, kind, limit=_MOST if outcome else shown + 1)
+    rows = [each for each in found.value or () if not outcome or each.outcome == outcome]
+    is_all = len(rows) <= shown or shown == _MOST
+    query = {"kind": kind, "outcome": outcome, "limit": min(shown * 4, _MOST)}
+    return RunsPage(
+        title="Runs", above=[Link("Home", page_url())], kinds=KINDS, outcomes=OUTCOMES, kind=kind, outcome=outcome,
+        is_whole=request.viewer.may("read"),
+        runs=LiveValue(
+            rows[:shown] if found.value is not None else None, found.age_s, found.is_late, found.error, found.hint
+        ),
+        more_url="" if is_all else page_url("runs", query=query),
+    )  # fmt: skip
+
+
+def runs_of(request: PageRequest, kind: str = "", *, limit: int) -> LiveValue[Sequence[RunRow]]:
+    """The newest runs that the viewer may see, newest first."""
+    is_whole = request.viewer.may("read")
+
+    def fetched() -> tuple[Sequence[AppliedVersion], Sequence[Run]]:
+        versions = list(request.store.history(limit)) if kind in ("", APPLY) else []
+        return versions, [] if kind == APPLY else list(request.store.runs(kind or None, limit))
+
+    live = request.live.get(("runs", kind, limit), fetched, budget_s=_BUDGET_S)
+    if live.value is None:
+        return LiveValue(None, live.age_s, live.is_late, live.error, live.hint)
+    versions, runs = live.value
+    # The summary of a version names objects that a viewer of some views may not know.
+    rows = [_row_of_version(each) for each in versions] if is_whole else []
+    rows += [row for each in runs if (row := _row_of_run(request, each, is_whole=is_whole)) is not None]
+    rows.sort(key=lambda each: each.started, reverse=True)
+    return LiveValue(rows[:limit], live.age_s, live.is_late)
+
+
+def version_page(request: PageRequest) -> VersionPage:
+    (text,) = request.names
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if number < 1 or not request.viewer.may("read"):
+        raise NotFound(f"there is no version {text[:20]!r} to see", hint="open the runs")
+    live = request.live.get(
+        ("version", number), lambda: request.store.version_changes(number), budget_s=1.0, max_age_s=_VERSIONS_AGE_S
+    )
+    content = None if live.value is None else _content_of(request, live.value)
+    return VersionPage(
+        title=f"Version {number}",
+        above=[Link("Home", page_url()), Link("Runs", page_url("runs", query={"kind": APPLY}))], version=number,
+        content=LiveValue(content, None if content is None else 0.0, live.is_late, live.error, live.hint),
+    )  # fmt: skip
+
+
+def _filter(request: PageRequest, name: str, known: Sequence[str]) -> str:
+    text = request.text(name) or ""
+    if text and text not in known:
+        raise RequestError(f"?{name}={text[:40]}: there is no such {name} of runs", hint=f"choose one of {some(known)}")
+    return text
+
+
+def _row_of_version(each: AppliedVersion) -> RunRow:
+    return RunRow(
+        kind=APPLY, outcome="done", started=each.when, seconds=None, who=each.who, rows=None, views=(), sources=(),
+        details=[("note", each.note)] if each.note else [], dead_letters={}, error="", summary=each.summary,
+        url=page_url("runs", APPLY, str(each.version)),
+    )  # fmt: skip
+
+
+def _row_of_run(request: PageRequest, run: Run, *, is_whole: bool) -> RunRow | None:
+    """A run as the viewer may see it; None where they may see none of its views and sources."""
+    index, viewer = request.index, request.viewer
+    views = {
+        name: rows for name, rows in run.views.items()
+        if is_whole or ((view := index.view(name)) is not None and index.shows_view(viewer, view))
+    }  # fmt: skip
+    sources = {name: said for name, said in run.sources.items() if is_whole or index.shows_source(viewer, name)}
+    if not is_whole and not (views or sources):
+        return None
+    dead_letters: dict[str, int] = {}
+    for said in sources.values():
+        found = said.get("dead_letters")
+        for reason, count in found.items() if isinstance(found, Mapping) else ():
+            dead_letters[reason] = dead_letters.get(reason, 0) + int(count)
+    # An error and the details may name what is not theirs.
+    rest = [(name.replace("_", " "), cell(value)) for name, value in run.details.items()] if is_whole else []
+    return RunRow(
+        kind=run.kind, outcome=run.outcome, started=run.started, seconds=run.seconds, who=run.who,
+        rows=run.rows if is_whole else sum(views.values()) or None,
+        views=[(Link(name, _url(request, "view", name)), rows) for name, rows in views.items()],
+        sources=[(Link(name, _url(request, "source", name)), _numbers(said)) for name, said in sources.items()],
+        details=rest, dead_letters=dead_letters, error=(run.error or "") if is_whole else "", summary="", url="",
+    )  # fmt: skip
+
+
+def _url(request: PageRequest, kind: str, name: str) -> str:
+    known = request.index.view(name) if kind == "view" else request.index.source(name)
+    return url_of(kind, name) if known is not None else ""
+
+
+def _numbers(said: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {cell(value)}" for name, value in said.items()
+        if not isinstance(value, Mapping) and value is not None
+    )  # fmt: skip
+
+
+def _content_of(request: PageRequest, found: VersionChanges) -> AppliedChanges:
+    def link(version: int | None) -> Link | None:
+        return Link(f"version {version}", page_url("runs", APPLY, str(version))) if version else None
+
+    return AppliedChanges(
+        found.who, found.when, found.note, [_line(each) for each in found.lines], link(found.before), link(found.after)
+    )
+
+
+def _line(text: str) -> ChangeLine:
+    states = {"+": "added", "~": "changed", "-": "removed"}
+    return ChangeLine(text, states.get(text.lstrip()[:1], ""), not text.startswith(" "))
