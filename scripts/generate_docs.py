@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ NOTE = "<!-- Written by scripts/generate_docs.py. Do not edit: run `make docs`. 
 GROUPS = {
     "The store": ("FeatureStore",),
     "Definitions": (
-        "Entity", "Field", "FeatureView", "Aggregation", "Sliding", "Session", "OnDemandFeatureView",
+        "Entity", "Field", "FeatureView", "Expectation", "Aggregation", "Sliding", "Session", "OnDemandFeatureView",
         "on_demand_feature_view", "FeatureService", "BatchFeatureView", "StreamFeatureView",
     ),
     "Sources": (
@@ -300,11 +301,14 @@ def python() -> str:
     from asof.flows.admin.compact import CompactResult
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
+    from asof.flows.admin.profile import ProfileReport
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.online_response import OnlineResponse
+    from asof.profiles import FeatureDrift, FeatureProfile, ViewProfile
+    from asof.profiles.expectations import ExpectationResult
     from asof.testing.clock import HandClock
     from asof.testing.features import FeatureScript
 
@@ -317,12 +321,15 @@ def python() -> str:
     for heading, names in GROUPS.items():
         lines += [f"## {heading}", ""]
         for name in names:
-            lines += _documented(name, getattr(asof, name), methods=name in ("FeatureStore", "FeatureView"))
+            lines += _documented(
+                name, getattr(asof, name), methods=name in ("FeatureStore", "FeatureView", "Expectation")
+            )
         if heading == "The store":
             lines += ["## What reads return", ""]
             for each in (
                 HistoricalResult, OnlineResponse, Explanation, AuditReport, MaterializeResult, DeadLetter,
                 DeadLetterMessage, ReplayResult, ForgetResult, CompactResult, TrainingSet, RebuildResult,
+                ProfileReport, ViewProfile, FeatureProfile, FeatureDrift, ExpectationResult,
             ):  # fmt: skip
                 lines += _documented(each.__name__, each, methods=True, signature=False)
     lines += ["## Testing features", "", "See [test your features](../how-to/test-features.md).", ""]
@@ -401,6 +408,8 @@ def _signature(name: str, thing: Callable[..., Any]) -> str:
             text, starred = f"*{each.name}", True
         if each.default is not inspect.Parameter.empty:
             shown = each.default.__name__ if inspect.isfunction(each.default) else repr(each.default)
+            if isinstance(each.default, str):
+                shown = json.dumps(each.default)
             text += f"={shown}"
         texts.append(text)
     answer = "" if inspect.isclass(thing) or signature.return_annotation in (inspect.Signature.empty, "None") else (

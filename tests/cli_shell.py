@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,16 +13,26 @@ from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.config import Auth
 from asof.definitions.facts import Facts
-from asof.definitions.project import Project
+from asof.definitions.project import Project, Snapshot
 from asof.results import TableResult
 
-RESULTS = ("dead_letters", "history", "sample", "stream_status", "training_sets")
+RESULTS = ("dead_letters", "history", "runs", "sample", "stream_status", "training_sets")
 """Verbs that return rows of one kind."""
 
 
 def result(answer: Any) -> TableResult:
     """Rows as the store's verbs return them."""
     return TableResult(answer if isinstance(answer, pa.Table) else pa.Table.from_pylist(answer), "Rows")
+
+
+class EmptyRegistry:
+    """A registry that keeps no records and no counts."""
+
+    def records(self, *args: Any, **options: Any) -> list[Any]:
+        return []
+
+    def counts(self, *args: Any, **options: Any) -> dict[Any, Any]:
+        return {}
 
 
 class FakeStore:
@@ -48,7 +59,9 @@ class FakeStore:
 
     def apply_project(self, project: Project) -> None:
         """Have the registry hold these definitions."""
-        self._open.snapshot = lambda: SimpleNamespace(project=project)
+        self._open.snapshot = lambda: Snapshot(1, self.project, project)
+        self._open.stores = SimpleNamespace(project=self.project, clock=lambda: 0, registry=EmptyRegistry())
+        self.answers |= {"runs": [], "now": datetime(2026, 1, 1, tzinfo=UTC)}
 
     def close(self) -> None:
         self.closed = True

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         CsvFormat,
         DeltaFormat,
         Entity,
+        Expectation,
         FeatureService,
         FeatureView,
         Field,
@@ -47,19 +48,19 @@ _HOMES = {
     "FeatureStore": "asof.store",
 } | dict.fromkeys(
     (
-        "Aggregation", "AvroFormat", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService",
-        "FeatureView", "Field", "FileSource", "JsonFormat", "KafkaSource", "LogSource", "OnDemandFeatureView",
-        "ParquetFormat", "PostgreSQLSource", "PostgresSource", "ProtoFormat", "PushSource", "RequestSource", "Session",
-        "Sliding", "StreamFeatureView", "on_demand_feature_view",
+        "Aggregation", "AvroFormat", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "Expectation",
+        "FeatureService", "FeatureView", "Field", "FileSource", "JsonFormat", "KafkaSource", "LogSource",
+        "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "ProtoFormat", "PushSource",
+        "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
     ),
     "asof.definitions",
 )  # fmt: skip
 
 __all__ = [
     "Aggregation", "AsofError", "AsyncClient", "AvroFormat", "BatchFeatureView", "Client", "CsvFormat", "DeltaFormat",
-    "Entity", "FeatureService", "FeatureStore", "FeatureView", "Field", "FileSource", "JsonFormat", "KafkaSource",
-    "LogSource", "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "ProtoFormat",
-    "PushSource", "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
+    "Entity", "Expectation", "FeatureService", "FeatureStore", "FeatureView", "Field", "FileSource", "JsonFormat",
+    "KafkaSource", "LogSource", "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource",
+    "ProtoFormat", "PushSource", "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
 ]  # fmt: skip
 
 # Cheap: lists one directory, the one that the package is installed in.

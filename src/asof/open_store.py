@@ -285,6 +285,7 @@ class OpenStore(ForkListener):
         from asof.flows.runs import MATERIALIZE, recorded_run
 
         with recorded_run(self.stores, MATERIALIZE) as notes:
+            notes.add_views(dict.fromkeys(self._materialized(feature_views), 0))
             done = materialize(
                 self.stores, views=feature_views, full=full, progress=progress,
                 start=moment_given(start_date, "start_date"), end=moment_given(end_date, "end_date"),
@@ -304,9 +305,17 @@ class OpenStore(ForkListener):
         from asof.flows.runs import BACKFILL, recorded_run
 
         with recorded_run(self.stores, BACKFILL) as notes:
+            notes.add_source(source, 0)
             rows = backfill(self.stores, source, progress=progress)
             notes.add_source(source, rows)
         return rows
+
+    def _materialized(self, names: Sequence[str] | None) -> Sequence[str]:
+        """The views that a run is about, so far as it is known before the run."""
+        if names is not None:
+            return [names] if isinstance(names, str) else names
+        views = self.snapshot().project.views.values()
+        return [view.name for view in views if view.online and not view.source.is_log]
 
     def rebuild(self, views: Sequence[str] | None, progress: Progress) -> dict[str, int]:
         from asof.flows.batch.rebuild import rebuild_views

@@ -13,8 +13,8 @@ from asof.results import Records
 from asof.timing import moment_given
 
 if TYPE_CHECKING:
-    from asof.flows.admin.audit import KeptAudit
     from asof.flows.admin.profile import ProfileReport
+    from asof.profiles.expectations import ExpectationResult
     from asof.profiles.summary import ViewProfile
 
 
@@ -35,6 +35,8 @@ class StoreProfiles(AppliedObjects):
     ) -> ProfileReport:
         """Measure the values of views, and keep the summaries in the registry.
 
+        Rows that this process pushed are archived first.
+
         Args:
             views: their names; all that need no request values where not given.
             start, end: event times `[start, end)` of the source's rows; without an end, until now. All of them are
@@ -53,11 +55,42 @@ class StoreProfiles(AppliedObjects):
         """
         from asof.flows.admin.profile import profile
 
+        self._applied.pushers.flush()
         return profile(
             self._applied.stores, self._applied.snapshot(), views, start=moment_given(start, "start"),
             end=moment_given(end, "end"), n=n, seed=seed, compare=compare, keep=keep,
             functions=self._applied.repository.with_functions, progress=progress,
         )  # fmt: skip
+
+    def check_expectations(
+        self,
+        views: Sequence[str] | None = None,
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        n: int = PROFILE_ROWS,
+        seed: int = SEED,
+        keep: bool = True,
+        progress: Progress = silent,
+    ) -> Records[ExpectationResult]:
+        """Check the expectations of views over the rows that `profile` would measure, and measure nothing else.
+
+        Args:
+            keep: keep the results in the registry, from where servers and pages read them.
+        """
+        from asof.flows.admin.profile import check
+
+        self._applied.pushers.flush()
+        return check(
+            self._applied.stores, self._applied.snapshot(), views, start=moment_given(start, "start"),
+            end=moment_given(end, "end"), n=n, seed=seed, keep=keep, progress=progress,
+        )  # fmt: skip
+
+    def kept_expectations(self, view: str | None = None) -> Records[ExpectationResult]:
+        """The newest kept results of the expectations of a view, or of all views; nothing is computed."""
+        from asof.flows.admin.expectations import kept_results
+
+        return kept_results(self._applied.stores, self._applied.snapshot(), view)
 
     def kept_profiles(self, view: str | None = None, *, limit: int = 1) -> Records[ViewProfile]:
         """The newest kept profiles of a view, or of each view, newest first.
@@ -68,12 +101,6 @@ class StoreProfiles(AppliedObjects):
         from asof.profiles.summary import ViewProfile
 
         return Records(ViewProfile, kept_profiles(self._applied.stores, self._applied.snapshot(), view, limit=limit))
-
-    def kept_audits(self, view: str | None = None, *, limit: int = 1) -> Records[KeptAudit]:
-        """The newest audits of a view, or of each view, newest first."""
-        from asof.flows.admin.audit import kept_audits
-
-        return kept_audits(self._applied.stores, view, limit=limit)
 
 
 __all__ = ["StoreProfiles"]

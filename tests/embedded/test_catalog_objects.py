@@ -245,15 +245,6 @@ class TestFeature:
             assert "did you mean" in (error.value.hint or "")
 
 
-def test_the_last_audit_is_kept(site: SiteOf, store: FeatureStore) -> None:
-    assert len(store.kept_audits("counts")) == 0
-    report = store.audit(["counts"])
-    (kept,) = store.kept_audits("counts")
-    assert (kept.view, kept.differences, kept.causes) == ("counts", len(report), {})
-    assert kept.keys == report.keys and kept.when == report.at
-    assert [each.view for each in store.kept_audits()] == ["counts"]
-
-
 def test_an_entity_names_its_views_and_leads_to_keys(site: SiteOf) -> None:
     page = site.json("entity/user")
     assert page["join_keys"] == ["user_id"] and page["owner"] == "crm"

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import FeatureStore
+from asof.catalog.health_index import HealthIndex
 from asof.catalog.index import CatalogIndex
 from asof.catalog.pages.page import PageRequest
 from asof.catalog.pages.sections.examples import example_row, snippet_subject
@@ -120,7 +121,9 @@ def _environment(folder: Path, **more: str) -> dict[str, str]:
 
 def _request(store: FeatureStore) -> PageRequest:
     snapshot: Snapshot = open_store_of(store).snapshot()
-    return PageRequest(store, CatalogIndex(snapshot), PatientValues(), Owner(), (), {}, store.now())
+    live = PatientValues()
+    health = HealthIndex(store, live)
+    return PageRequest(store, CatalogIndex(snapshot), live, Owner(), (), {}, store.now(), health)
 
 
 def subject_of(store: FeatureStore, name: str, server: str = "http://localhost:1") -> SnippetSubject:

@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import jinja2
 import pytest
 
 from asof import FeatureStore
+from asof.catalog.live import LiveValue
+from asof.catalog.rendering import seconds
 from asof.demo import story
 from asof.server.security.keys import new_key
 from tests.services import unavailable
@@ -217,6 +220,27 @@ def test_filters_change_the_list_at_once(tab: Tab) -> None:
     page.get_by_label("Kind").select_option("service")
     page.locator("#results li", has_text="order_model").wait_for()
     page.locator("#results li", has_text="user_traffic").first.wait_for(state="detached")
+
+
+def test_a_page_with_something_late_completes_itself(tab: Tab) -> None:
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("asof.catalog"), autoescape=True)
+    environment.filters["seconds"] = seconds
+    macros = environment.get_template("macros.html").module
+    late = macros.part(LiveValue(is_late=True), "The moon", caller=lambda: "")
+    whole = tab.page.request.get(tab.address + "/ui/").text()
+    asked = []
+
+    def respond(route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.fulfill(body=whole.replace("<h1>", late + "<h1>", 1), content_type="text/html")
+        else:
+            route.continue_()
+
+    tab.page.route("**/ui/", respond)
+    page = tab.open("/ui/")
+    page.get_by_text("The moon takes longer").wait_for(state="detached")
+    assert page.get_by_role("heading", name="What changed").is_visible()
 
 
 def test_pages_work_without_javascript(chromium, address: str) -> None:

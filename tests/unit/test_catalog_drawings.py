@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,6 +85,11 @@ class TestMarkup:
     @given(st.text(max_size=80))
     def test_any_text_can_be_parsed(self, name: str) -> None:
         ElementTree.fromstring(element("g", name, title=name))
+
+    def test_templates_do_not_escape_it_again(self) -> None:
+        template = jinja2.Environment(autoescape=True).from_string("{{ drawing }}{{ name }}")
+
+        assert template.render(drawing=element("g", "a < b"), name="<b>") == "<g>a &lt; b</g>&lt;b&gt;"
 
     def test_text_is_escaped_once(self) -> None:
         assert text_of("a < b") == "a &lt; b"

@@ -144,6 +144,29 @@ class TestSearch:
         with pytest.raises(ValueError, match="no kind 'table': expected one of feature"):
             filter_of(kind="table")
 
+    def test_of_matches_that_are_alike_the_rank_decides_and_never_before_the_text(self, search: CatalogSearch) -> None:
+        before = names(search.find("user_", limit=99))
+        ranks = {"user_traffic:views_1d": -9, "user_profile": -5, "user_traffic:lastPage": -1}
+        search.rank_by(lambda entry: ranks.get(entry.name, 0))
+
+        assert names(search.find("user"))[0] == "user", "the name itself comes first"
+        found = names(search.find("user_", limit=99))
+        assert found[:3] == ["user_traffic:views_1d", "user_profile", "user_traffic:lastPage"]
+        assert set(found) == set(before)
+        assert names(search.find("invoices"))[0] == "user_profile:email"
+        assert names(search.find(keeps=filter_of(kind="feature")))[:2] == [
+            "user_traffic:views_1d",
+            "user_traffic:lastPage",
+        ]
+
+    def test_terms_that_match_alike_are_ordered_by_rank_and_better_matches_stay_before(self) -> None:
+        alike = [CatalogEntry("feature", f"v{n}:x", description="spend of a shop") for n in range(30)]
+        best = CatalogEntry("feature", "w:spend_of_shop")
+        search = CatalogSearch([*alike, best])
+        search.rank_by(lambda entry: -1 if entry.name == "v20:x" else 0)
+
+        assert names(search.find("spend shop"))[:3] == ["w:spend_of_shop", "v20:x", "v0:x"]
+
     def test_results_repeat_nothing_and_end_at_the_limit(self, search: CatalogSearch) -> None:
         for text in ("user", "user_traffic", "views", "e"):
             found = names(search.find(text, limit=99))
@@ -246,7 +269,7 @@ class TestCommand:
         assert found == {
             "matches": [
                 {"kind": "feature", "name": "user_profile:email", "type": "String", "description": "The address for invoices",
-                 "expression": None, "owner": None, "tags": {"pii": "yes", "team": "crm"}, "defined_at": PROFILE.where}
+                 "expression": None, "requests": None, "owner": None, "tags": {"pii": "yes", "team": "crm"}, "defined_at": PROFILE.where}
             ]
         }  # fmt: skip
 

@@ -23,6 +23,7 @@ from asof.definitions import (
 from asof.definitions.project import Project
 
 if TYPE_CHECKING:
+    from asof.catalog.health import Health
     from asof.catalog.search import CatalogSearch
 
 View = FeatureView | OnDemandFeatureView
@@ -40,6 +41,7 @@ class CatalogIndex:
         self.snapshot = snapshot
         self.project: Project = snapshot.project
         self._lock = Lock()
+        self._ranked_by: object = None
         self._services: dict[str, list[FeatureService]] = defaultdict(list)
         self._on_demand: dict[str, list[OnDemandFeatureView]] = defaultdict(list)
         self._by_source: dict[str, list[FeatureView]] = defaultdict(list)
@@ -160,18 +162,36 @@ class CatalogIndex:
         """
         return self._by_name[kind, name]
 
-    def find(self, text: str, *, limit: int, viewer: Viewer, **filters: str | None) -> list[CatalogEntry]:
-        """The best matches among what the viewer may see; see `CatalogSearch.find` and `filter_of`."""
+    def find(
+        self,
+        text: str,
+        *,
+        limit: int,
+        viewer: Viewer,
+        health: Health | None = None,
+        stale: bool = False,
+        unused: bool = False,
+        **filters: str | None,
+    ) -> list[CatalogEntry]:
+        """The best matches among what the viewer may see; see `CatalogSearch.find` and `filter_of`.
+
+        Args:
+            health: of entries that match equally well, the used, fresh and audited come first.
+        """
         # NumPy's share of the search is not loaded by pages that do without it.
         from asof.catalog.search import filter_of
 
-        chosen = filter_of(**filters)
+        chosen = filter_of(stale=stale, unused=unused, health=health, **filters)
         everything = viewer.may("read")
 
         def keeps(entry: CatalogEntry) -> bool:
             return (chosen is None or chosen(entry)) and (everything or self.shows(viewer, entry))
 
         with self._lock:
+            # By what it is made of: a health that says what is late is a copy.
+            if health is not None and self._ranked_by is not health.views:
+                self._search.rank_by(health.rank)
+                self._ranked_by = health.views
             return self._search.find(text, limit=limit, keeps=None if everything and chosen is None else keeps)
 
     @cached_property

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from asof.catalog.health_index import HealthIndex
 from asof.catalog.index import CatalogIndex
 from asof.catalog.live import LiveValues
 from asof.catalog.pages import PAGES
@@ -82,6 +83,7 @@ class Site:
         self._snapshot = snapshot
         self._can_sign_out = can_sign_out
         self._live = live or LiveValues()
+        self._health = HealthIndex(store, self._live)
         self._lock = Lock()
         self._index: CatalogIndex | None = None
 
@@ -178,7 +180,7 @@ class Site:
         if kind is None or not kind.fewest <= len(rest) <= kind.most:
             raise NotFound(f"there is no page {'/'.join(names)[:200]!r}", hint=f"open {page_url()}")
         now = self._store.now()
-        request = PageRequest(self._store, self.index(), self._live, viewer, rest, query, now, form or {})
+        request = PageRequest(self._store, self.index(), self._live, self._health, viewer, rest, query, now, form or {})
         return kind, kind.template or name.replace("-", "_").replace("/", "_"), request
 
     def _html(

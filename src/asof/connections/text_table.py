@@ -54,8 +54,8 @@ class TextTable:
         found = self._db.execute("SELECT 1 FROM texts WHERE texts MATCH ? LIMIT 1", (_beginning(term),))
         return found.fetchone() is not None
 
-    def find(self, terms: Sequence[Sequence[str]], *, limit: int | None) -> list[int]:
-        """Positions of rows, best first.
+    def find(self, terms: Sequence[Sequence[str]], *, limit: int | None) -> list[tuple[int, float]]:
+        """Positions of rows and how well they match, best first; a lower number is a better match.
 
         Args:
             terms: a row must have one term of each group, or one that begins so.
@@ -63,10 +63,11 @@ class TextTable:
         """
         query = " AND ".join(f"({' OR '.join(map(_beginning, group))})" for group in terms)
         rows = self._db.execute(
-            f"SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY bm25(texts, {self._weights}), rowid LIMIT ?",
+            f"SELECT rowid, bm25(texts, {self._weights}) AS score FROM texts WHERE texts MATCH ? "
+            "ORDER BY score, rowid LIMIT ?",
             (query, -1 if limit is None else limit),
         )
-        return [position for (position,) in rows]
+        return rows.fetchall()
 
 
 def _beginning(term: str) -> str:

@@ -2,6 +2,7 @@
 
 from asof.definitions.base import Definition
 from asof.definitions.entities import Entity, Field
+from asof.definitions.expectations import Expectation
 from asof.definitions.formats import (
     AvroFormat,
     CsvFormat,
@@ -23,6 +24,7 @@ from asof.definitions.windows import Aggregation, Session, Sliding, Window
 
 __all__ = [
     "KINDS", "Aggregation", "AvroFormat", "BatchFeatureView", "CsvFormat", "Definition", "DeltaFormat", "Entity",
+    "Expectation",
     "FeatureService", "FeatureView", "Field", "FileSource", "JsonFormat", "KafkaSource", "LogSource", "MessageFormat",
     "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "Project", "Projection",
     "ProtoFormat", "PushSource", "RequestSource", "Session", "Sliding", "Snapshot", "Source", "StreamFeatureView",

@@ -13,6 +13,7 @@ import msgspec
 
 from asof.definitions.base import Definition
 from asof.definitions.entities import Entity, Field
+from asof.definitions.expectations import Expectation
 from asof.definitions.facts import Facts
 from asof.definitions.logs import LogSource
 from asof.definitions.on_demand import OnDemandFeatureView
@@ -237,6 +238,7 @@ def _view_of(content: Mapping[str, Any], entities: Mapping[str, Entity], sources
     values["source"] = sources[values["source"]]
     values["schema"] = [Field.of(each) for each in values["schema"]]
     values["aggregations"] = [Aggregation.of(each) for each in values.get("aggregations", ())]
+    values["expectations"] = [Expectation.of(each) for each in values.get("expectations", ())]
     for duration in ("ttl", "delay", "lookback"):
         values[duration] = timedelta(microseconds=values.get(duration, 0))
     return FeatureView(**values)

@@ -8,6 +8,7 @@ from typing import Any
 
 from asof.definitions.base import Definition, as_list
 from asof.definitions.entities import Entity, Field
+from asof.definitions.expectations import Expectation
 from asof.definitions.sources import RequestSource, Source
 from asof.definitions.windows import MAX_HOPS, Aggregation, Sliding
 from asof.display import html_table
@@ -47,6 +48,7 @@ class FeatureView(View):
         boundary: whether an event at exactly t counts in aggregations: `inclusive` (it does) or `exclusive`.
         lookback: how far back in event time a materialize run reads, where the source has no created time. Without this
             and without the source's `lag`, each run rescans the whole source.
+        expectations: what its values must be; `asof profile` checks them.
     """
 
     kind = "feature view"
@@ -64,6 +66,7 @@ class FeatureView(View):
     lookback: Micros
     boundary: str
     online: bool
+    expectations: tuple[Expectation, ...]
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class FeatureView(View):
         lookback: timedelta | str | None = None,
         boundary: str = "inclusive",
         online: bool = True,
+        expectations: Sequence[Expectation] | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
@@ -95,13 +99,18 @@ class FeatureView(View):
         for entity in as_list(entities):
             if not isinstance(entity, Entity):
                 raise self.refuse(f"entities= contains {entity!r}", hint="give Entity objects only")
+        for expectation in as_list(expectations):
+            if not isinstance(expectation, Expectation):
+                raise self.refuse(
+                    f"expectations= contains {expectation!r}", hint="give for example Expectation.not_null('amount')"
+                )
         if boundary not in BOUNDARIES:
             raise self.refuse(f"boundary {boundary!r}", hint=f"choose one of {', '.join(BOUNDARIES)}")
         self._set(
             entities=tuple(as_list(entities)), source=source, schema=tuple(schema or ()),
             aggregations=tuple(aggregations or ()), ttl=self._duration("ttl", ttl),
             delay=self._duration("delay", delay), lookback=self._duration("lookback", lookback), boundary=boundary,
-            online=bool(online),
+            online=bool(online), expectations=tuple(as_list(expectations)),
         )  # fmt: skip
         self._check()
 
@@ -225,6 +234,8 @@ class FeatureView(View):
             content["boundary"] = self.boundary
         if not self.online:
             content["online"] = False
+        if self.expectations:
+            content["expectations"] = [each.content() for each in self.expectations]
         return content
 
 

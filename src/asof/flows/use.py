@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -83,4 +84,23 @@ def feature_use(stores: Stores, days: int = USE_DAYS) -> Records[FeatureUse]:
     return Records(FeatureUse, found)
 
 
-__all__ = ["FeatureUse", "count_served", "count_training_set", "feature_use"]
+@dataclass(frozen=True)
+class UseSums:
+    """The use of one feature over some days."""
+
+    requests: int = 0
+    training_sets: int = 0
+
+
+def summed_use(stores: Stores, days: int = USE_DAYS) -> dict[str, UseSums]:
+    """The use of each feature, `view:feature`, over the last days; features without any are left out."""
+    since = moment(stores.clock()).date() - timedelta(days=days - 1)
+    served: Counter[str] = Counter()
+    saved: Counter[str] = Counter()
+    for kind, sums in ((SERVED, served), (SAVED, saved)):
+        for counts in stores.registry.counts(stores.project, kind, since=since).values():
+            sums.update(counts)
+    return {feature: UseSums(served[feature], saved[feature]) for feature in {*served, *saved}}
+
+
+__all__ = ["FeatureUse", "count_served", "count_training_set", "UseSums", "feature_use", "summed_use"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from asof.lineage.neighbourhood import LineageItem, Neighbourhood
+from asof.lineage.neighbourhood import LineageGroup, LineageItem, Neighbourhood
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,15 @@ class LineageBranch:
     reasons: tuple[str, ...]
     branches: tuple[LineageBranch, ...]
     is_repeated: bool
+
+    def content(self) -> dict[str, object]:
+        """The branch and all below it, ready for JSON; a group as its members."""
+        item = self.item
+        named = (
+            {"members": [each.name for each in item.members]} if isinstance(item, LineageGroup) else {"name": item.name}
+        )
+        below = {"next": [each.content() for each in self.branches]} if self.branches else {}
+        return {"kind": item.kind, "is": list(self.reasons), **named, **below}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from asof.defaults import BATCH_ROWS, KEEP_HOURS
 from asof.errors import UnsupportedByDialect
 from asof.expressions.dialects import SqlForms
-from asof.profiles.summary import FeatureProfile
+from asof.profiles.summary import MeasuredRows
 from asof.sources.protocol import Files, Input
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.sql.dialect import Dialect
@@ -96,7 +96,7 @@ class Engine(Protocol):
         given: Input | pa.RecordBatchReader | None,
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[FeatureProfile]:
+    ) -> MeasuredRows:
         """Measure the columns of a view's source, or of a table, in bounded memory.
 
         Args:

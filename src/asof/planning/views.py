@@ -9,6 +9,7 @@ from asof.definitions import Aggregation, FeatureView, Field, Session
 from asof.dtypes import Bool, DType
 from asof.errors import DefinitionError, ExpressionError, nearest, some
 from asof.expressions import check, parse
+from asof.planning.expectations import check_expectations
 from asof.planning.fits import is_of
 from asof.planning.sources import CheckedSource, Findings, check_fit, copy_of
 
@@ -40,7 +41,9 @@ def check_view(view: FeatureView, source: CheckedSource, *, findings: Findings) 
         schema = (*keys, *_features(view, source, findings))
     _note_what_is_missed(view, source, findings)
     view = copy_of(view, source=source.source)
-    return view.resolved(schema=schema, aggregations=aggregations)
+    resolved = view.resolved(schema=schema, aggregations=aggregations)
+    check_expectations(resolved, findings=findings)
+    return resolved
 
 
 def _keys(view: FeatureView, source: CheckedSource, findings: Findings) -> tuple[Field, ...]:

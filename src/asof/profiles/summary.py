@@ -135,12 +135,27 @@ class FeatureProfile(Record, msgspec.Struct, frozen=True, kw_only=True):
         return {**content, "null_share": self.null_share}
 
 
+class MeasuredRows(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine measured of the rows of a view or a table.
+
+    Args:
+        newest: the greatest event time; None of no rows, and of a table.
+        misses: feature → how many rows miss each of its expectations, in their order.
+    """
+
+    rows: int
+    newest: Micros | None = None
+    features: list[FeatureProfile] = []
+    misses: dict[str, list[int]] = {}
+
+
 class ViewProfile(Record, msgspec.Struct, frozen=True, kw_only=True):
     """The profile of a view at a moment: which rows, each feature, and each expectation.
 
     Args:
         when: the store's time of the profile.
         rows: how many rows were read.
+        newest: the greatest event time of the source's rows in that time; None where there are none.
         start, end: the event times that were read, `[start, end)`; None without an end.
         sampled: how many moments of the source's rows an aggregated view was read as of; None: all rows were read.
         features: in the view's order.
@@ -150,6 +165,7 @@ class ViewProfile(Record, msgspec.Struct, frozen=True, kw_only=True):
     view: str
     when: Micros
     rows: int
+    newest: Micros | None = None
     start: Micros | None = None
     end: Micros | None = None
     sampled: int | None = None
@@ -184,4 +200,4 @@ class ViewProfile(Record, msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(content, cls)
 
 
-__all__ = ["Cells", "FeatureProfile", "Histogram", "Measured", "Scalar", "TopValue", "ViewProfile"]
+__all__ = ["Cells", "FeatureProfile", "Histogram", "Measured", "MeasuredRows", "Scalar", "TopValue", "ViewProfile"]

@@ -14,10 +14,11 @@ from math import isfinite
 from asof.dtypes import DType
 from asof.profiles.bins import TAIL_SHARE, drift_edges, histogram_edges
 from asof.profiles.drift import FeatureDrift, drift_of
-from asof.profiles.summary import Cells, FeatureProfile, Histogram, Scalar, TopValue
+from asof.profiles.summary import Cells, FeatureProfile, Histogram, MeasuredRows, Scalar, TopValue
 from asof.sql.profile import (
     DECILES,
     QUANTILES,
+    TIME,
     CountedCells,
     ProfiledColumn,
     ProfileDialect,
@@ -50,17 +51,23 @@ def measure(
     rows: str,
     *,
     view: str,
+    has_times: bool,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[FeatureProfile]:
+) -> MeasuredRows:
     """Measure all columns of a SELECT.
 
     Args:
         rows: SELECT of the columns by their `sql`.
+        has_times: it has the column `TIME`, too.
         progress: given how many of the steps are done.
     """
     steps = 4
     progress(0, steps)
-    count = int(session.fetch(f"SELECT count(*) AS n FROM (\n{rows}\n) AS asof_q")["n"][0].as_py())
+    newest = f", max({TIME}) AS newest" if has_times else ""
+    first = session.fetch(f"SELECT count(*) AS n{newest} FROM (\n{rows}\n) AS asof_q").to_pylist()[0]
+    count, last = int(first["n"]), first.get("newest")
+    if not columns:
+        return MeasuredRows(rows=count, newest=None if last is None else micros(last))
     is_small = count <= EXACT_ROWS
     relation = ROWS if is_small else f"(\n{rows}\n) AS asof_q"
     if is_small:
@@ -93,7 +100,11 @@ def measure(
         ]
     session.execute(f"DROP TABLE {ROWS if is_small else SAMPLE}")
     progress(steps, steps)
-    return profiles
+    missed = {
+        each.name: [_Measures(each, found, f"c{i}").count(f"e{number}") for number in range(len(each.expectations))]
+        for i, each in enumerate(columns) if each.expectations
+    }  # fmt: skip
+    return MeasuredRows(rows=count, newest=None if last is None else micros(last), features=profiles, misses=missed)
 
 
 def _frequent(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
 
+from asof.definitions import Expectation
+from asof.definitions.expectations import Plain
 from asof.dtypes import DType
 from asof.profiles.bins import TAIL_SHARE
 from asof.profiles.drift import BINS
 from asof.profiles.summary import Cells, Measured, Scalar
 from asof.sql.query import ViewRows
 from asof.sql.source_rows import SourceTable
+
+TIME = "asof_ts"
+"""The column of event times of a view's rows."""
 
 TOP_VALUES = 20
 """How many frequent values are kept, and are cells."""
@@ -37,6 +42,7 @@ class ProfiledColumn:
         is_hidden: count it only.
         baseline: cells that it is to be compared over.
         baseline_name: what they are of.
+        expectations: how many rows miss each is counted, too.
     """
 
     name: str
@@ -45,6 +51,7 @@ class ProfiledColumn:
     is_hidden: bool = False
     baseline: Cells | None = None
     baseline_name: str = ""
+    expectations: tuple[Expectation, ...] = ()
 
     @property
     def measured(self) -> Measured:
@@ -87,7 +94,7 @@ class ProfileDialect(Protocol):
         ...
 
     def measures(self, column: ProfiledColumn, alias: str, *, estimated: bool) -> list[str]:
-        """SELECT terms `{alias}_…` of one column: `n`, `d`, `x`, `low`, `high`, `min`, `max`, `mean`, `std`, `q`.
+        """SELECT terms `{alias}_…` of one column: `n d x low high min max mean std q`, and `e0`, `e1`, ….
 
         Those that make no sense are left out. `x` counts its finite numbers; `low` and `high` are their ends.
         """
@@ -104,6 +111,27 @@ class ProfileDialect(Protocol):
     def counts(self, wanted: Sequence[WantedCells], result: pa.Table) -> list[CountedCells]:
         """What `cells` found."""
         ...
+
+
+def misses(column: ProfiledColumn, alias: str, literal: Callable[[Plain, DType], str], *, distinct: str) -> list[str]:
+    """SELECT terms `{alias}_e0`, …: how many rows miss each of a column's expectations.
+
+    Args:
+        literal: writes a value as SQL of a type.
+        distinct: the SQL of the exact number of distinct values.
+    """
+    value, dtype, terms = column.sql, column.dtype, []
+    for each in column.expectations:
+        if each.kind == "unique":
+            terms.append(f"count({value}) - {distinct}")
+            continue
+        wrong = [f"{value} IS NULL"] if each.kind == "not_null" else []
+        wrong += [f"{value} < {literal(each.low, dtype)}"] if each.low is not None else []
+        wrong += [f"{value} > {literal(each.high, dtype)}"] if each.high is not None else []
+        if each.values:
+            wrong.append(f"{value} NOT IN ({', '.join(literal(accepted, dtype) for accepted in each.values)})")
+        terms.append(f"count(*) FILTER (WHERE {' OR '.join(wrong)})")
+    return [f"{term} AS {alias}_e{number}" for number, term in enumerate(terms)]
 
 
 def moments(column: ProfiledColumn, number: str) -> dict[str, str]:
@@ -152,7 +180,8 @@ class ProfiledRows(ViewRows):
         gone = plain.gone()
         rows = self.rows(table, {**values, **({"gone": gone} if gone else {})})
         where = " AND ".join([*self.chosen.conditions(table.dialect), *(["NOT gone"] if gone else [])])
-        return f"SELECT {', '.join(values)}\nFROM (\n{rows.select(without=rows.ties)}\n) AS asof_q\nWHERE {where}"
+        columns = ", ".join([*values, f"ts AS {TIME}"])
+        return f"SELECT {columns}\nFROM (\n{rows.select(without=rows.ties)}\n) AS asof_q\nWHERE {where}"
 
 
 @dataclass(frozen=True)
@@ -186,6 +215,6 @@ class ProfileSession(Protocol):
 
 
 __all__ = [
-    "DECILES", "LONGEST_TEXT", "QUANTILES", "TOP_VALUES", "CountedCells", "ProfileDialect", "ProfiledColumn",
-    "ProfiledRows", "ProfiledTable", "ProfileSession", "WantedCells", "moments",
+    "DECILES", "LONGEST_TEXT", "QUANTILES", "TIME", "TOP_VALUES", "CountedCells", "ProfileDialect", "ProfiledColumn",
+    "ProfiledRows", "ProfiledTable", "ProfileSession", "WantedCells", "misses", "moments",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from asof.definitions import Field
+from asof.definitions import Expectation, Field
 from asof.dtypes import (
     Array,
     Bool,
@@ -74,7 +74,7 @@ class ProfilesOfRows(Reads):
             for place, (name, (dtype, _)) in enumerate(columns.items())
         )  # fmt: skip
         try:
-            found = engine.profile(ProfiledTable("a table", measured), table.to_reader())
+            found = engine.profile(ProfiledTable("a table", measured), table.to_reader()).features
         except UnsupportedByDialect:
             pytest.skip("this engine measures no profiles")
         return {each.feature: each for each in found}
@@ -178,9 +178,35 @@ class ProfilesOfRows(Reads):
         except UnsupportedByDialect:
             pytest.skip("this engine measures no profiles")
 
-        assert [(each.view, each.feature, each.rows, each.min, each.max) for each in found] == [
+        assert [(each.view, each.feature, each.rows, each.min, each.max) for each in found.features] == [
             (latest.name, "value", 2, 8, 9)
         ]
+        assert (found.rows, found.newest) == (2, NOON + 2 * HOUR)
+
+    def test_rows_that_miss_an_expectation_are_counted(self, engine: OfflineStore) -> None:
+        of = Expectation
+        cases: dict[str, tuple[list[Expectation], list[int]]] = {
+            "whole": ([of.not_null("whole"), of.between("whole", 2, 3), of.unique("whole")], [1, 2, 1]),
+            "number": ([of.between("number", high=1)], [3]),
+            "exact": ([of.between("exact", "-3.5", "1.24"), of.accepted_values("exact", ["1.25"])], [2, 1]),
+            "text": ([of.accepted_values("text", ["", "a"]), of.unique("text")], [1, 1]),
+            "flag": ([of.accepted_values("flag", [True]), of.not_null("flag")], [1, 1]),
+            "time": ([of.between("time", "2026-01-01T00:00:00Z", "2026-01-01T23:00:00Z")], [3]),
+            "day": ([of.between("day", low=date(2026, 1, 2)), of.unique("day")], [1, 1]),
+            "raw": ([of.unique("raw")], [1]),
+            "nothing": ([of.not_null("nothing"), of.unique("nothing")], [5, 0]),
+        }
+        table = pa.table({name: pa.array(values, dtype.arrow()) for name, (dtype, values) in _ODD.items()})
+        columns = tuple(
+            ProfiledColumn(name, dtype, f"f{place}", is_hidden=True, expectations=tuple(cases.get(name, ([], []))[0]))
+            for place, (name, (dtype, _)) in enumerate(_ODD.items())
+        )
+        try:
+            found = engine.profile(ProfiledTable("a table", columns), table.to_reader())
+        except UnsupportedByDialect:
+            pytest.skip("this engine measures no profiles")
+
+        assert found.misses == {name: counts for name, (_, counts) in cases.items()}
 
 
 __all__ = ["ProfilesOfRows"]

@@ -22,6 +22,10 @@ class Markup(str):
 
     __slots__ = ()
 
+    def __html__(self) -> str:
+        """The markup itself: templates that escape text leave it alone."""
+        return str(self)
+
 
 def element(name: str, *children: str, **attributes: object) -> Markup:
     """An element; children that are no `Markup` are text.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from asof.catalog.health_index import HealthIndex
 from asof.catalog.index import CatalogIndex
 from asof.catalog.live import LiveValues
 from asof.catalog.viewer import Viewer
@@ -43,6 +44,7 @@ class PageRequest:
         store: its public verbs are all that a page asks.
         index: the applied snapshot.
         live: what pages show of the live store, within budgets.
+        health: how views and sources are: `request.health.of(request.index.snapshot)`.
         viewer: who looks.
         names: what the page is of: the segments of its address after its kind.
         query: the parameters of its address.
@@ -53,6 +55,7 @@ class PageRequest:
     store: FeatureStore
     index: CatalogIndex
     live: LiveValues
+    health: HealthIndex
     viewer: Viewer
     names: tuple[str, ...]
     query: Mapping[str, str]

@@ -12,6 +12,8 @@ from asof.errors import RequestError, some
 
 _SHOWN = 50
 _MOST = 1_000
+_FILTER_S = 1.0
+"""How long a search for what is stale or unused waits for what is known of that."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class SearchPage(Page):
         text: what is searched for; empty for all.
         filters: name → value of the filters that are set.
         found: the best matches first.
+        late: what is not known of the filters `stale` and `unused`, a sentence each.
         more_url: the address of the same with more matches; empty if these are all.
     """
 
@@ -43,6 +46,7 @@ class SearchPage(Page):
     filters: dict[str, str]
     kinds: Sequence[str]
     found: Sequence[SearchMatch]
+    late: Sequence[str]
     more_url: str
 
 
@@ -53,7 +57,15 @@ def search_page(request: PageRequest) -> SearchPage:
     if filters.get("kind", KINDS[0]) not in KINDS:
         raise RequestError(f"?kind={filters['kind'][:40]}: there is no such kind", hint=f"kinds: {some(KINDS)}")
     shown = request.number("limit", _SHOWN, most=_MOST)
-    entries = request.index.find(text[:500], limit=shown + 1, viewer=request.viewer, **filters)
+    flags = [name for name in ("stale", "unused") if request.text(name)]
+    # As one types, the order is by what is known; a filter waits for what it filters by.
+    snapshot, wait_s = request.index.snapshot, _FILTER_S if flags else 0.0
+    health = request.health.of(snapshot, with_streams="stale" in flags, budget_s=wait_s)
+    entries = request.index.find(
+        text[:500], limit=shown + 1, viewer=request.viewer, health=health, stale="stale" in flags,
+        unused="unused" in flags, **filters,
+    )  # fmt: skip
+    filters |= dict.fromkeys(flags, "1")
     found = [
         SearchMatch(
             each.kind, each.name, each.type, each.description, _expression(each),
@@ -65,7 +77,7 @@ def search_page(request: PageRequest) -> SearchPage:
     more = "" if is_all else page_url("search", query={"q": text, **filters, "limit": min(shown * 4, _MOST)})
     return SearchPage(
         title=f"Search: {text}" if text else "Search", above=[Link("Home", page_url())], text=text, filters=filters,
-        kinds=KINDS, found=found, more_url=more,
+        kinds=KINDS, found=found, late=health.late if flags else (), more_url=more,
     )  # fmt: skip
 
 

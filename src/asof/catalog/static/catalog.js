@@ -1,18 +1,18 @@
 // What pages do with JavaScript beside htmx: copy buttons, "/" for the search, and closing the list of matches.
 "use strict";
-function ready(root) {
-  if (!navigator.clipboard) return;
-  root.querySelectorAll("button[data-copy]").forEach((button) => {
-    button.hidden = false;
-    button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-      button.textContent = "Copied";
-      setTimeout(() => (button.textContent = "Copy"), 1500);
-    });
-  });
+function ready() {
+  if (navigator.clipboard) document.querySelectorAll("button[data-copy]").forEach((button) => (button.hidden = false));
 }
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+  button.textContent = "Copied";
+  setTimeout(() => (button.textContent = "Copy"), 1500);
+});
+document.addEventListener("htmx:after:swap", ready);
 document.addEventListener("DOMContentLoaded", () => {
-  ready(document);
+  ready();
   const find = document.getElementById("find"), found = document.getElementById("found");
   if (!find) return;
   const close = () => found.replaceChildren();

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +12,6 @@ from asof.errors import NotFound, nearest
 
 if TYPE_CHECKING:
     from asof.lineage import LineageGraph, LineageNode, Neighbourhood
-    from asof.lineage.branches import LineageBranch
 
 KINDS = (
     "source", "column", "entity", "view", "request-source", "feature", "on-demand-view", "service", "training-set"
@@ -142,27 +140,11 @@ def _show_tree(context: CliContext, found: Neighbourhood) -> None:
         lines += ["", title, *([f"  {line}" for line in tree_lines(branches)] or [f"  {none}"])]
     content = {
         "name": found.focus.name, "kind": found.focus.kind,
-        "upstream": _records(lists.upstream), "downstream": _records(lists.downstream),
+        "upstream": [each.content() for each in lists.upstream],
+        "downstream": [each.content() for each in lists.downstream],
         "items": len(found.items), "is_complete": found.is_complete,
     }  # fmt: skip
     if context.output.form == "json":
         context.output.noted(**content)
     else:
         context.output.lines("lineage", lines, content)
-
-
-def _records(branches: Iterable[LineageBranch]) -> list[dict[str, Any]]:
-    from asof.lineage import LineageGroup
-
-    records = []
-    for branch in branches:
-        item = branch.item
-        record: dict[str, Any] = {"kind": item.kind, "is": list(branch.reasons)}
-        if isinstance(item, LineageGroup):
-            record |= {"members": [each.name for each in item.members]}
-        else:
-            record |= {"name": item.name}
-        if branch.branches:
-            record["next"] = _records(branch.branches)
-        records.append(record)
-    return records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from asof.cli.tables import Column
 from asof.defaults import PROFILE_ROWS, SEED
 
 if TYPE_CHECKING:
+    from asof.profiles.expectations import ExpectationResult
     from asof.profiles.summary import FeatureProfile
 
 
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     "--compare", metavar="BASELINE",
     help="Measure drift from 'previous', a date or time, 'training-set:NAME', 'served' or 'served:SERVICE'.",
 )  # fmt: skip
-@click.option("--keep/--no-keep", default=True, show_default=True, help="Keep the profiles in the registry.")
+@click.option("--check", is_flag=True, help="Check the views' expectations only, and measure nothing else.")
+@click.option("--keep/--no-keep", default=True, show_default=True, help="Keep the results in the registry.")
 @pass_context
 def profile(
     context: CliContext,
@@ -38,17 +41,25 @@ def profile(
     limit: int,
     seed: int,
     compare: str | None,
+    check: bool,
     keep: bool,
 ) -> None:
     """Measure what values look like, and how far they drifted.
 
-    All views, or VIEWS. Exits with code 10 if a feature's drift from the baseline raises an alarm.
+    All views, or VIEWS: nulls, distinct values, quantiles, histograms, frequent values; and their expectations. Exits
+    with code 10 if an expectation does not hold, or a feature's drift from the baseline raises an alarm.
 
     \b
     asof profile
     asof profile user_traffic --compare previous
     asof profile --compare training-set:fraud_2026_01
+    asof profile --check
     """
+    if check:
+        if compare is not None:
+            raise click.UsageError("--check measures no drift: leave out --compare, or --check")
+        _check(context, list(views) or None, start=start, end=end, n=limit, seed=seed, keep=keep)
+        return
     with context.progress() as progress:
         report = context.store.profile(
             list(views) or None, start=start, end=end, n=limit, seed=seed, compare=compare, keep=keep, progress=progress
@@ -66,8 +77,33 @@ def profile(
         context.output.records("features", records, columns, empty="Nothing is applied yet: run `asof apply`.")
         if compare is not None:
             _note_baselines(context, report)
+        if results := [each for view in report.views for each in view.expectations]:
+            _show_results(context, results)
     if not report.ok:
         context.found_problems()
+
+
+def _check(
+    context: CliContext, views: list[str] | None, *, start: str | None, end: str | None, n: int, seed: int, keep: bool
+) -> None:
+    with context.progress() as progress:
+        results = list(
+            context.store.check_expectations(
+                views, start=start, end=end, n=n, seed=seed, keep=keep, progress=progress
+            )
+        )  # fmt: skip
+    _show_results(context, results)
+    if not all(each.ok for each in results):
+        context.found_problems()
+
+
+def _show_results(context: CliContext, results: Sequence[ExpectationResult]) -> None:
+    records = [{**each.to_dict(), "result": "holds" if each.ok else "FAILS"} for each in results]
+    columns = [
+        Column("view"), Column("expectation"), Column("result"), Column("expected", prose=True, spare=True),
+        Column("found", prose=True),
+    ]  # fmt: skip
+    context.output.records("expectations", records, columns, empty="No view has expectations.")
 
 
 def _shown(each: FeatureProfile) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from asof.cli.tables import Column
 @click.option("--source", metavar="NAME", help="Only what comes from this source.")
 @click.option("--owner", metavar="NAME", help="Only what this owner has.")
 @click.option("--tag", metavar="NAME[=VALUE]", help="Only what has this tag.")
+@click.option("--stale", is_flag=True, help="Only what is served older than it should be.")
+@click.option("--unused", is_flag=True, help="Only what was neither served nor in a saved training set for 30 days.")
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=SHOWN_ROWS, show_default=True, help="So many.")
 @pass_context
 def search(
@@ -28,12 +30,15 @@ def search(
     source: str | None,
     owner: str | None,
     tag: str | None,
+    stale: bool,
+    unused: bool,
     limit: int,
 ) -> None:
     """Find features, views, services, entities and sources.
 
     TEXT is a name, or terms (or their beginnings) of names, descriptions, tags, owners, source columns and expressions,
-    in any order. A typo in it does no harm. Without TEXT, everything is listed that the options leave.
+    in any order. A typo in it does no harm. Without TEXT, everything is listed that the options leave. Of what matches
+    equally well, the most used comes first, then what is fresh and audited.
 
     \b
     asof search session page
@@ -41,21 +46,36 @@ def search(
     asof search --tag pii --kind feature
     """
     # The search loads NumPy, which --help does without.
+    from asof.catalog.health_index import read_health
     from asof.catalog.search import CatalogSearch, filter_of
     from asof.store import open_store_of
 
-    entries = CatalogSearch(entries_of(open_store_of(context.store).snapshot().project))
-    keeps = filter_of(kind=kind, entity=entity, source=source, owner=owner, tag=tag)
+    store = context.store
+    snapshot = open_store_of(store).snapshot()
+    entries = CatalogSearch(entries_of(snapshot.project))
+    health = read_health(store, snapshot, with_streams=stale)
+    for each in health.late if stale or unused else ():
+        context.note(f"note: {each}")
+    entries.rank_by(health.rank)
+    keeps = filter_of(
+        kind=kind, entity=entity, source=source, owner=owner, tag=tag, stale=stale, unused=unused, health=health
+    )
     found = entries.find(" ".join(text), limit=limit, keeps=keeps)
     records = [
         {
             "kind": each.kind, "name": each.name, "type": each.type or None, "description": each.description or None,
             "expression": "; ".join(each.expressions) or None if each.kind == "feature" else None,
+            "requests": health.requests_of(each) or None,
             "owner": each.owner or None, "tags": dict(each.tags) or None, "defined_at": each.where or None,
         }
         for each in found
     ]  # fmt: skip
-    spare = (Column("expression", prose=True, spare=True), Column("type", spare=True), Column("owner", spare=True))
+    spare = (
+        Column("expression", prose=True, spare=True),
+        Column("requests", spare=True),
+        Column("type", spare=True),
+        Column("owner", spare=True),
+    )
     columns = (Column("kind"), Column("name"), DESCRIPTION, *spare)
     empty = "Nothing is applied yet: run `asof apply`." if not len(entries) else "Nothing matches."
     context.output.records("matches", records, columns, empty=empty)

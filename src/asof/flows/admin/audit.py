@@ -23,7 +23,7 @@ from asof.flows.rows.keys import restored_key
 from asof.flows.runs import kind_of_reason
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.registry.records import RegistryRecord
-from asof.results import Record, Records, Result, arrow_of, columns_of
+from asof.results import Record, Result, arrow_of, columns_of
 from asof.selection import FeatureOut, Selection, ViewRead, select
 from asof.timing import iso, micros, moment
 from asof.values.packing import key_values
@@ -66,25 +66,6 @@ class AuditedView(Record):
 
     def to_dict(self) -> dict[str, object]:
         return {name: value for name, value in super().to_dict().items() if value is not None}
-
-
-@dataclass(frozen=True)
-class KeptAudit(Record):
-    """What an audit found of one view, as the registry keeps it.
-
-    Args:
-        keys, active_keys: numbers of keys compared, and of those with a non-zero window or an open session.
-        causes: kind of cause → number of differences.
-        left_out: why it was skipped.
-    """
-
-    view: str
-    when: datetime
-    keys: int
-    active_keys: int
-    differences: int
-    causes: Mapping[str, int]
-    left_out: str | None
 
 
 @dataclass(repr=False, eq=False)
@@ -207,22 +188,6 @@ def audit_records(report: AuditReport) -> list[RegistryRecord]:
     ]  # fmt: skip
 
 
-def kept_audits(stores: Stores, name: str | None = None, *, limit: int = 1) -> Records[KeptAudit]:
-    """The newest audits of a view, or of each view, newest first."""
-    records = stores.registry.records(
-        stores.project, AUDIT, name, limit=limit * (1 if name else 1_000_000), per_subject=limit
-    )
-    return Records(KeptAudit, [_kept(each) for each in records])
-
-
-def _kept(record: RegistryRecord) -> KeptAudit:
-    body: dict[str, Any] = dict(record.body)
-    return KeptAudit(
-        record.subject, moment(record.when), body.get("keys", 0), body.get("active_keys", 0),
-        body.get("differences", 0), body.get("causes", {}), body.get("left_out"),
-    )  # fmt: skip
-
-
 def _views(snapshot: Snapshot, names: Sequence[str] | None) -> list[FeatureView]:
     if names is None:
         return [view for view in snapshot.project.views.values() if view.online]
@@ -323,4 +288,4 @@ def shown_key(view: FeatureView, key: bytes) -> dict[str, Any]:
     return {name: plain(value) for name, value in restored_key(view.key_fields, key_values(key)).items()}
 
 
-__all__ = ["AuditReport", "AuditedView", "Difference", "KeptAudit", "audit", "audit_records", "kept_audits"]
+__all__ = ["AuditReport", "AuditedView", "Difference", "audit", "audit_records"]

@@ -125,7 +125,7 @@ def _of_batches(
     types = {feature: fields[feature].dtype for feature in shown}
     measured = tuple(ProfiledColumn(each, types[each], f"f{place}") for place, each in enumerate(shown))
     found = stores.offline.profile(ProfiledTable(view.name, measured), _reader(rows, shown, types), progress=progress)
-    return Baseline(name, {each.feature: each.cells for each in found if each.cells is not None})
+    return Baseline(name, {each.feature: each.cells for each in found.features if each.cells is not None})
 
 
 def _reader(rows: pa.RecordBatchReader, columns: Mapping[str, str], types: Mapping[str, DType]) -> pa.RecordBatchReader:

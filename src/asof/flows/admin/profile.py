@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,19 +12,15 @@ from asof.defaults import PROFILE_ROWS, SEED
 from asof.definitions import FeatureView, OnDemandFeatureView, Project, Snapshot
 from asof.errors import Argument, NotFound, RequestError, nearest
 from asof.flows.admin.baselines import RECORD_KIND, Baseline, baseline_of, check_baseline
-from asof.flows.admin.sample import spine_of_rows
-from asof.flows.offline.inputs import rows_of
-from asof.flows.offline.read import read_history
+from asof.flows.admin.expectations import check_view, expectations_of, keep_results, results_of
+from asof.flows.admin.measure import Functions, RowChoice, is_sampled, measure_view
 from asof.flows.stores import Progress, Stores, silent
 from asof.lineage import hides_values
-from asof.planning import users_of
+from asof.profiles.expectations import ExpectationResult
 from asof.profiles.summary import FeatureProfile, ViewProfile
 from asof.registry.records import RegistryRecord
-from asof.results import Result, arrow_of, columns_of
-from asof.selection import Selection, select
-from asof.sql.profile import ProfiledColumn, ProfiledRows, ProfiledTable
-from asof.sql.query import RowFilter
-from asof.sql.query import columns_of as source_columns_of
+from asof.results import Records, Result, arrow_of, columns_of
+from asof.sql.profile import ProfiledColumn
 from asof.timing import Micros, iso
 
 if TYPE_CHECKING:
@@ -32,8 +28,6 @@ if TYPE_CHECKING:
 
 KEPT_PROFILES = 60
 """How many profiles of a view are kept: two months of daily ones."""
-
-Functions = Callable[[Selection], Selection]
 
 
 @dataclass(repr=False, eq=False)
@@ -123,13 +117,14 @@ def profile(
         )
     if compare is not None:
         check_baseline(compare)
-    views = _views(snapshot.project, names)
+    views = views_to_measure(snapshot.project, names)
     now = stores.clock()
     upto = now + 1 if end is None else end
     if start is not None and start >= upto:
         given = [Argument("start", iso(start)), Argument("end", iso(upto))]
         raise RequestError(f"{given[0]} is not before {given[1]}", hint="give an earlier start", arguments=given)
     report = ProfileReport(baseline=compare)
+    chosen = RowChoice(start, upto, n, seed)
     for view in views:
 
         def step(done: int, total: int, name: str = view.name) -> None:
@@ -137,21 +132,46 @@ def profile(
 
         baseline = baseline_of(stores, snapshot, view, compare, progress=step) if compare is not None else None
         columns = columns_to_measure(view, baseline)
-        sampled = None
-        if isinstance(view, FeatureView) and not view.is_aggregated:
-            features = _of_rows(stores, snapshot.project, view, columns, start=start, end=upto, progress=step)
-        else:
-            features, sampled = _of_samples(
-                stores, snapshot, view, columns, start=start, end=upto, n=n, seed=seed, functions=functions,
-                progress=step,
-            )  # fmt: skip
-        rows = features[0].rows if features else 0
+        found = measure_view(stores, snapshot, view, columns, chosen=chosen, functions=functions, progress=step)
+        sampled = found.rows if is_sampled(view) else None
         report.views.append(
-            ViewProfile(view=view.name, when=now, rows=rows, start=start, end=end, sampled=sampled, features=features)
-        )
+            ViewProfile(
+                view=view.name, when=now, rows=found.rows, newest=found.newest, start=start, end=end, sampled=sampled,
+                features=found.features, expectations=results_of(view, found, when=now),
+            )
+        )  # fmt: skip
     if keep:
         keep_profiles(stores, report.views)
     return report
+
+
+def check(
+    stores: Stores,
+    snapshot: Snapshot,
+    names: Sequence[str] | None = None,
+    *,
+    start: Micros | None = None,
+    end: Micros | None = None,
+    n: int = PROFILE_ROWS,
+    seed: int = SEED,
+    keep: bool = True,
+    progress: Progress = silent,
+) -> Records[ExpectationResult]:
+    """Check the expectations of views, over the rows that `profile` measures, and measure nothing else.
+
+    Raises:
+        NotFound: no such view.
+    """
+    upto = stores.clock() + 1 if end is None else end
+    chosen = RowChoice(start, upto, n, seed)
+    found = {
+        view.name: check_view(stores, snapshot, view, chosen=chosen, progress=progress)
+        for view in views_to_measure(snapshot.project, names)
+        if isinstance(view, FeatureView) and view.expectations
+    }
+    if keep:
+        keep_results(stores, found)
+    return Records(ExpectationResult, [each for results in found.values() for each in results])
 
 
 def columns_to_measure(view: FeatureView | OnDemandFeatureView, baseline: Baseline | None) -> list[ProfiledColumn]:
@@ -163,6 +183,7 @@ def columns_to_measure(view: FeatureView | OnDemandFeatureView, baseline: Baseli
             ProfiledColumn(
                 each.name, each.dtype, f"f{place}", is_hidden=hides_values(view, each.name), baseline=cells,
                 baseline_name=baseline.name if baseline is not None else "",
+                expectations=expectations_of(view, each.name),
             )
         )  # fmt: skip
     return columns
@@ -175,6 +196,7 @@ def keep_profiles(stores: Stores, profiles: Sequence[ViewProfile]) -> None:
     records = [RegistryRecord(RECORD_KIND, each.view, each.when, each.content()) for each in profiles]
     stores.registry.append_records(stores.project, records)
     stores.registry.prune_records(stores.project, RECORD_KIND, keep=KEPT_PROFILES)
+    keep_results(stores, {each.view: each.expectations for each in profiles})
 
 
 def kept_profiles(
@@ -211,7 +233,7 @@ def _hidden(project: Project, kept: ViewProfile) -> ViewProfile:
     return msgspec.structs.replace(kept, features=features)
 
 
-def _views(project: Project, names: Sequence[str] | None) -> list[FeatureView | OnDemandFeatureView]:
+def views_to_measure(project: Project, names: Sequence[str] | None) -> list[FeatureView | OnDemandFeatureView]:
     if names is None:
         on_demand = [view for view in project.on_demand_views.values() if not view.request_fields]
         return [*project.views.values(), *on_demand]
@@ -234,47 +256,6 @@ def _views(project: Project, names: Sequence[str] | None) -> list[FeatureView | 
     return views
 
 
-def _of_rows(
-    stores: Stores,
-    project: Project,
-    view: FeatureView,
-    columns: Sequence[ProfiledColumn],
-    *,
-    start: Micros | None,
-    end: Micros,
-    progress: Callable[[int, int], None],
-) -> list[FeatureProfile]:
-    """The fields of all rows of a time range."""
-    query = ProfiledRows(view, RowFilter(end - 1, start), tuple(columns))
-    source = view.source
-    rows = rows_of(
-        stores, source, users_of(project, source.name), columns=sorted(source_columns_of(query, source.name))
-    )
-    return stores.offline.profile(query, rows, progress=progress)
-
-
-def _of_samples(
-    stores: Stores,
-    snapshot: Snapshot,
-    view: FeatureView | OnDemandFeatureView,
-    columns: Sequence[ProfiledColumn],
-    *,
-    start: Micros | None,
-    end: Micros,
-    n: int,
-    seed: int,
-    functions: Functions,
-    progress: Callable[[int, int], None],
-) -> tuple[list[FeatureProfile], int]:
-    """The features as of the times of n rows, and how many rows there were."""
-    selection = functions(select(snapshot, view.name))
-    spine = spine_of_rows(stores, selection, n=n, seed=seed, start=start, end=end)
-    table = read_history(stores, snapshot, selection, spine).table()
-    query = ProfiledTable(view.name, tuple(columns))
-    found = stores.offline.profile(query, table.select([each.name for each in columns]).to_reader(), progress=progress)
-    return found, spine.num_rows
-
-
 __all__ = [
-    "ProfileReport", "columns_to_measure", "keep_profiles", "kept_profiles", "profile",
+    "ProfileReport", "check", "columns_to_measure", "keep_profiles", "kept_profiles", "profile",
 ]  # fmt: skip

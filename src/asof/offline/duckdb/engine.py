@@ -20,7 +20,7 @@ from asof.offline.duckdb.inputs import tables_named
 from asof.offline.duckdb.profile import profile
 from asof.offline.duckdb.results import DuckDBPointInTimeResult, DuckDBSqlResult, DuckDBViewRowsResult
 from asof.offline.protocol import Engine, Spine
-from asof.profiles.summary import FeatureProfile
+from asof.profiles.summary import MeasuredRows
 from asof.sources.protocol import Input
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.profile import ProfiledRows, ProfiledTable
@@ -98,7 +98,7 @@ class DuckDBEngine(Engine, ForkListener):
         given: Input | pa.RecordBatchReader | None,
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[FeatureProfile]:
+    ) -> MeasuredRows:
         """Measure the columns of a view's source, or of a table, in bounded memory."""
         with self.session() as cursor:
             return profile(cursor, query, given, progress)

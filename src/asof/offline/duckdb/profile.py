@@ -10,7 +10,7 @@ import pyarrow as pa
 from asof.offline.duckdb.errors import wrapping
 from asof.offline.duckdb.inputs import prepare
 from asof.offline.duckdb.tables import copy
-from asof.profiles.summary import FeatureProfile
+from asof.profiles.summary import MeasuredRows
 from asof.sources.protocol import Input
 from asof.sql.duckdb.profile import DUCKDB_PROFILES
 from asof.sql.measure import measure
@@ -37,7 +37,7 @@ def profile(
     query: ProfiledRows | ProfiledTable,
     given: Input | pa.RecordBatchReader | None,
     progress: Callable[[int, int], None],
-) -> list[FeatureProfile]:
+) -> MeasuredRows:
     """Measure the columns of a view's source, or of a table."""
     name = query.view.name if isinstance(query, ProfiledRows) else query.name
     with wrapping(f"profile of {name!r}"):
@@ -48,7 +48,15 @@ def profile(
             assert isinstance(given, pa.RecordBatchReader)
             copy(cursor, _TABLE, given, names=query.names)
             rows = query.select(_TABLE)
-        return measure(_Connection(cursor), DUCKDB_PROFILES, query.columns, rows, view=name, progress=progress)
+        return measure(
+            _Connection(cursor),
+            DUCKDB_PROFILES,
+            query.columns,
+            rows,
+            view=name,
+            has_times=isinstance(query, ProfiledRows),
+            progress=progress,
+        )
 
 
 __all__ = ["profile"]

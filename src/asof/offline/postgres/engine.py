@@ -24,7 +24,7 @@ from asof.offline.postgres.results import (
 )
 from asof.offline.postgres.session import Given, relation_in, rows_of
 from asof.offline.protocol import Engine, Spine
-from asof.profiles.summary import FeatureProfile
+from asof.profiles.summary import MeasuredRows
 from asof.sources.protocol import Files, Input
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.profile import ProfiledRows, ProfiledTable
@@ -77,7 +77,7 @@ class PostgresEngine(Engine):
         given: Given | pa.RecordBatchReader,
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[FeatureProfile]:
+    ) -> MeasuredRows:
         """Measure the columns of a view's source, or of a table, in the database."""
         name = query.view.name if isinstance(query, ProfiledRows) else query.name
         with self._server.session(f"profile of {name!r}") as opened:

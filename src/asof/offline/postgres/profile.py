@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from asof.offline.postgres.inputs import prepare
 from asof.offline.postgres.session import Given, PostgresSession
-from asof.profiles.summary import FeatureProfile
+from asof.profiles.summary import MeasuredRows
 from asof.sql.measure import measure
 from asof.sql.postgres.profile import POSTGRES_PROFILES
 from asof.sql.profile import ProfiledRows, ProfiledTable
@@ -32,7 +32,7 @@ def profile(
     query: ProfiledRows | ProfiledTable,
     given: Given | pa.RecordBatchReader,
     progress: Callable[[int, int], None],
-) -> list[FeatureProfile]:
+) -> MeasuredRows:
     """Measure the columns of a view's source, or of a table."""
     if isinstance(query, ProfiledRows):
         assert not isinstance(given, pa.RecordBatchReader)
@@ -44,7 +44,15 @@ def profile(
         schema = pa.schema([field.with_name(query.names[field.name]) for field in given.schema])
         renamed = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in given)
         rows = query.select(opened.ship(pa.RecordBatchReader.from_batches(schema, renamed)))
-    return measure(_Transaction(opened), POSTGRES_PROFILES, query.columns, rows, view=name, progress=progress)
+    return measure(
+        _Transaction(opened),
+        POSTGRES_PROFILES,
+        query.columns,
+        rows,
+        view=name,
+        has_times=isinstance(query, ProfiledRows),
+        progress=progress,
+    )
 
 
 __all__ = ["profile"]

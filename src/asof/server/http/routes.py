@@ -305,7 +305,8 @@ async def metrics(service: Service, request: HttpRequest) -> HttpResponse:
 
         counts = service.shared_counts.all()
         lost = [view.name for view in service.reading.lost]
-        return exposed(server_metrics(counts, service.reading.snapshot, now=time_ns() // 1000, lost=lost))
+        snapshot, results = service.reading.snapshot, service.expectation_results()
+        return exposed(server_metrics(counts, snapshot, now=time_ns() // 1000, lost=lost, results=results))
 
     body = await service.in_writer(work)
     return HttpResponse(body, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])

@@ -35,6 +35,7 @@ from asof.store import FeatureStore, open_store_of
 
 if TYPE_CHECKING:
     from asof.catalog.site import Site
+    from asof.profiles.expectations import ExpectationResult
 
 READ_THREADS = 8
 WRITE_THREADS = 4
@@ -244,6 +245,18 @@ class Service:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def expectation_results(self) -> Sequence[ExpectationResult]:
+        """The newest results of expectations; none where no view has any, or the registry cannot be read."""
+        snapshot = self.reading.snapshot
+        if not any(view.expectations for view in snapshot.project.views.values()):
+            return ()
+        from asof.flows.admin.expectations import kept_results
+
+        try:
+            return list(kept_results(open_store_of(self.store).stores, snapshot))
+        except AsofError:
+            return ()  # a scrape of all other metrics does not fail for it
 
     def state(self) -> dict[str, Any]:
         """Body of `/ready`."""

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from asof.definitions import Snapshot
 from asof.flows.stream.status import PartitionStatus
+from asof.profiles.expectations import ExpectationResult
 from asof.server.telemetry.request_counts import BUCKETS, LatencyHistogram, RequestCounts
 from asof.timing import SECOND
 
@@ -31,9 +32,14 @@ def exposed(metrics: Iterable[Metric]) -> bytes:
 
 
 def server_metrics(
-    counts: RequestCounts, snapshot: Snapshot | None, *, now: int, lost: Collection[str] = ()
+    counts: RequestCounts,
+    snapshot: Snapshot | None,
+    *,
+    now: int,
+    lost: Collection[str] = (),
+    results: Collection[ExpectationResult] = (),
 ) -> Iterator[Metric]:
-    """Request counts of a server, and the freshness of what it serves."""
+    """Request counts of a server, the freshness of what it serves, and the newest results of expectations."""
     requests = CounterMetricFamily(
         "asof_requests", "Requests with a response.", labels=["route", "service", "status"]
     )  # fmt: skip
@@ -74,6 +80,19 @@ def server_metrics(
     for name, n in counts.others.items():
         others.add_metric([name], n)
     yield others
+    failed = GaugeMetricFamily(
+        "asof_expectation_failed", "1 where the newest check of an expectation failed.",
+        labels=["view", "feature", "expectation"],
+    )  # fmt: skip
+    checked = GaugeMetricFamily(
+        "asof_expectations_checked_timestamp_seconds", "When a view's expectations were checked last.", labels=["view"]
+    )
+    for each in results:
+        failed.add_metric([each.view, each.feature, each.expectation], float(not each.ok))
+    for name, when in {each.view: each.when for each in results}.items():
+        checked.add_metric([name], when / SECOND)
+    yield failed
+    yield checked
     if snapshot is not None:
         yield from _facts(snapshot, now, lost)
 

@@ -19,6 +19,7 @@ from asof.sql.profile import (
     ProfiledColumn,
     ProfileDialect,
     WantedCells,
+    misses,
     moments,
 )
 
@@ -35,6 +36,7 @@ class DuckDBProfileDialect:
         value = column.sql
         distinct = f"approx_count_distinct({value})" if estimated else f"count(DISTINCT {value})"
         terms = [f"count({value}) AS {alias}_n", f"{distinct} AS {alias}_d"]
+        terms += misses(column, alias, literal, distinct=f"count(DISTINCT {value})")
         if column.is_hidden or column.measured == "none":
             return terms
         number = number_of(column)

@@ -15,6 +15,7 @@ from asof.sql.profile import (
     ProfiledColumn,
     ProfileDialect,
     WantedCells,
+    misses,
     moments,
 )
 
@@ -30,6 +31,7 @@ class PostgresProfileDialect:
     def measures(self, column: ProfiledColumn, alias: str, *, estimated: bool) -> list[str]:
         value, dtype = column.sql, column.dtype
         terms = [f"count({value}) AS {alias}_n", f"count(DISTINCT {collated(value, dtype)}) AS {alias}_d"]
+        terms += misses(column, alias, literal, distinct=f"count(DISTINCT {collated(value, dtype)})")
         if column.is_hidden or column.measured == "none":
             return terms
         number = number_of(column)

@@ -1,4 +1,4 @@
-SELECT f0, f1
+SELECT f0, f1, ts AS asof_ts
 FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, asof_row AS source_row, "amount" AS f0, "page" AS f1
 FROM asof_source_0

@@ -1,4 +1,4 @@
-SELECT f0, f1
+SELECT f0, f1, ts AS asof_ts
 FROM (
 SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, CAST("amount" AS bigint) AS f0, "page" AS f1
 FROM "public"."orders"
