@@ -54,12 +54,9 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
 
 
 def _pointed(error: BaseException) -> str:
-    """DuckDB's message with the names that it might mean, its line of the text and the caret below the place."""
+    """DuckDB's message with its line of the text and the caret below the place."""
     lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) <= 2 or "^" not in lines[-1]:
-        return _line(error)
-    near = [line for line in lines[1:-2] if line.startswith("Candidate")]
-    return "\n    ".join([" ".join([lines[0], *near]), *lines[-2:]])
+    return "\n    ".join([lines[0], *lines[-2:]]) if len(lines) > 2 and "^" in lines[-1] else _line(error)
 
 
 def _line(error: BaseException) -> str:
