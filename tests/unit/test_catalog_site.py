@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asof.catalog.live import LiveValue, LiveValues
-from asof.catalog.rendering import age, number, seconds, static_file, static_url, when
+from asof.catalog.rendering import age, number, seconds, share, static_file, static_url, when
 from asof.catalog.urls import page_url, segments_of, url_of
 from asof.errors import StorageError
 from asof.server.pages.sign_in import cookie_of, is_own_form, own_address, with_key_of_cookie
@@ -170,3 +170,10 @@ class TestSignIn:
     ])  # fmt: skip
     def test_forms_come_from_our_own_pages(self, headers: dict[bytes, bytes], is_own: bool) -> None:
         assert is_own_form(headers.items()) is is_own
+
+
+@pytest.mark.parametrize("value, text", [
+    (0.0, "0 %"), (1.0, "100 %"), (1 / 3, "33.3 %"), (1e-9, "< 0.1 %"), (1 - 1e-9, "> 99.9 %"), (0.25, "25 %"),
+])  # fmt: skip
+def test_a_share_is_nothing_or_all_only_where_it_is(value: float, text: str) -> None:
+    assert share(value) == text

@@ -63,7 +63,7 @@ class CatalogIndex:
             and before.snapshot.facts.where == snapshot.facts.where
         ):
             self._lock = before._lock
-            for name in ("entries", "_by_view", "_search"):
+            for name in ("entries", "_by_view", "_by_name", "_search"):
                 if name in before.__dict__:
                     self.__dict__[name] = before.__dict__[name]
 
@@ -149,6 +149,18 @@ class CatalogIndex:
     def entries_of_view(self, view: str) -> Sequence[CatalogEntry]:
         """The entries of a view, also an on-demand one, and of its features."""
         return self._by_view.get(view, ())
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], CatalogEntry]:
+        return {(each.kind, each.name): each for each in self.entries}
+
+    def entry(self, kind: str, name: str) -> CatalogEntry:
+        """The entry of something that is applied.
+
+        Raises:
+            KeyError: it is not.
+        """
+        return self._by_name[kind, name]
 
     def find(
         self,

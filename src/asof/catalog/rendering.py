@@ -9,9 +9,11 @@ from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 
+from asof.catalog.drawings.lineage import lineage_svg
 from asof.catalog.urls import STATIC, page_url, url_of
 from asof.display import cell, counted
 from asof.errors import MissingExtra
+from asof.lineage import Neighbourhood
 from asof.timing import span_text
 
 TYPES = {
@@ -19,6 +21,14 @@ TYPES = {
     "txt": "text/plain; charset=utf-8",
 }  # fmt: skip
 """Endings of static files → their media types."""
+
+
+def _lineage(found: Neighbourhood, urls: Mapping[str, str]) -> str:
+    return lineage_svg(found, lambda item: urls.get(item.id))
+
+
+DRAWINGS: Mapping[str, Callable[..., str]] = {"lineage_svg": _lineage}
+"""What templates draw with, by name."""
 
 _AGES = ((86400 * 2, 86400, "day"), (3600 * 2, 3600, "hour"), (60 * 2, 60, "minute"), (0, 1, "second"))
 
@@ -54,9 +64,17 @@ def _environment() -> Any:
     )  # fmt: skip
     environment.globals.update(page_url=page_url, url_of=url_of, static_url=static_url, counted=counted)
     environment.filters.update(
-        value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number, duration=duration
+        value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number, share=share, duration=duration
     )
+    environment.globals.update({name: _markup(function) for name, function in DRAWINGS.items()})
     return environment
+
+
+def _markup(function: Callable[..., str]) -> Callable[..., str]:
+    """A function whose text is markup, and is not escaped again."""
+    from markupsafe import Markup
+
+    return lambda *args, **named: Markup(function(*args, **named))
 
 
 def render(name: str, content: Mapping[str, Any]) -> bytes:
@@ -67,14 +85,6 @@ def render(name: str, content: Mapping[str, Any]) -> bytes:
     """
     text: str = _environment().get_template(f"{name}.html").render(content)
     return text.encode()
-
-
-def drawings(functions: Mapping[str, Callable[..., str]]) -> None:
-    """Let templates call functions that return SVG, which is not escaped again."""
-    from markupsafe import Markup
-
-    for name, function in functions.items():
-        _environment().globals[name] = lambda *args, _draw=function, **named: Markup(_draw(*args, **named))
 
 
 def when(moment: datetime | None) -> str:
@@ -100,6 +110,13 @@ def seconds(passed: float | None) -> str:
         if passed >= least:
             return counted(int(passed / unit), name)
     return counted(0, "second")
+
+
+def share(value: float) -> str:
+    """A share as a percentage; one that is not 0 is never shown as 0, nor one that is not all as 100."""
+    if 0 < value < 0.001:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.999 < value < 1 else f"{value * 100:.1f} %".replace(".0 %", " %")
 
 
 def duration(passed: float | None) -> str:

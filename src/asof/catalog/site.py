@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock, Thread
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -66,13 +68,21 @@ class Site:
     Args:
         snapshot: returns the applied snapshot, as young as readers see it.
         can_sign_out: whether viewers sign in, and so pages offer to sign out.
+        live: asks the store for what pages show; closed with the site.
     """
 
-    def __init__(self, store: FeatureStore, *, snapshot: Callable[[], Snapshot], can_sign_out: bool = False) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        *,
+        snapshot: Callable[[], Snapshot],
+        can_sign_out: bool = False,
+        live: LiveValues | None = None,
+    ) -> None:
         self._store = store
         self._snapshot = snapshot
         self._can_sign_out = can_sign_out
-        self._live = LiveValues()
+        self._live = live or LiveValues()
         self._health = HealthIndex(store, self._live)
         self._lock = Lock()
         self._index: CatalogIndex | None = None
@@ -102,7 +112,7 @@ class Site:
             raise NotFound(
                 f"page {template!r} has no part {part[:40]!r}", hint=f"parts: {', '.join(kind.parts) or 'none'}"
             )
-        return self._html(f"{template}_{part}" if part else template, page, viewer, 200, path)
+        return self._html(f"{template}_{part}" if part else template, page, viewer, 200, path, query)
 
     def submit(self, path: str, form: Mapping[str, str], viewer: Viewer) -> SiteResponse:
         """Do what a form of a page is for, and return the page to go to.
@@ -173,16 +183,22 @@ class Site:
         request = PageRequest(self._store, self.index(), self._live, self._health, viewer, rest, query, now, form or {})
         return kind, kind.template or name.replace("-", "_").replace("/", "_"), request
 
-    def _html(self, template: str, page: Page, viewer: Viewer, status: int, path: str) -> SiteResponse:
-        return SiteResponse(status, HTML, render(template, {"page": page, **self._around(path, viewer)}))
+    def _html(
+        self, template: str, page: Page, viewer: Viewer, status: int, path: str, query: Mapping[str, str]
+    ) -> SiteResponse:
+        return SiteResponse(status, HTML, render(template, {"page": page, **self._around(path, viewer, query)}))
 
-    def _around(self, path: str, viewer: Viewer | None) -> dict[str, Any]:
+    def _around(
+        self, path: str, viewer: Viewer | None, query: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[str, Any]:
         """What templates show around every page."""
         index = self._index
+        parameters = f"?{urlencode(query)}" if query else ""
+        json_path = path.rstrip("/") + JSON if path.rstrip("/") != ROOT else f"{ROOT}/home{JSON}"
         return {
             "project": self._store.project, "version": index.snapshot.version if index is not None else 0,
             "now": self._store.now(), "path": path, "viewer": viewer, "can_sign_out": self._can_sign_out,
-            "json_url": path.rstrip("/") + JSON if path.rstrip("/") != ROOT else f"{ROOT}/home{JSON}",
+            "json_url": json_path + parameters,
         }  # fmt: skip
 
 

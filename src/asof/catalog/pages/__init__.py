@@ -6,10 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from asof.catalog.pages.dead_letter import dead_letter_page, replay_one
+from asof.catalog.pages.entity import entity_page
+from asof.catalog.pages.feature import feature_page
 from asof.catalog.pages.home import home_page
+from asof.catalog.pages.key import key_page
+from asof.catalog.pages.lineage import lineage_page
 from asof.catalog.pages.page import Page, PageRequest, Redirect
 from asof.catalog.pages.runs import runs_page, version_page
 from asof.catalog.pages.search import search_page
+from asof.catalog.pages.service import service_page
 from asof.catalog.pages.source import replay_all, source_page
 from asof.catalog.pages.training_sets import compare_page, training_set_page, training_sets_page
 from asof.catalog.pages.view import view_page
@@ -39,6 +44,11 @@ PAGES: Mapping[str, PageKind] = {
     "home": PageKind(home_page),
     "search": PageKind(search_page, parts=("results", "matches")),
     "view": PageKind(view_page, 1, 1),
+    "feature": PageKind(feature_page, 2, 2),
+    "service": PageKind(service_page, 1, 1),
+    "entity": PageKind(entity_page, 1, 1),
+    "lineage": PageKind(lineage_page, 2, 2),
+    "key": PageKind(key_page, 1, 1),
     "on-demand-view": PageKind(view_page, 1, 1, template="view"),
     "runs": PageKind(runs_page),
     "runs/apply": PageKind(version_page, 1, 1),

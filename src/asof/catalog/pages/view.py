@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from asof.catalog.index import View
 from asof.catalog.pages.page import Link, Page, PageRequest, Redirect, missing
 from asof.catalog.urls import page_url, url_of
-from asof.definitions import FeatureView, OnDemandFeatureView, RequestSource
+from asof.definitions import FeatureView, RequestSource
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def view_page(request: PageRequest) -> ViewPage | Redirect:
     return ViewPage(
         title=name, above=[Link("Home", page_url()), Link("Views", page_url("search", query={"kind": own.kind}))],
         kind=own.kind, name=name, description=own.description, owner=own.owner, tags=own.tags, defined_at=own.where,
-        entities=[Link(each, url_of("entity", each)) for each in own.entities], reads=_reads(view),
+        entities=[Link(each, url_of("entity", each)) for each in own.entities], reads=reads_of(view),
         ttl_us=view.ttl if isinstance(view, FeatureView) and view.ttl else None,
         boundary=view.boundary if isinstance(view, FeatureView) and view.aggregations else "",
         is_online=view.online if isinstance(view, FeatureView) else True, features=features,
@@ -78,7 +79,8 @@ def view_page(request: PageRequest) -> ViewPage | Redirect:
     )  # fmt: skip
 
 
-def _reads(view: FeatureView | OnDemandFeatureView) -> Sequence[Link]:
+def reads_of(view: View) -> Sequence[Link]:
+    """Links to what a view is made of: its source, or the views and request sources of an on-demand view."""
     if isinstance(view, FeatureView):
         return [Link(view.source.name, url_of("source", view.source.name))]
     return [
