@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from asof import FeatureStore
 from asof.catalog.live import LiveValue
 from asof.catalog.rendering import seconds
 from asof.demo import story
+from asof.display import cell
 from asof.server.security.keys import new_key
 from tests.services import unavailable
 
@@ -241,6 +243,59 @@ def test_a_page_with_something_late_completes_itself(tab: Tab) -> None:
     page = tab.open("/ui/")
     page.get_by_text("The moon takes longer").wait_for(state="detached")
     assert page.get_by_role("heading", name="What changed").is_visible()
+
+
+def test_a_click_on_a_drawn_feature_leads_to_its_lineage(tab: Tab) -> None:
+    page = tab.open("/ui/lineage/view/user_traffic")
+    page.locator("svg a", has_text="views_7d").click()
+    page.wait_for_url("**/ui/lineage/feature/user_traffic*views_7d")
+    page.locator("svg a", has_text="traffic").first.wait_for()
+
+
+def test_a_key_has_the_values_of_the_store_now_and_as_of_a_moment(tab: Tab, shop: Path) -> None:
+    from playwright.sync_api import expect
+
+    features = ["session_photo_page_views", "views_1d", "views_7d", "last_page_1h"]
+    references = [f"user_traffic:{each}" for each in features]
+    with FeatureStore(shop / "repo") as store:
+        now = store.now()
+        (user,) = store.sample("user_traffic", n=1, by="entities", seed=1).to_arrow()["user_id"].to_pylist()
+        online = store.get_online_features(references, [{"user_id": user}]).to_dict()
+        at = now - timedelta(days=2)
+        training = store.get_historical_features({"user_id": [user], "event_timestamp": [at]}, references).to_arrow()
+        explained = store.explain("user_traffic:views_7d", {"user_id": user}, at=at)
+    page = tab.open(f"/ui/key/user?user_id={user}")
+    page.get_by_label("As of (UTC)").fill(at.isoformat())
+    page.get_by_role("button", name="Look").click()
+    page.get_by_role("columnheader", name="As of").first.wait_for()
+    for each in features:
+        row = page.get_by_role("row").filter(has=page.get_by_role("link", name=each, exact=True))
+        # A busy machine has them a moment later; the page completes itself.
+        expect(row.get_by_role("cell").nth(1)).not_to_have_text("-", timeout=60_000)
+        cells = row.get_by_role("cell").all_inner_texts()
+        assert cells[:2] == [cell(online[each][0]), cell(training[each][0].as_py())], each
+    page.get_by_role("link", name="Why views_7d").click()
+    page.locator("#explanation").get_by_text("counts").first.wait_for()
+    assert explained.to_dict()["value"] == training["views_7d"][0].as_py()
+
+
+def test_a_dead_letter_that_still_does_not_fit_is_said_so_after_a_replay(tab: Tab) -> None:
+    page = tab.open("/ui/source/traffic")
+    page.get_by_role("button", name="Replay dead letters").click()
+    page.get_by_text("key 'user_id' is null").first.wait_for()
+    page.get_by_role("status").wait_for()
+
+
+def test_a_snippet_is_copied_as_it_is_shown(chromium, address: str) -> None:
+    tab = Tab(chromium, address, permissions=["clipboard-read", "clipboard-write"])
+    page = tab.open("/ui/feature/user_traffic/views_7d")
+    page.get_by_role("button", name="Copy").first.click()
+    page.get_by_role("button", name="Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.locator("figure.code pre").first.text_content()
+    assert "user_traffic:views_7d" in copied
+    tab.close()
+    assert tab.faults == []
 
 
 def test_pages_work_without_javascript(chromium, address: str) -> None:
