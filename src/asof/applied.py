@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
 from threading import Lock
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from asof.definitions import FeatureService, LogSource, Projection, Snapshot
 from asof.definitions.base import Definition
-from asof.errors import AsofError, RegistryError, RequestError
+from asof.errors import AsofError, NotFound, RegistryError, RequestError
 
 if TYPE_CHECKING:
     from asof.flows.online.read import OnlineReader
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 REQUESTS, OUTPUTS = 1000, 50_000
 """Limits of the cache of resolved requests: their number, and the number of their features."""
+
+LOOK_AGAIN_S = 0.1
+"""How long the registry is not asked again for what was not found."""
 
 
 class FeatureRequest(NamedTuple):
@@ -139,6 +143,7 @@ class AppliedDefinitions(Generic[D]):
         self._decide = decide
         self._decide_ahead = decide_ahead
         self._requests: DecidedRequests[D] | None = None
+        self._look_again_at = 0.0
         self._lock = Lock()
 
     def requests(self) -> DecidedRequests[D]:
@@ -192,6 +197,29 @@ class AppliedDefinitions(Generic[D]):
         Raises:
             NotFound, RequestError: it requests something that is not applied.
         """
+        try:
+            return self._decided(request)
+        except (NotFound, RequestError):
+            if not self.look_again():
+                raise
+        return self._decided(request)
+
+    def look_again(self) -> bool:
+        """Check the registry for what is not found here, which another process may just have applied.
+
+        Returns whether anything that readers use changed. The registry is asked once in `LOOK_AGAIN_S`, however many
+        requests name what is not there.
+        """
+        now = time.monotonic()
+        if now < self._look_again_at:
+            return False
+        self._look_again_at = now + LOOK_AGAIN_S
+        try:
+            return self.refresh()
+        except RegistryError:
+            return False
+
+    def _decided(self, request: FeatureRequest) -> D:
         requests = self.requests()
         decided = requests.get(request.key)
         if decided is None:

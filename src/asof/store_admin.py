@@ -47,10 +47,13 @@ class StoreAdmin:
         self, name: str | FeatureView | FeatureService, *, n: int, seed: int, by: str, online: bool, progress: Progress
     ) -> TableResult:
         from asof.flows.admin.sample import sample
+        from asof.flows.rows.history import logs_with_history
 
         name = name if isinstance(name, str) else name.name
+        snapshot = self._store.snapshot()
+        self._store.histories.warn(logs_with_history(snapshot, name))
         rows = sample(
-            self._store.stores, self._store.snapshot(), name, n=n, seed=seed, by=by, online=online,
+            self._store.stores, snapshot, name, n=n, seed=seed, by=by, online=online,
             functions=self._store.repository.with_functions, progress=progress,
         )  # fmt: skip
         return TableResult(rows, f"Sample of {name!r}")

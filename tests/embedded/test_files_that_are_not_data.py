@@ -389,6 +389,16 @@ def test_symbolic_links_are_followed_and_a_circle_of_them_ends(tmp_path, store):
     assert answers(store, [1, 2]) == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("path", ["rows", "rows/*.parquet"])
+def test_a_symbolic_link_to_nothing_is_refused_by_its_name(tmp_path, store, path):
+    write(tmp_path / "rows/a.parquet", rows(u1=1.0))
+    for name, target in (("b.parquet", "gone.parquet"), ("b.parquet", "b.parquet")):
+        (tmp_path / "rows" / name).unlink(missing_ok=True)
+        (tmp_path / "rows" / name).symlink_to(tmp_path / "rows" / target)
+
+        assert "b.parquet is a symbolic link to nothing" in str(store.plan([view_of(path)]).errors[0])
+
+
 def test_a_repository_in_a_folder_with_wildcards_in_its_name(tmp_path):
     place = tmp_path / "shop [1]*"
     place.mkdir()

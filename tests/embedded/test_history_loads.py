@@ -458,7 +458,9 @@ def test_a_row_that_does_not_fit_refuses_the_load_before_anything_is_loaded(
     apply(stores, of)
     years.write(*(row(price, note="{}") for price in range(5)), row(9, note="{bad"))
 
-    with pytest.raises(RowsRefused, match=r"batch source 'old', which source 'prices' loads(?s:.)*column 'note'"):
+    with pytest.raises(
+        RowsRefused, match=r"batch source 'old', which source 'prices' loads(?s:.)*column 'note', row 6:"
+    ):
         backfill(stores, "prices")
     assert stores.offline.offsets(stores.archive_of(of), [HISTORY])[HISTORY] == load_history.BLOCK - 1
 
@@ -521,6 +523,9 @@ def test_reads_warn_until_history_is_loaded(tmp_path: Path) -> None:
     with FeatureStore(tmp_path) as store:
         with pytest.warns(HistoryNotLoaded, match=r"source 'prices': no rows of its batch source 'old'"):
             store.get_historical_features(frame, ["newest:price"])
+        for name in ("newest", "prices"):
+            with pytest.warns(HistoryNotLoaded, match=r"source 'prices': no rows of its batch source 'old'"):
+                store.sample(name, n=1)
         years.write(row(7))
         assert [each["loaded"] for each in store.materialize()] == [1, 1, 1]
     with FeatureStore(tmp_path) as store, warnings.catch_warnings():

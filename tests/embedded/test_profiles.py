@@ -326,3 +326,30 @@ def test_the_command_shows_features_and_exits_with_10_on_an_alarm(root, store, c
     content = json.loads(third.stdout)
     assert content["ok"] is True and content["views"][0]["features"][0]["feature"] == "city"
     assert "example.org" not in third.stdout
+
+
+def test_stats_draw_a_feature_as_text_picture_and_json(root, store, tmp_path):
+    store.profile(["profile"])
+    one = run(root, "stats", "profile:income")
+    whole = run(root, "stats", "profile", "--save", str(tmp_path / "all.png"))
+    kept = run(root, "--output", "json", "stats", "profile:city", "--kept")
+
+    assert one.exit_code == 0 and one.stdout.startswith("profile:income\n1,000 rows") and "█" in one.stdout
+    assert "profile:email: hidden: tagged pii" in whole.stdout and "example.org" not in whole.stdout
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG") and "all.png" in whole.stderr
+    assert json.loads(kept.stdout)["features"][0]["top_values"] == [
+        {"value": "Bonn", "count": 500}, {"value": "Gdynia", "count": 500},
+    ]  # fmt: skip
+    assert len(store.kept_profiles("profile", limit=9)) == 1
+
+
+def test_stats_of_what_is_not_there(root, store):
+    unknown = run(root, "stats", "profile:incme")
+    nothing = run(root, "stats", "clicked:clicks_1h", "--save", str(root / "no.png"))
+    never = run(root, "stats", "clicked", "--kept")
+
+    assert unknown.exit_code == 4 and "did you mean 'income'" in unknown.stderr
+    assert (
+        nothing.exit_code == 0 and "clicked:clicks_1h: no values" in nothing.stdout and not (root / "no.png").exists()
+    )
+    assert never.exit_code == 4 and "no profile of 'clicked' is kept" in never.stderr

@@ -84,6 +84,26 @@ def test_spreads_whose_squares_may_overflow_are_nan_in_training_and_serving(
         assert all(math.isnan(served[name][0]) for name in ("std", "var"))
 
 
+@pytest.mark.parametrize(
+    ("values", "total"),
+    [
+        ([1e308, 1e308, -1e308], 1e308), ([-1e308, -1.7e308, 1.5e308, 1.5e308, -1.7e308], -1.4e308),
+        ([1.7e308] * 3 + [-1.7e308] * 3, 0.0), ([1e308, 1e308], math.inf), ([1e308] + [-1e308] * 3, -math.inf),
+        ([1e308, 1e308, -math.inf], -math.inf), ([-1e308, -1e308, math.nan], math.nan),
+    ],
+)  # fmt: skip
+def test_sums_that_pass_the_greatest_float_on_their_way_are_the_same_in_training_and_serving(
+    tmp_path: Path, values: list[float], total: float
+) -> None:
+    near: Any = {"rel": 1e-9, "abs": 1e299, "nan_ok": True}
+    with store_of(tmp_path, values, pa.float64(), Float64, "sum", "mean") as store:
+        store.materialize()
+        served = store.get_online_features(["v:sum", "v:mean"], {"user": [1]}).to_dict()
+
+        assert [served["sum"][0], served["mean"][0]] == pytest.approx([total, total / len(values)], **near)
+        assert trained(store, "sum", "mean") == pytest.approx([total, total / len(values)], **near)
+
+
 CONDITIONS = {
     "value < 1": 1, "value >= 1": 1, "value <= 0.5": 1, "value > 0.5": 1, "value BETWEEN 0 AND 1": 1,
     "value NOT BETWEEN 0 AND 1": 1, "value IN (0.5)": 1, "value = 0.5": 1, "value <> 0.5": 1, "NOT (value < 1)": 1,

@@ -92,6 +92,8 @@ def test_a_numeric_of_any_digits_is_of_one_type_in_all_views(store: FeatureStore
 
 EXTREMES = {
     "float": [1.7e308, 1.7e308], "lowest": [-1.7e308, -1.7e308], "huge": [1e155, 3e155], "cancels": [1.7e308, -1.7e308, 1.0],
+    "comes back": [1e308, 1e308, -1e308], "goes down and up": [-1e308, -1.7e308, 1.5e308, 1.5e308, -1.7e308],
+    "beyond in the end": [-1e308, -1e308, -1e308, 1e308], "beyond and infinite": [1e308, 1e308, -math.inf],
     "subnormal": [5e-324, 5e-324], "infinite": [math.inf, 1.0], "nan": [math.nan, 1e300], "plain": [0.1, 0.2, 0.3],
 }  # fmt: skip
 
@@ -120,6 +122,9 @@ def test_sums_and_spreads_of_extreme_floats_are_those_of_serving(store: FeatureS
 
     for name, found in trained.items():
         for (which, values), one, other in zip(EXTREMES.items(), found, served[name], strict=True):
-            near = sum(map(abs, values)) * 1e-9 if which not in ("infinite", "nan") else 0.0
+            near = sum(abs(value) * 1e-9 for value in values if math.isfinite(value))
             assert one == other or (one != one and other != other) or abs(one - other) <= near, (name, which)
     assert trained["sum_day"][:2] == [math.inf, -math.inf]
+    found = dict(zip(EXTREMES, trained["sum_ever"], strict=True))
+    assert found["comes back"] == pytest.approx(1e308, rel=1e-9)
+    assert (found["beyond in the end"], found["beyond and infinite"]) == (-math.inf, -math.inf)

@@ -240,3 +240,48 @@ def test_threads_that_refresh_and_ask_at_once_see_whole_snapshots(registry: Regi
 
     assert wrong == []
     assert made.decided(AGE).reader.generations == ["g-199"]
+
+
+def decide_by_names(snapshot: Snapshot, request: FeatureRequest) -> DecidedRequest:
+    if request.features not in snapshot.project.services:
+        raise NotFound("no such service")
+    return decide(snapshot, request)
+
+
+def test_what_is_not_found_is_looked_for_again_in_what_is_applied_by_now(registry: Registry) -> None:
+    applied = AppliedDefinitions("shop", lambda: registry, decide_by_names)
+    applied.refresh()
+    registry.commit(project=project_of([VIEW, FeatureService("later", features=[VIEW])]))
+
+    assert applied.decided(FeatureRequest("later", False)).request.features == "later"
+
+
+def test_requests_for_what_is_not_there_do_not_ask_the_registry_each_time(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("asof.applied.time", SimpleNamespace(monotonic=lambda: now))
+    asked = []
+    monkeypatch.setattr(registry, "version", lambda project: asked.append(project) or 1)
+    applied = AppliedDefinitions("shop", lambda: registry, decide_by_names)
+    applied.refresh()
+
+    def ask(times: int) -> int:
+        asked.clear()
+        for number in range(times):
+            with pytest.raises(NotFound):
+                applied.decided(FeatureRequest(f"none {number}", False))
+        return len(asked)
+
+    assert ask(50) == 1
+    now += 0.2
+    assert ask(50) == 1
+
+
+def test_while_the_registry_is_away_what_is_not_found_is_that(registry: Registry) -> None:
+    applied = AppliedDefinitions("shop", lambda: registry, decide_by_names)
+    applied.refresh()
+    registry.is_away = True
+
+    with pytest.raises(NotFound):
+        applied.decided(FeatureRequest("later", False))

@@ -91,6 +91,26 @@ def test_a_feature_says_how_it_is_made_and_of_which_columns(store: FakeStore) ->
     assert found["defined_at"].startswith(f"{activity.where.rpartition(':')[0]}:")
 
 
+def test_a_source_of_a_log_says_where_its_history_is(store: FakeStore) -> None:
+    old = FileSource(name="old", path="old.parquet", timestamp_field="at")
+    streamed = LogSource(
+        name="visits", schema=[Field("user_id", Int64), Field("at", Int64)], timestamp_field="at", timestamp_unit="ms",
+        batch_source=old, stream_from="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+    store.answers["get_source"] = lambda name: {"visits": streamed, "traffic": traffic}[name]
+
+    found = shown(store, "source", "visits")
+    assert (found["batch_source"], found["stream_from"]) == ("old (file)", "2026-01-01T00:00:00Z")
+    assert "batch_source" not in shown(store, "source", "traffic")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--limit", "x"), ("--limit", "1.5"), ("--seed", "x")])
+def test_a_value_that_is_no_number_is_called_so(store: FakeStore, option: str, value: str) -> None:
+    answer = Shell(store)("sample", "activity", option, value)
+
+    assert answer.exit_code == 2 and f"'{value}' is not a whole number" in answer.stderr
+
+
 def test_a_view_says_the_source_columns_of_each_feature(store: FakeStore) -> None:
     answer = Shell(store)("show", "view", "activity", width=120)
     heads, _, *rows = answer.stdout.partition("Features:\n")[2].splitlines()

@@ -15,6 +15,7 @@ from itertools import accumulate
 from struct import Struct
 from typing import Any
 
+from asof.aggregation import float_sums
 from asof.aggregation.answer_vector import VectorAggregates, object_reader
 from asof.aggregation.earlier import is_earlier
 from asof.aggregation.layout import AggregateOutput, RowLayout
@@ -240,14 +241,19 @@ def _finisher(output: AggregateOutput) -> Finisher:
 
 
 def _float_sum(part: StateComponent, count_at: int, *, mean: bool) -> Finisher:
+    def summed(members: _Members) -> float:
+        total: float = sum(members.doubles(part.at))
+        # Beyond the greatest double on its way, or NaN, or infinite.
+        return total if total - total == 0.0 else float_sums.total(members.words(part.at))
+
     def total_of(members: _Members) -> float | None:
-        total = sum(members.doubles(part.at))
+        total = summed(members)
         # A sum of 0 may have no values.
         return float(total) if total or members.has_any(count_at) else None
 
     def mean_of(members: _Members) -> float | None:
         count = sum(members.words(count_at))
-        return sum(members.doubles(part.at)) / count if count else None
+        return summed(members) / count if count else None
 
     return mean_of if mean else total_of
 

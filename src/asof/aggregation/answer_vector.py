@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asof.aggregation import float_sums
 from asof.aggregation.layout import AggregateOutput, RowLayout
 from asof.aggregation.merge import reduce_groups
 from asof.aggregation.objects import NONE, ObjectPool
@@ -213,7 +214,7 @@ def _answer(output: AggregateOutput, states: Mapping[int, Ints], pool: ObjectPoo
     if function in ("std", "var"):
         return _listed(variance(output, states, counts), missing=counts < 2), 0
     if part.kind == "float_sum":
-        totals = states[part.at].view(np.float64)
+        totals = float_sums.doubles_of(states[part.at])
         return _listed(totals / counts if function == "mean" else totals, missing=counts == 0), 0
     low, high = states[part.at], states[part.at + 1]
     # A total fits 64 bits if its upper limb fits 32 bits, signed: moved up by 2**31 it has no bits above.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,7 +59,10 @@ class RecordRuns:
         Args:
             empty: the result of a run without records, as stored in a record.
         """
-        column = self.words[word].view(np.float64) if floats else self.words[word]
+        return self.reduce_column(operation, self.words[word].view(np.float64) if floats else self.words[word], empty)
+
+    def reduce_column(self, operation: np.ufunc, column: NDArray[Any], empty: int) -> Ints:
+        """The same for any column over the records, which has one element more than they are."""
         # `reduceat` reduces from each index to the next one: the runs, and also the records between them, which is
         # cheaper than copying the runs. Every second result is of a run. For an empty run it returns the element at its
         # index, so these are overwritten.

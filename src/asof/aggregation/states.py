@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asof.aggregation import float_sums
 from asof.aggregation.objects import NONE, ObjectPool
 from asof.aggregation.segments import RecordRuns
 from asof.aggregation.words import InputColumn
@@ -123,18 +124,23 @@ class DecimalSum(IntegerSum):
 
 
 class FloatSum(StateComponent):
-    """A sum of doubles; it is NaN after NaN, or after infinities of both signs."""
+    """A sum of doubles (`asof.aggregation.float_sums`); it is NaN after NaN, or after infinities of both signs."""
 
     kind = "float_sum"
     floats = True
 
     def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
-        out[self.at] = column.words().astype(np.float64).view(np.int64)
+        values = column.words().astype(np.float64)
+        # Of all that are NaN the one that carries nothing.
+        out[self.at] = np.where(np.isnan(values), np.nan, values).view(np.int64)
 
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
-        # Infinities of both signs make NaN, and great floats an infinity: that is the sum, and no warning.
-        with np.errstate(invalid="ignore", over="ignore"):
-            out[self.at] = np.add.reduceat(states[self.at].view(np.float64), heads).view(np.int64)
+        out[self.at] = float_sums.merged(states[self.at], lambda column: np.add.reduceat(column, heads))
+
+    def merge_in_place(self, runs: RecordRuns, out: dict[int, Ints]) -> None:
+        out[self.at] = float_sums.merged(
+            runs.words[self.at], lambda column: runs.reduce_column(np.add, column, 0).view(np.float64)
+        )
 
 
 GREATEST_SQUARED = 1e150

@@ -20,7 +20,7 @@ BUDGET_S = 0.25
 MAX_AGE_S = 30.0
 """How long a value is shown before it is asked for again."""
 
-_CLOSE_S = 5.0
+_CLOSE_S = 30.0
 """How long closing waits for values that are being asked for; a server that does not respond may take longer."""
 
 _THREADS = 4

@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "Find": ("ui", "search", "list", "show", "lineage"),
     "Train and serve": ("get",),
     "Load": ("push", "materialize", "stream", "backfill", "dead-letters"),
-    "Inspect": ("sample", "profile", "explain", "audit", "runs", "doctor"),
+    "Inspect": ("sample", "profile", "stats", "explain", "audit", "runs", "doctor"),
     "Maintain": ("rebuild", "compact", "forget"),
     "Serve": ("serve", "keys"),
     "Learn": ("demo",),

@@ -101,6 +101,13 @@ def leave_with(code: int) -> NoReturn:
     sys.exit(code)
 
 
+_CLICKS_TEXTS = {
+    "is not a valid integer range": "is not a whole number", "is not a valid integer": "is not a whole number",
+    "is not a valid float range": "is not a number", "is not a valid float": "is not a number",
+}  # fmt: skip
+"""What Click calls a value of an option that is no number, in plain English."""
+
+
 def _usage(error: click.UsageError, context: CliContext) -> int:
     # A mistake in the options of `asof` itself comes before its callback could choose the form.
     root = error.ctx.find_root() if error.ctx is not None else None
@@ -108,6 +115,8 @@ def _usage(error: click.UsageError, context: CliContext) -> int:
         context.write_as(root.params["output"])
     command = error.ctx.command_path if error.ctx is not None else "asof"
     message = error.format_message().rstrip(".")
+    for clicks, ours in _CLICKS_TEXTS.items():
+        message = message.replace(clicks, ours)
     hint = f"{command} --help"
     usage = error.ctx.get_usage() + "\n" if error.ctx is not None else ""
     return _report(

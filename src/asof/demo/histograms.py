@@ -8,7 +8,8 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 
-from asof.errors import MissingExtra
+from asof.profiles.charts import Bar, Chart, Mark, charts_text
+from asof.profiles.pictures import draw_charts
 
 PANELS: dict[str, tuple[str, str]] = {
     "session_listing_page_views": ("Listing pages", "#4472c4"),
@@ -19,8 +20,6 @@ PANELS: dict[str, tuple[str, str]] = {
 
 _MOST_BINS = 13
 _TAIL_SHARE = 0.03
-_EIGHTHS = " ▏▎▍▌▋▊▉"
-_GUTTER = 3
 
 
 class Bin(TypedDict):
@@ -79,15 +78,9 @@ def terminal_histograms(table: pa.Table, width: int = 80) -> str:
 
     From 110 columns on the three stand side by side where their figures fit, else one under the other.
     """
-    histograms = list(count_views(table).values())
-    panel_width = (width - _GUTTER * (len(histograms) - 1)) // len(histograms)
-    panels = [_panel_lines(histogram, panel_width) for histogram in histograms]
-    if width >= 110 and all(len(line) <= panel_width for lines in panels for line in lines):
-        gutter = " " * _GUTTER
-        rows = [gutter.join(line.ljust(panel_width) for line in lines).rstrip() for lines in zip(*panels, strict=True)]
-    else:
-        rows = [line for histogram in histograms for line in ("", *_panel_lines(histogram, width))][1:]
-    return "\n".join([f"Pages seen in the session before an order (N = {histograms[0]['rows']:,} orders)", "", *rows])
+    panels = list(count_views(table).values())
+    drawn = charts_text([_chart(panel) for panel in panels], width)
+    return f"Pages seen in the session before an order (N = {panels[0]['rows']:,} orders)\n\n{drawn}"
 
 
 def draw_histograms(table: pa.Table, path: Path | str) -> None:
@@ -96,55 +89,21 @@ def draw_histograms(table: pa.Table, path: Path | str) -> None:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-        from matplotlib.ticker import PercentFormatter
-    except ImportError as error:
-        raise MissingExtra("the histogram picture", "demo") from error
+    panels = list(count_views(table).values())
+    draw_charts(
+        [_chart(panel) for panel in panels], path, title="Pages seen in the session before an order",
+        caption=caption(panels), of="orders", axis="page views in the session", extra="demo",
+    )  # fmt: skip
 
-    histograms = list(count_views(table).values())
-    ink, muted, rule = "#1f2933", "#5f6b7a", "#e3e8ee"
-    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # keeps the marks' lines out of the figures
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    figure = Figure(figsize=(13.5, 5), dpi=150, facecolor="white", layout=layout)
-    FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
-    panels = figure.subplots(1, len(histograms), sharey=True)
-    top = max((bar["share"] for histogram in histograms for bar in histogram["bins"]), default=0.0) or 1.0
-    for panel, histogram in zip(panels, histograms, strict=True):
-        bars, positions = histogram["bins"], range(len(histogram["bins"]))
-        panel.bar(positions, [bar["share"] for bar in bars], width=0.82, color=histogram["color"], zorder=2)
-        for place, bar in zip(positions, bars, strict=True):
-            if bar["share"] >= 0.01 or (bar["count"] and bar["high"] is None):
-                text = f"{bar['share']:.0%}" if bar["share"] >= 0.01 else "<1%"
-                height = bar["share"] + top * 0.022
-                panel.text(place, height, text, ha="center", va="bottom", fontsize=8.5, color=muted, bbox=paper)
-        marks = (("mean", histogram["mean"], "-"), ("median", histogram["median"], (0, (2, 2))))
-        for word, value, dashes in marks:
-            if value is not None:
-                label = f"{word} {value:.1f}" if word == "mean" else f"{word} {value:g}"
-                panel.axvline(place_of(value, bars), color=ink, linewidth=1.4, linestyle=dashes, zorder=1, label=label)
-        panel.set_title(histogram["title"], loc="left", fontsize=13, fontweight="bold", color=ink, pad=10)
-        panel.set_xlabel("page views in the session", color=muted, fontsize=10)
-        panel.set_xticks(positions, [bar["label"] for bar in bars])
-        panel.set_ylim(0, top * 1.12)
-        panel.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-        panel.tick_params(length=0, labelsize=9, colors=muted)
-        panel.grid(axis="y", color=rule, zorder=0)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right", "left"]].set_visible(False)
-        panel.spines["bottom"].set_color(muted)
-        if histogram["rows"]:
-            panel.legend(
-                fontsize=10, loc="upper right", labelcolor=ink, facecolor="white", edgecolor="none", framealpha=1
-            )
-    panels[0].set_ylabel("share of orders", color=muted, fontsize=10)
-    figure.suptitle(
-        "Pages seen in the session before an order", x=0.012, ha="left", fontsize=16, fontweight="bold", color=ink
-    )
-    figure.supxlabel(caption(histograms), x=0.012, ha="left", fontsize=9.5, color=muted)
-    figure.savefig(path, format="png")
+
+def _chart(panel: Panel) -> Chart:
+    bars = [Bar(each["label"], each["count"], each["share"], each["high"] is None) for each in panel["bins"]]
+    marks = []
+    for word, value in (("mean", panel["mean"]), ("median", panel["median"])):
+        if value is not None:
+            text = f"{word} {value:.1f}" if word == "mean" else f"{word} {value:g}"
+            marks.append(Mark(word, text, place_of(value, panel["bins"])))
+    return Chart(panel["title"], bars, _figures(panel), panel["color"], marks)
 
 
 def caption(histograms: list[Panel]) -> str:
@@ -185,27 +144,7 @@ def _bars(values: np.ndarray, *, width: int, bins: int) -> list[Bin]:
     return bars
 
 
-def _panel_lines(histogram: Panel, width: int) -> list[str]:
-    """One histogram as lines of at most `width` characters: title, figures, a line per bar."""
-    bars = histogram["bins"]
-    labels = max(len(bar["label"]) for bar in bars)
-    counts = max(len(f"{bar['count']:,}") for bar in bars)
-    room = max(width - labels - counts - len("  │  100.0 %"), 4)
-    top = max(bar["count"] for bar in bars) or 1
-    lines = [histogram["title"], _figures(histogram)]
-    for bar in bars:
-        drawn = _block_bar(bar["count"] / top, room).ljust(room)
-        lines.append(f" {bar['label']:>{labels}} │{drawn} {bar['count']:>{counts},} {bar['share']:>7.1%}")
-    return lines
-
-
 def _figures(histogram: Panel) -> str:
     if not histogram["rows"]:
         return "no orders"
     return f"mean {histogram['mean']:.1f} · median {histogram['median']:g} · max {histogram['largest']:,}"
-
-
-def _block_bar(part: float, room: int) -> str:
-    """A bar of `part` of the room in eighths of a character; anything above zero is at least one eighth."""
-    eighths = max(round(part * room * 8), 1 if part > 0 else 0)
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()

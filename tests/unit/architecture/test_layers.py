@@ -29,7 +29,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "httpx": ("asof.client*",),
     "jinja2": ("asof.catalog*",),
     "jwt": ("asof.server*",),
-    "matplotlib": ("asof.demo*",),
+    "matplotlib": ("asof.profiles.pictures",),
     "opentelemetry": ("asof.server*", "asof.telemetry*"),
     "orjson": ("asof.server*",),
     "prometheus_client": ("asof.server*", "asof.telemetry*"),

@@ -22,7 +22,7 @@ MOST_DEAD_LETTERS = 500
 
 _SHOWN = 50
 _EXAMPLE = 200
-_BUDGET_S = 0.5
+_BUDGET_S = 0.04
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ OUTCOMES = ("done", "failed", "stopped", "running")
 
 _SHOWN = 50
 _MOST = 500
-_BUDGET_S = 0.5
+_BUDGET_S = 0.07
 _VERSIONS_AGE_S = 3_600.0
 """A version never changes: what it changed is kept longer than other values."""
 
@@ -121,7 +121,9 @@ def runs_page(request: PageRequest) -> RunsPage:
     )  # fmt: skip
 
 
-def runs_of(request: PageRequest, kind: str = "", *, limit: int) -> LiveValue[Sequence[RunRow]]:
+def runs_of(
+    request: PageRequest, kind: str = "", *, limit: int, budget_s: float = _BUDGET_S
+) -> LiveValue[Sequence[RunRow]]:
     """The newest runs that the viewer may see, newest first."""
     is_whole = request.viewer.may("read")
 
@@ -129,7 +131,7 @@ def runs_of(request: PageRequest, kind: str = "", *, limit: int) -> LiveValue[Se
         versions = list(request.store.history(limit)) if kind in ("", APPLY) else []
         return versions, [] if kind == APPLY else list(request.store.runs(kind or None, limit))
 
-    live = request.live.get(("runs", kind, limit), fetched, budget_s=_BUDGET_S)
+    live = request.live.get(("runs", kind, limit), fetched, budget_s=budget_s)
     if live.value is None:
         return LiveValue(None, live.age_s, live.is_late, live.error, live.hint)
     versions, runs = live.value
@@ -146,7 +148,10 @@ def version_page(request: PageRequest) -> VersionPage:
     if number < 1 or not request.viewer.may("read"):
         raise NotFound(f"there is no version {text[:20]!r} to see", hint="open the runs")
     live = request.live.get(
-        ("version", number), lambda: request.store.version_changes(number), budget_s=1.0, max_age_s=_VERSIONS_AGE_S
+        ("version", number),
+        lambda: request.store.version_changes(number),
+        budget_s=_BUDGET_S,
+        max_age_s=_VERSIONS_AGE_S,
     )
     content = None if live.value is None else _content_of(request, live.value)
     return VersionPage(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.stream.status import PartitionStatus
 
-_BUDGET_S = 0.5
+_BUDGET_S = 0.04
 _MOST_TEXT = 5_000
 _DURATIONS = ("allowed_lateness", "max_future", "event_id_horizon")
 _LEFT_OUT = ("name", "type", "description", "owner", "tags", "schema", "timestamp_field", "created_timestamp_column",

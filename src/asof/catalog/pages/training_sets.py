@@ -14,7 +14,7 @@ from asof.display import counted
 from asof.timing import moment, moment_given
 
 _SHOWN = 200
-_BUDGET_S = 0.5
+_BUDGET_S = 0.07
 
 
 @dataclass(frozen=True)

@@ -109,14 +109,14 @@ def _show_results(context: CliContext, results: Sequence[ExpectationResult]) -> 
 def _shown(each: FeatureProfile) -> dict[str, Any]:
     """One feature as cells of text: `≈` before what is estimated."""
     about = "≈" if each.distinct_is_approximate else ""
-    median = each.quantiles.get("0.5")
+    median = None if each.measured == "length" else each.quantiles.get("0.5")
     shown: dict[str, Any] = {
         "feature": each.reference,
         "type": each.dtype,
         "rows": f"{each.rows:,}",
         "nulls": f"{each.null_share:.1%}",
         "distinct": None if each.distinct is None else f"{about}{each.distinct:,}",
-        "mean": "hidden" if each.is_hidden else None if each.mean is None else f"{each.mean:.6g}",
+        "mean": "hidden" if each.is_hidden else _mean(each),
         "min": each.min,
         "median": None if median is None else ("≈" if each.quantiles_are_approximate else "") + each.shown(median),
         "max": each.max,
@@ -125,6 +125,12 @@ def _shown(each: FeatureProfile) -> dict[str, Any]:
         alarm = "ALARM" if each.drift.alarm else "no alarm"
         shown |= {"psi": f"{each.drift.psi:.3f}", "js": f"{each.drift.js:.3f}", "drift": alarm}
     return shown
+
+
+def _mean(each: FeatureProfile) -> str | None:
+    if each.mean is None:
+        return None
+    return f"length {each.mean:.4g}" if each.measured == "length" else f"{each.mean:.6g}"
 
 
 def _note_baselines(context: CliContext, report: Any) -> None:

@@ -12,8 +12,8 @@ from asof.cli.features import source_columns, view_facts
 from asof.cli.kinds import DESCRIPTION, PARTS, field_record, kind_named, show_list
 from asof.cli.options import Command
 from asof.cli.tables import Column
-from asof.definitions import FeatureView, OnDemandFeatureView
-from asof.timing import span_text
+from asof.definitions import FeatureView, LogSource, OnDemandFeatureView
+from asof.timing import iso, span_text
 
 _FIRST = ("name", "rows", "created", "created_by", "reproducible", "why", "content_hash", "entity_frame", "features")
 """What people look for first in a training set's manifest."""
@@ -54,6 +54,7 @@ def show(context: CliContext, kind: str, name: str | None) -> None:
         context.output.details(found.one.replace("-", "_"), {**thing.content(), **live, **where})
         return
     facts = {key: value for key, value in found.record(thing).items() if key != "features"}
+    facts |= _history_of(thing)
     labels = {name: value for name in ("owner", "tags") if (value := getattr(thing, name, None))}
     context.output.details("", more or {**facts, **labels, **where})
     if hasattr(thing, "feature_names"):
@@ -97,6 +98,14 @@ def _aggregate(each: Any) -> str | None:
         return f"{text}, all events"
     hop = f" by {span_text(each.window.hop)}" if hasattr(each.window, "hop") else ""
     return f"{text}, {each.window}{hop}"
+
+
+def _history_of(thing: object) -> dict[str, Any]:
+    """Of a source of a log: where its rows from before the log are, and since when the log counts."""
+    if not isinstance(thing, LogSource) or thing.batch_source is None:
+        return {}
+    found = {"batch_source": f"{thing.batch_source.name} ({thing.batch_source.type})"}
+    return found if thing.stream_from is None else {**found, "stream_from": iso(thing.stream_from)}
 
 
 def _for_people(kind: str, manifest: Mapping[str, Any]) -> dict[str, Any]:

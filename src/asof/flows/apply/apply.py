@@ -156,7 +156,7 @@ def _switch(stores: Stores, plan: Plan, names: Mapping[str, str], token: str) ->
             facts = facts.with_current(name, generation)
         return Snapshot(now.version, stores.project, plan.project, facts)
 
-    return commit_change(stores, switched, note=f"apply: {counted(len(plan.changes), 'change')}")
+    return commit_change(stores, switched, note=f"apply: {counted(plan.definitions, 'change')}")
 
 
 def _overtaken(stores: Stores, plan: Plan) -> RegistryConflict:

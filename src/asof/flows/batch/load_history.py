@@ -193,9 +193,11 @@ class HistoryLoad:
         names = [field.name for field in self.source.schema]
         raw = {name: self.batch.raw(self.source.renamed(name)) for name in names}
         raw[self.source.timestamp_field] = self.batch.timestamp_field
+        read = 0
         for piece in self._columns(given, raw, need):
             if piece.num_rows:
-                rows = self._fitted(piece)
+                rows = self._fitted(piece, read)
+                read += piece.num_rows
                 if rows.num_rows:
                     yield rows
 
@@ -218,7 +220,8 @@ class HistoryLoad:
                 hint="correct it in the batch source", where=self.source.where,
             ) from error  # fmt: skip
 
-    def _fitted(self, rows: pa.Table) -> pa.Table:
+    def _fitted(self, rows: pa.Table, first: int) -> pa.Table:
+        """A piece of the rows that are read, in the types of the source. Args: first: the number of its first row."""
         name = self.source.timestamp_field
         unit = self.batch.timestamp_unit or self.source.timestamp_unit
         times = source_micros(_as_time(rows[name].combine_chunks()), unit)
@@ -229,6 +232,7 @@ class HistoryLoad:
             counts &= at >= self._start
         if self._end is not None:
             counts &= at < self._end
+        numbers = first + np.flatnonzero(counts)
         if not counts.all():
             rows, at = rows.filter(pa.array(counts)), at[counts]
         dtype = next(field.dtype for field in self.source.schema if field.name == name)
@@ -237,11 +241,13 @@ class HistoryLoad:
             place = rows.schema.get_field_index(name)
             rows = rows.set_column(place, name, _time_as(at, dtype.name, self.source.timestamp_unit))
         what = f"rows of batch source {self.batch.name!r}, which source {self.source.name!r} loads,"
-        fitted = fit_table(rows, self.source.schema, required=[name], what=what, where=self.source.where)
-        self._refuse_unkept(fitted, what)
+        fitted = fit_table(
+            rows, self.source.schema, required=[name], what=what, where=self.source.where, numbers=numbers
+        )  # fmt: skip
+        self._refuse_unkept(fitted, what, numbers)
         return self._recent(fitted)
 
-    def _refuse_unkept(self, rows: pa.Table, what: str) -> None:
+    def _refuse_unkept(self, rows: pa.Table, what: str, numbers: npt.NDArray[np.int64]) -> None:
         """Refuse rows that no archive, or not this one, can store."""
         odd: dict[int, str] = {}
         created = self.source.created_timestamp_column
@@ -252,7 +258,7 @@ class HistoryLoad:
         if odd:
             raise RowsRefused(
                 f"{what} cannot be stored in the archive; nothing was written:",
-                [f"row {row}: {reason}" for row, reason in sorted(odd.items())],
+                [f"row {numbers[row]}: {reason}" for row, reason in sorted(odd.items())],
                 hint="correct them in the batch source", where=self.source.where,
             )  # fmt: skip
 

@@ -117,7 +117,7 @@ class Pusher:
                 f"{name} has {len(batch_id)} characters; the limit is {MAX_BATCH_ID}",
                 hint="use a short ID, such as a UUID: it is stored with every row", arguments=[name],
             )  # fmt: skip
-        made = pushed_rows(self.ingest.source, rows, required=self._required(), clock=self.stores.clock())
+        made = self._checked(rows)
         messages = made.messages()
         self._refuse_unkept(made, messages)
         with self._lock:
@@ -145,6 +145,19 @@ class Pusher:
                     ahead.drop()
             self._archive_if_due()
         return len(messages)
+
+    def _checked(self, rows: Any) -> PushedRows:
+        """The rows as messages; what does not fit is compared once more with what is applied by now."""
+        clock = self.stores.clock()
+        try:
+            return pushed_rows(self.ingest.source, rows, required=self._required(), clock=clock)
+        except RowsRefused:
+            # Another process may just have applied the column that they have.
+            if not self.ingest.has_news():
+                raise
+        with self._lock:
+            self.ingest.flush()
+        return pushed_rows(self.ingest.source, rows, required=self._required(), clock=clock)
 
     def _refuse_unkept(self, made: PushedRows, messages: Sequence[bytes]) -> None:
         """Refuse rows that are too large, or that the archive cannot store: the caller can fix it."""

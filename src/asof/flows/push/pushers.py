@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from asof.definitions import LogSource, Snapshot
-from asof.errors import RequestError
+from asof.errors import NotFound, RequestError
 from asof.flows.stores import Stores, log_source_named
 from asof.log.protocol import UnknownTopic
 from asof.sql.partitions import ArchivePartition
@@ -20,12 +20,19 @@ class Pushers:
     """Creates pushers, and archives their rows.
 
     Args:
-        parts, snapshot: called when needed.
+        stores, snapshot: called when needed.
+        look_again: checks the registry for a source that is not in the snapshot; returns whether that changed.
     """
 
-    def __init__(self, stores: Callable[[], Stores], snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(
+        self,
+        stores: Callable[[], Stores],
+        snapshot: Callable[[], Snapshot],
+        look_again: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._stores = stores
         self._snapshot = snapshot
+        self._look_again = look_again
         self._of: dict[str, Pusher] = {}
         self._lock = Lock()
 
@@ -39,7 +46,7 @@ class Pushers:
         if pusher is None:
             from asof.flows.push.pusher import Pusher
 
-            source = log_source_named(self._snapshot(), name)
+            source = self._source(name)
             if source.type != "push":
                 raise RequestError(
                     f"source {name!r} reads topic {source.topic!r}; rows cannot be pushed to it",
@@ -49,6 +56,14 @@ class Pushers:
                 pusher = self._of.get(name) or Pusher(self._stores(), name)
                 self._of[name] = pusher
         return pusher
+
+    def _source(self, name: str) -> LogSource:
+        try:
+            return log_source_named(self._snapshot(), name)
+        except NotFound:
+            if not self._look_again():
+                raise
+        return log_source_named(self._snapshot(), name)
 
     def flush(self) -> None:
         """Archive the rows that this process has pushed."""

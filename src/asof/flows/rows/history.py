@@ -6,9 +6,10 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 
-from asof.definitions import LogSource, Snapshot
+from asof.definitions import LogSource, Snapshot, Source
 from asof.errors import HistoryNotLoaded
 from asof.flows.stores import Stores
+from asof.selection import select
 from asof.sql.partitions import HISTORY
 from asof.timing import iso
 
@@ -32,6 +33,15 @@ def not_loaded(stores: Stores, snapshot: Snapshot, source: LogSource) -> str:
         return ""
     before = f" before {iso(source.stream_from)}" if source.stream_from is not None else ""
     return f"no rows of its batch source {batch.name!r}{before} are loaded, so training and serving lack them"
+
+
+def logs_with_history(snapshot: Snapshot, name: str) -> list[LogSource]:
+    """The logs with a batch source that a view, a service or a source of this name reads."""
+    project = snapshot.project
+    sources: list[Source] = [project.sources[name]] if name in project.sources else []
+    if name in project.services or project.view(name) is not None:
+        sources = [read.view.source for read in select(snapshot, name, full_feature_names=True).reads]
+    return [each for each in sources if isinstance(each, LogSource) and each.batch_source is not None]
 
 
 class LoadedHistories:
@@ -69,4 +79,4 @@ class LoadedHistories:
             warnings.warn(text, HistoryNotLoaded, stacklevel=4)
 
 
-__all__ = ["LoadedHistories", "is_loaded", "not_loaded"]
+__all__ = ["LoadedHistories", "is_loaded", "logs_with_history", "not_loaded"]

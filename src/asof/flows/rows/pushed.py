@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from asof.decoding import unusable_created, unusable_times
@@ -200,12 +201,27 @@ def fitted_rows(source: LogSource, rows: Any, *, required: Sequence[str] = ()) -
     )
 
 
-def fit_table(rows: Any, fields: Sequence[Field], *, required: Sequence[str], what: str, where: str) -> pa.Table:
+def fit_table(
+    rows: Any,
+    fields: Sequence[Field],
+    *,
+    required: Sequence[str],
+    what: str,
+    where: str,
+    numbers: npt.NDArray[np.int64] | None = None,
+) -> pa.Table:
     """Convert rows of any kind to a table with exactly these fields.
+
+    Args:
+        numbers: of the rows, for messages, where they are some of a greater input.
 
     Raises:
         RowsRefused: a missing or extra column, or a value of another type; names each.
     """
+
+    def number(row: int) -> int:
+        return row if numbers is None else int(numbers[row])
+
     names = [field.name for field in fields]
     columns, problems = _columns(rows, names)
     fitted: dict[str, pa.Array] = {}
@@ -218,12 +234,12 @@ def fit_table(rows: Any, fields: Sequence[Field], *, required: Sequence[str], wh
             if isinstance(column, pa.Array | pa.ChunkedArray)
             else fit_values(column, field.dtype)
         )
-        problems += [f"column {field.name!r}, row {row}: {reason}" for row, reason in misfits]
+        problems += [f"column {field.name!r}, row {number(row)}: {reason}" for row, reason in misfits]
         misfit_rows = {row for row, _ in misfits}
         if field.name in required:
             nulls = array.is_null().to_pylist()
             problems += [
-                f"column {field.name!r}, row {row}: is null"
+                f"column {field.name!r}, row {number(row)}: is null"
                 for row, null in enumerate(nulls)
                 if null and row not in misfit_rows
             ]

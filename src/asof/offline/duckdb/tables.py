@@ -127,9 +127,10 @@ def _table(relation: duckdb.DuckDBPyRelation) -> pa.Table:
 
 def schema_of(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Schema:
     """The columns of a SELECT, under the names that it gives them; nothing runs."""
+    # What is wrong with the SQL, this says with the near names.
+    fields = _table(cursor.sql(f"SELECT * FROM ({sql}) LIMIT 0")).schema
     # As a subquery, and in Arrow, DuckDB gives equal columns other names.
     names = [name for name, *_ in cursor.execute(f"DESCRIBE {sql}").fetchall()]
-    fields = _table(cursor.sql(f"SELECT * FROM ({sql}) LIMIT 0")).schema
     return pa.schema([field.with_name(name) for field, name in zip(fields, names, strict=True)])
 
 

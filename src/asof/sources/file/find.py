@@ -52,6 +52,9 @@ def find_files(source: FileSource, root: Path, path: str) -> SourceFiles:
     else:
         top = place if place.is_dir() else _top(root, path)
         given = sorted(_below(place, source.file_format) if place.is_dir() else _matches(source, root, path, top))
+        for each in given:
+            if not os.path.exists(each):
+                raise refused(source, f"{each} is a symbolic link to nothing", hint="remove it, or write what it names")
         found = [each for each in given if os.path.getsize(each)]
         if not found:
             raise _nothing(source, place, path, given)
@@ -97,7 +100,7 @@ def _matches(source: FileSource, root: Path, path: str, top: Path) -> Iterator[s
         # What begins with `_` is left out, unless the pattern itself asks for such a name.
         if any(is_hidden(part) and not any(fnmatch(part, each) for each in named) for part in below):
             continue
-        if place.is_file():
+        if place.is_file() or not place.exists():
             if not any_name or place.name.lower().endswith(ENDINGS[source.file_format]):
                 yield str(place)
         elif "**" not in path and place.is_dir():

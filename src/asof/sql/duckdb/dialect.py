@@ -270,15 +270,33 @@ def aggregate(
     assert dtype is not None
     if function == "sum":
         if dtype.is_float:
-            return wrap(f"sum(CAST({value} AS DOUBLE))")
+            return _float_sum(value, wrap)
         if dtype.name == "Decimal":
             return _decimal_sum(value, dtype, wrap)
         # The sum of integers is a HUGEINT; TRY_CAST returns null outside Int64.
         return f"TRY_CAST({wrap(f'sum({value})')} AS BIGINT)"
     if function == "mean":
         # Floats and decimals as doubles; integers are summed exactly first.
+        if dtype.is_float:
+            return _float_mean(value, wrap)
         return wrap(f"avg({value})" if dtype.is_integer else f"avg(CAST({value} AS DOUBLE))")
     return _spread({"std": "stddev_samp", "var": "var_samp"}[function], value, dtype, wrap)
+
+
+def _float_sum(value: str, wrap: Callable[[str], str]) -> str:
+    """A sum of floats, infinite beyond the greatest, in whatever order DuckDB adds them up."""
+    total = wrap(f"sum(CAST({value} AS DOUBLE))")
+    return f"CASE WHEN isfinite({total}) THEN {total} ELSE {_scaled_sum(value, wrap)} END"
+
+
+def _float_mean(value: str, wrap: Callable[[str], str]) -> str:
+    mean, count = wrap(f"avg(CAST({value} AS DOUBLE))"), wrap(f"count({value})")
+    return f"CASE WHEN isfinite({mean}) THEN {mean} ELSE {_scaled_sum(value, wrap)} / {count} END"
+
+
+def _scaled_sum(value: str, wrap: Callable[[str], str]) -> str:
+    """A sum of values that are divided by 2^64, so that no sum on its way is infinite."""
+    return f"{wrap(f'sum(CAST({value} AS DOUBLE) * {2.0**-64!r})')} * {2.0**64!r}"
 
 
 def _decimal_sum(value: str, dtype: DType, wrap: Callable[[str], str]) -> str:
