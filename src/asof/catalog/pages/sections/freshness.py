@@ -58,7 +58,7 @@ class MaterializeState:
 
 
 @dataclass(frozen=True)
-class ViewRun:
+class NewestRun:
     """The newest run that wrote rows of a view."""
 
     kind: str
@@ -87,7 +87,7 @@ class ViewFreshness:
     log: LiveValue[LogState] | None
     materialized: MaterializeState | None
     served: LiveValue[ServedKeys]
-    last_run: ViewRun | None
+    last_run: NewestRun | None
     audit: ViewAudit | None
 
 
@@ -99,7 +99,7 @@ def view_freshness(request: PageRequest, view: FeatureView) -> ViewFreshness:
         view.name, url_of("view", view.name), view.source.name, url_of("source", view.source.name), view.online,
         log_state(request, view.source.name) if view.source.is_log else None, _materialize_state(request, view),
         served_keys(request, view),
-        None if run is None else ViewRun(run.kind, run.outcome, run.started, run.views.get(view.name, run.rows)),
+        None if run is None else NewestRun(run.kind, run.outcome, run.started, run.views.get(view.name, run.rows)),
         health.audit if health is not None else None,
     )  # fmt: skip
 
