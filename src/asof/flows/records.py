@@ -12,8 +12,8 @@ from asof.registry.records import RegistryRecord
 
 log = logging.getLogger("asof.records")
 
-RUN, AUDIT, PROFILE = "run", "audit", "profile"
-"""Kinds of records. The subject of a run is its kind; that of an audit and of a profile is the view."""
+RUN, AUDIT = "run", "audit"
+"""Kinds of records. The subject of a run is its kind; that of an audit is the view."""
 
 KEPT: Mapping[str, int] = MappingProxyType(
     {
@@ -21,8 +21,6 @@ KEPT: Mapping[str, int] = MappingProxyType(
         RUN: 100,
         # Of each view: a nightly audit for a month.
         AUDIT: 31,
-        # Of each view: a daily profile for a quarter, to compare a season with the one before.
-        PROFILE: 100,
     }
 )
 """How many records of each subject are kept."""
@@ -42,4 +40,4 @@ def keep_records(stores: Stores, records: Sequence[RegistryRecord]) -> None:
         log.warning("no record of this was kept (%s): %s", what, error.message)
 
 
-__all__ = ["AUDIT", "KEPT", "PROFILE", "RUN", "keep_records"]
+__all__ = ["AUDIT", "KEPT", "RUN", "keep_records"]

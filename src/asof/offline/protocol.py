@@ -155,6 +155,14 @@ class Archives(Protocol):
         """Whether text with a NUL character can be stored; if not, such rows are never passed."""
         ...
 
+    def check(self, archive: Archive, schema: pa.Schema) -> None:
+        """Check that `create` would not refuse these columns; nothing is changed.
+
+        Raises:
+            StorageError: the store has no type for a column, or the archive holds it as another type.
+        """
+        ...
+
     def create(self, archive: Archive, schema: pa.Schema, *, lookups: Sequence[Sequence[str]] = ()) -> None:
         """Make the archive, or add its new columns; older rows have nulls there.
 

@@ -17,6 +17,7 @@ from asof.dtypes import from_arrow
 from asof.errors import AsofError, DefinitionError, ExpressionError, MissingExtra, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import whole_view
+from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.history import not_loaded
 from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
@@ -215,6 +216,21 @@ def check_formats(stores: Stores, project: Project) -> list[Finding]:
             findings.append(
                 Finding("error", f"source {source.name!r}", source.where, "messages that can be read", error.message,
                         error.hint)
+            )  # fmt: skip
+    return findings
+
+
+def check_archives(stores: Stores, project: Project) -> list[Finding]:
+    """Columns of logs that their archives cannot hold, or hold as other types."""
+    findings = []
+    for source in project.sources.values():
+        if not isinstance(source, LogSource):
+            continue
+        try:
+            stores.offline.check(stores.archive_of(source), archive_schema(source))
+        except StorageError as error:
+            findings.append(
+                Finding("error", f"source {source.name!r}", source.where, "", error.message, error.hint)
             )  # fmt: skip
     return findings
 

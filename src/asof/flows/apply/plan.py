@@ -9,6 +9,7 @@ from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
     check_alike_columns,
+    check_archives,
     check_formats,
     check_functions,
     check_history,
@@ -56,6 +57,8 @@ def make_plan(stores: Stores, project: Project) -> Plan:
     more += check_removed(plan, applied.project)
     more += check_formats(stores, resolved) + check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
+    if not plan.errors and not any(each.severity == "error" for each in more):
+        more += check_archives(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_values(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):

@@ -59,6 +59,18 @@ class DeltaArchives(Archives):
         except (DeltaError, OSError) as error:
             raise _wrapped(error, f"archive {archive.name!r} at {self._path(archive)} cannot be opened") from error
 
+    def check(self, archive: Archive, schema: pa.Schema) -> None:
+        """Check that the archive, if there is one, holds these columns as these types."""
+        table = self._open(archive)
+        known = _schema(table) if table is not None else pa.schema([])
+        for each in schema:
+            if each.name in known.names and from_arrow(known.field(each.name).type) != from_arrow(each.type):
+                raise StorageError(
+                    f"archive {archive.name!r} holds column {each.name!r} as {known.field(each.name).type}; "
+                    f"the source now declares {each.type}, and archived events keep their type",
+                    hint="restore the column's type, or declare a new column or source for the new one",
+                )
+
     def create(self, archive: Archive, schema: pa.Schema, *, lookups: Sequence[Sequence[str]] = ()) -> None:
         """Create the archive, or add its new columns.
 
@@ -75,14 +87,8 @@ class DeltaArchives(Archives):
                     configuration={"delta.checkpointInterval": str(_CHECKPOINT_EVERY)},
                 )  # fmt: skip
                 return
+            self.check(archive, schema)
             known = _schema(table)
-            for each in schema:
-                if each.name in known.names and from_arrow(known.field(each.name).type) != from_arrow(each.type):
-                    raise StorageError(
-                        f"archive {archive.name!r} holds column {each.name!r} as {known.field(each.name).type}; "
-                        f"the source now declares {each.type}, and archived events keep their type",
-                        hint="restore the column's type, or declare a new column or source for the new one",
-                    )
             missing = [each for each in schema if each.name not in known.names]
             if missing:
                 empty = pa.Table.from_batches([], schema)

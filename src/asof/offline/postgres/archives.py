@@ -21,7 +21,7 @@ from asof.defaults import KEEP_HOURS
 from asof.errors import StorageError
 from asof.offline.postgres.arrow import columns_sql, stored_as, travelling
 from asof.offline.postgres.saved_tables import SavedTables
-from asof.offline.postgres.schema import LONGEST, ArchiveSchema, plain, relation_name
+from asof.offline.postgres.schema import LONGEST, ArchiveSchema, check_types, plain, relation_name
 from asof.offline.protocol import LATER_COLUMNS, Archive, Archives
 from asof.sources.protocol import ArchiveOrder, Relation
 from asof.sql.arrival import PUSHED_AT, order_of
@@ -49,6 +49,15 @@ class PostgresArchives(SavedTables, Archives):
 
     # -- archives -----------------------------------------------------------------------------------------------------
 
+    def check(self, archive: Archive, schema: pa.Schema) -> None:
+        """Check that Postgres has types for these columns, and that the archive, if there is one, has the same."""
+        what = f"archive {archive.name!r}"
+        columns = [(each.name, _column_type(each, what)) for each in schema]
+        if not self.schema.is_made():
+            return
+        with self.database.connection(what) as connection:
+            check_types(archive.name, columns, _columns_of(connection, self._table(archive)))
+
     def create(self, archive: Archive, schema: pa.Schema, *, lookups: Sequence[Sequence[str]] = ()) -> None:
         """Create the archive, or add its new columns.
 
@@ -70,18 +79,13 @@ class PostgresArchives(SavedTables, Archives):
             self._lock(connection, archive)
             table = self._table(archive)
             known = _columns_of(connection, table)
+            check_types(archive.name, columns, known)
             if not known:
                 connection.execute(plain(f"CREATE TABLE {table} ({columns_sql(columns)})"))
                 connection.execute(plain(f'CREATE INDEX ON {table} ("partition", "offset")'))
             for name, sql_type in columns:
                 if known and name not in known:
                     connection.execute(plain(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {sql_type}"))
-                elif known and known[name] != sql_type:
-                    raise StorageError(
-                        f"archive {archive.name!r} holds column {name!r} as {known[name]}; the source now declares "
-                        f"{sql_type}, and archived events keep their type",
-                        hint="restore the column's type, or declare a new column or source for the new one",
-                    )
         self._index(archive, table, lookups)
 
     def append(self, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:

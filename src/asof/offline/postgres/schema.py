@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
 from asof.connections.postgres.database import Postgres
+from asof.errors import StorageError
 from asof.sql.quoting import quote
 
 LONGEST = 63
@@ -83,9 +85,28 @@ def relation_name(*parts: str) -> str:
     return whole.encode()[: LONGEST - 13].decode("utf-8", "ignore") + "_" + digest
 
 
+def check_types(archive: str, columns: Sequence[tuple[str, str]], known: Mapping[str, str]) -> None:
+    """Check that an archive has columns as these types, as far as it has them.
+
+    Args:
+        columns: name and SQL type of each.
+        known: column of the archive → its SQL type.
+
+    Raises:
+        StorageError: one is of another type.
+    """
+    for name, sql_type in columns:
+        if known.get(name, sql_type) != sql_type:
+            raise StorageError(
+                f"archive {archive!r} holds column {name!r} as {known[name]}; the source now declares "
+                f"{sql_type}, and archived events keep their type",
+                hint="restore the column's type, or declare a new column or source for the new one",
+            )
+
+
 def plain(statement: str) -> sql.SQL:
     """A statement whose names are quoted already."""
     return sql.SQL(statement)
 
 
-__all__ = ["LONGEST", "ArchiveSchema", "plain", "relation_name"]
+__all__ = ["LONGEST", "ArchiveSchema", "check_types", "plain", "relation_name"]

@@ -130,7 +130,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.reading.close()
         if self.reading.applied.is_known:
-            await self.in_writer(self.reading.use.flush)
+            await self._flush_use()
         if self.served is not None:
             await self.in_writer(self.served.flush)
         if "site" in self.__dict__:
@@ -360,10 +360,14 @@ class Service:
         """Write how often features were served."""
         while True:
             await asyncio.sleep(FLUSH_S)
-            try:
-                await self.in_writer(self.reading.use.flush)
-            except Exception:
-                log.exception("keeping the use of features failed")
+            await self._flush_use()
+
+    async def _flush_use(self) -> None:
+        try:
+            await self.in_writer(self.reading.use.flush)
+        except Exception:
+            # A stop goes on to archive what was pushed, whatever became of the counts.
+            log.exception("keeping the use of features failed")
 
     async def _keep_served(self) -> None:
         assert self.served is not None
