@@ -189,6 +189,14 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
                 f"session; {found['equal']:,} of {found['values']:,} values equal"
             )
 
+        with story.step("Profile", "what the values look like, kept to be compared with later") as step:
+            profile = store.profile(seed=seed, progress=progress)
+            step["rows"] = max(each.rows for each in profile)
+            for feature in profile:
+                if feature.nulls:
+                    share = feature.nulls / feature.rows
+                    story.tell(f"{feature.view}:{feature.feature} is null in {share:.1%} of the rows")
+
     with story.step("Look at the histograms", "page views of the session in which each order was made"):
         say(terminal_histograms(training, width=_width()))
         pictures = [output / "report.html"]

@@ -27,7 +27,7 @@ def refuse_misfits(view: FeatureView, columns: Mapping[str, tuple[pa.ChunkedArra
         found = first_misfit(column, dtype)
         if found is not None:
             raise SourceError(
-                f"feature view {view.name!r}: {name!r} of source {view.source.name!r} holds a value that is no "
+                f"feature view {view.name!r}: column {name!r} of source {view.source.name!r} holds a value that is no "
                 f"{dtype}: {found[1]}",
                 hint="fix the value, or declare another type", where=view.where,
             )  # fmt: skip

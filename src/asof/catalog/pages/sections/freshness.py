@@ -128,7 +128,7 @@ def _state(partitions: Sequence[PartitionStatus]) -> LogState:
     return LogState(
         topic=partitions[0].topic if partitions else "", partitions=len(partitions), newest=max(times, default=None),
         archived=sum(each.archived + 1 for each in partitions), lag=sum(each.lag for each in partitions),
-        behind_s=max(each.behind_s for each in partitions), freshness_s=max(delays, default=None),
+        behind_s=max((each.behind_s for each in partitions), default=0.0), freshness_s=max(delays, default=None),
         events_per_s=sum(each.events_per_s for each in partitions),
         dead_letters=sum(each.dead_letters for each in partitions),
         gaps=list(dict.fromkeys(gap for each in partitions for gap in each.gaps)),
