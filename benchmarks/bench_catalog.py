@@ -191,7 +191,7 @@ def main(argv: list[str]) -> bool:
         fill(Path(folder), views)
         command = [sys.executable, "-m", "benchmarks.bench_catalog", "--measure", folder]
         sizes = ["--views", str(views), "--calls", str(calls)]
-        run = subprocess.run([*command, *sizes], capture_output=True, text=True, check=True)
+        run = subprocess.run([*command, *sizes], stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(run.stdout.splitlines()[-1])
     missed = []
     print(f"{views * FEATURES:,} features in {views:,} views, {calls} calls of each page; ms")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ mails = LogSource("mails", schema=[Field("user_id", Int64), Field("at", Timestam
     timestamp_field="at")
 posts = FeatureView("posts", entities=[user], source=mails, tags={"team": "fraud"},
     aggregations=[Aggregation("", "count", name="n")])
+empty = LogSource("empty", schema=[Field("user_id", Int64), Field("at", Timestamp)], timestamp_field="at")
+idle = FeatureView("idle", entities=[user], source=empty, aggregations=[Aggregation("", "count", name="n")])
 screen = RequestSource("screen", schema=[Field("width", Int64)])
 
 @on_demand_feature_view(sources=[profile, screen], schema=[Field("mix", Int64)], mode="python", tags={"team": "shop"})
@@ -56,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
         store.apply()
         for source in ("clicks", "mails"):
             store.send(source, [*BAD, EARLY])
-        store.stream_run(until_caught_up=True)
+        store.stream_run(["clicks", "mails"], until_caught_up=True)
     return tmp_path
 
 
@@ -104,6 +107,17 @@ class TestBatchSources:
 
 
 class TestLogs:
+    def test_a_log_without_a_topic_yet_has_its_pages(self, browser: Browser, folder: Path) -> None:
+        (topic,) = (each for each in folder.rglob("empty") if "log" in each.parts)
+        shutil.rmtree(topic)
+        assert value_of(browser, "/ui/source/empty.json", "partitions") == []
+        assert "does not exist yet" in browser.get("/ui/source/empty").text
+        while (page := browser.get("/ui/feature/idle/n.json")).status_code == 200:
+            if (log := page.json()["freshness"][0]["log"])["value"] is not None:
+                break
+        assert page.status_code == 200 and log["value"]["partitions"] == 0
+        assert browser.get("/ui/feature/idle/n").status_code == 200
+
     def test_the_page_shows_how_far_the_log_is_read(self, browser: Browser) -> None:
         (partition,) = value_of(browser, "/ui/source/clicks.json", "partitions")
         assert (partition["next"], partition["lag"], partition["dead_letters"]) == (4, 0, 4)
