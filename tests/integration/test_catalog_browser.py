@@ -20,7 +20,7 @@ import pytest
 
 from asof import FeatureStore
 from asof.catalog.live import LiveValue
-from asof.catalog.rendering import seconds
+from asof.catalog.rendering import age, number, seconds, when
 from asof.demo import story
 from asof.display import cell
 from asof.server.security.keys import new_key
@@ -226,7 +226,7 @@ def test_filters_change_the_list_at_once(tab: Tab) -> None:
 
 def test_a_page_with_something_late_completes_itself(tab: Tab) -> None:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("asof.catalog"), autoescape=True)
-    environment.filters["seconds"] = seconds
+    environment.filters |= {"age": age, "number": number, "seconds": seconds, "value": cell, "when": when}
     macros = environment.get_template("macros.html").module
     late = macros.part(LiveValue(is_late=True), "The moon", caller=lambda: "")
     whole = tab.page.request.get(tab.address + "/ui/").text()
@@ -276,7 +276,7 @@ def test_a_key_has_the_values_of_the_store_now_and_as_of_a_moment(tab: Tab, shop
         assert cells[:2] == [cell(online[each][0]), cell(training[each][0].as_py())], each
     page.get_by_role("link", name="Why views_7d").click()
     page.locator("#explanation").get_by_text("counts").first.wait_for()
-    assert explained.to_dict()["value"] == training["views_7d"][0].as_py()
+    assert explained.value == training["views_7d"][0].as_py()
 
 
 def test_a_dead_letter_that_still_does_not_fit_is_said_so_after_a_replay(tab: Tab) -> None:
