@@ -15,10 +15,10 @@ from asof.store import open_store_of
 
 
 class PatientValues(LiveValues):
-    """Live values without budgets."""
+    """Live values without budgets, asked for again each time."""
 
-    def get(self, key: Any, work: Any, **more: Any) -> Any:
-        return super().get(key, work, budget_s=60, max_age_s=more.get("max_age_s", 0.0))
+    def get(self, key: Any, work: Any, **_: Any) -> Any:
+        return super().get(key, work, budget_s=60, max_age_s=0.0)
 
 
 class SiteOf:

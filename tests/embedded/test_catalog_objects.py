@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import FeatureStore
+from asof.catalog.descriptions import describe_feature
 from asof.errors import NotFound, RequestError
 from asof.timing import iso, micros
 from tests.catalog_site import SiteOf, site_of
@@ -187,12 +188,16 @@ def test_the_json_of_a_page_is_that_of_what_was_asked_for(site: SiteOf) -> None:
 
 
 class TestFeature:
-    def test_it_says_what_the_feature_is(self, site: SiteOf) -> None:
+    def test_it_says_what_the_feature_is(self, site: SiteOf, store: FeatureStore) -> None:
         page = site.json("feature/counts/page")
         assert (page["type"], page["expression"]) == ("String", "last(page) where page <> 'x', session gap 1h")
         assert page["columns"]["value"] == ["page"] and page["columns"]["where"] == ["page"]
         assert page["reads"] == [{"text": "traffic", "url": "/ui/source/traffic"}]
         assert page["defined_at"].startswith("features.py:")
+        assert page["meaning"] == describe_feature(store.get_feature_view("counts"), "page")
+        assert "<code>page</code>" in site.html("feature/counts/page")
+        assert page["use"] == {"requests": 0, "training_sets": 0}
+        assert site.json("feature/counts/n_1d")["use"]["training_sets"] == 1
         derived = site.json("feature/doubled/twice")
         assert [each["text"] for each in derived["inputs"]] == ["profile:age"]
         assert "def doubled(row):" in derived["function"]
@@ -263,6 +268,17 @@ def test_a_service_has_its_features_in_order(site: SiteOf, store: FeatureStore) 
     assert any('{"user_id": 7}' in each["text"] for each in page["snippets"])
     with pytest.raises(NotFound, match="no feature service 'modl'"):
         site.json("service/modl")
+
+
+def test_a_view_draws_each_distinct_window_once_and_says_how_fresh_it_is(site: SiteOf, store: FeatureStore) -> None:
+    page = site.json("view/counts")
+    assert [each["features"] for each in page["windows"]] == [["n_1d"], ["page"], ["last_secret"]]
+    assert [each["features"] for each in site.json("view/profile")["windows"]] == [["age", "mail"]]
+    report = store.audit(["counts"])
+    (found,) = site.json("view/counts")["freshness"]
+    assert (found["audit"]["differences"], found["audit"]["keys"]) == (0, report.keys)
+    assert "0 differences" in site.html("view/counts") and "0 differences" in site.html("feature/counts/n_1d")
+    assert "<svg" in site.html("on-demand-view/doubled")
 
 
 class TestLineage:

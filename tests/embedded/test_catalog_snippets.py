@@ -123,7 +123,7 @@ def _request(store: FeatureStore) -> PageRequest:
     snapshot: Snapshot = open_store_of(store).snapshot()
     live = PatientValues()
     health = HealthIndex(store, live)
-    return PageRequest(store, CatalogIndex(snapshot), live, Owner(), (), {}, store.now(), health)
+    return PageRequest(store, CatalogIndex(snapshot), live, health, Owner(), (), {}, store.now())
 
 
 def subject_of(store: FeatureStore, name: str, server: str = "http://localhost:1") -> SnippetSubject:

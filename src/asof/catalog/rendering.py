@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 
+from asof.catalog.drawings.bars import histogram_svg, top_values_svg
 from asof.catalog.drawings.lineage import lineage_svg
+from asof.catalog.drawings.series import series_svg
 from asof.catalog.urls import STATIC, page_url, url_of
 from asof.display import cell, counted
 from asof.errors import MissingExtra
 from asof.lineage import Neighbourhood
-from asof.timing import span_text
+from asof.profiles.summary import FeatureProfile
+from asof.timing import Micros, span_text
 
 TYPES = {
     "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml",
@@ -27,7 +30,26 @@ def _lineage(found: Neighbourhood, urls: Mapping[str, str]) -> str:
     return lineage_svg(found, lambda item: urls.get(item.id))
 
 
-DRAWINGS: Mapping[str, Callable[..., str]] = {"lineage_svg": _lineage}
+def _histogram(own: FeatureProfile) -> str:
+    """The distribution of a feature: bars of numbers and times, else its most frequent values."""
+    title = f"Distribution of {own.feature}"
+    if own.top_values and (own.histogram is None or own.measured == "length"):
+        values = [(cell(each.value), each.count) for each in own.top_values[:8]]
+        return top_values_svg(values, total=own.rows - own.nulls, title=title)
+    return histogram_svg(own.histogram.bins, title=title, shown=own.shown) if own.histogram is not None else ""
+
+
+def _over_time(points: Sequence[tuple[Micros, float | None]]) -> str:
+    return series_svg(points, title="Median of each profile")
+
+
+def _drawn(svg: str) -> str:
+    return svg
+
+
+DRAWINGS: Mapping[str, Callable[..., str]] = {
+    "lineage_svg": _lineage, "distribution_svg": _histogram, "medians_svg": _over_time, "drawn": _drawn,
+}  # fmt: skip
 """What templates draw with, by name."""
 
 _AGES = ((86400 * 2, 86400, "day"), (3600 * 2, 3600, "hour"), (60 * 2, 60, "minute"), (0, 1, "second"))
@@ -64,7 +86,15 @@ def _environment() -> Any:
     )  # fmt: skip
     environment.globals.update(page_url=page_url, url_of=url_of, static_url=static_url, counted=counted)
     environment.filters.update(
-        value=cell, span=span_text, when=when, age=age, seconds=seconds, number=number, share=share, duration=duration
+        value=cell,
+        span=span_text,
+        when=when,
+        age=age,
+        seconds=seconds,
+        number=number,
+        share=share,
+        duration=duration,
+        prose=prose,
     )
     environment.globals.update({name: _markup(function) for name, function in DRAWINGS.items()})
     return environment
@@ -75,6 +105,16 @@ def _markup(function: Callable[..., str]) -> Callable[..., str]:
     from markupsafe import Markup
 
     return lambda *args, **named: Markup(function(*args, **named))
+
+
+def prose(text: str) -> str:
+    """A sentence whose names are in backticks, as HTML."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if odd % 2 else escape(part) for odd, part in enumerate(parts)
+    )
 
 
 def render(name: str, content: Mapping[str, Any]) -> bytes:

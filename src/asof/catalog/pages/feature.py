@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from asof.catalog.descriptions import describe_feature
+from asof.catalog.drawings.window import window_svg
 from asof.catalog.index import View
 from asof.catalog.live import LiveValue
+from asof.catalog.pages.lineage import DrawnLineage, near_lineage
 from asof.catalog.pages.page import Link, Page, PageRequest, missing
 from asof.catalog.pages.sections.examples import example_row, read_views, snippet_subject
 from asof.catalog.pages.sections.freshness import ViewFreshness, view_freshness
@@ -15,8 +18,10 @@ from asof.catalog.pages.sections.trust import FeatureTrust, feature_trust, profi
 from asof.catalog.pages.view import reads_of
 from asof.catalog.snippets import Snippet, snippets_of
 from asof.catalog.urls import page_url, url_of
+from asof.defaults import USE_DAYS
 from asof.definitions import Aggregation, FeatureView, OnDemandFeatureView
 from asof.definitions.windows import Window
+from asof.flows.use import UseSums
 from asof.lineage import FeatureColumns, LineageNode, columns_of_feature, hides_values, inputs_of_feature
 
 
@@ -26,6 +31,8 @@ class FeaturePage(Page):
 
     Args:
         kind: the kind of its view: `view` or `on-demand-view`.
+        meaning: what it is, in sentences; names are in backticks.
+        window_drawing: which events count, as SVG; empty for an on-demand feature.
         expression: its aggregate and condition as text; empty where there is none.
         columns: the source columns it is made of, by what they are read for; None for an on-demand feature.
         reads: its source, or what its function is given.
@@ -33,6 +40,8 @@ class FeaturePage(Page):
         function: the source text of an on-demand view's function; empty for others.
         freshness: of its view; of an on-demand feature, of each view that it is made of.
         profile_command: makes a profile of its view.
+        use: requests and saved training sets of the last `use_days` days.
+        late: what of runs, audits and use cannot be said yet.
         note: why the key in the snippets is made up; empty where it is real.
     """
 
@@ -41,6 +50,8 @@ class FeaturePage(Page):
     kind: str
     type: str
     description: str
+    meaning: Sequence[str]
+    window_drawing: str
     owner: str
     tags: Sequence[tuple[str, str]]
     defined_at: str
@@ -59,9 +70,13 @@ class FeaturePage(Page):
     trust: LiveValue[FeatureTrust]
     profile_command: str
     freshness: Sequence[ViewFreshness]
+    use: UseSums
+    use_days: int
+    late: Sequence[str]
     snippets: Sequence[Snippet]
     note: str
     impact: LiveValue[Impact]
+    lineage: LiveValue[DrawnLineage]
 
 
 def feature_page(request: PageRequest) -> FeaturePage:
@@ -77,9 +92,12 @@ def feature_page(request: PageRequest) -> FeaturePage:
     kind = "view" if isinstance(view, FeatureView) else "on-demand-view"
     aggregation = _aggregation(view, feature)
     row = example_row(request, [view])
+    health = request.health.of(index.snapshot, with_streams=False)
     return FeaturePage(
         title=reference, above=[Link("Home", page_url()), Link(name, url_of(kind, name))],
         view=name, name=feature, kind=kind, type=entry.type, description=entry.description or view.description,
+        meaning=describe_feature(view, feature),
+        window_drawing=window_svg(view, feature) if isinstance(view, FeatureView) else "",
         owner=entry.owner, tags=entry.tags, defined_at=entry.where, is_hidden=hides_values(view, feature),
         expression="; ".join(entry.expressions), window=aggregation.window if aggregation is not None else None,
         boundary=view.boundary if isinstance(view, FeatureView) and aggregation is not None else "",
@@ -92,8 +110,10 @@ def feature_page(request: PageRequest) -> FeaturePage:
         function=view.source_text if isinstance(view, OnDemandFeatureView) else "",
         trust=feature_trust(request, view, feature), profile_command=profile_command(name),
         freshness=[view_freshness(request, each) for each, _ in read_views([view])],
+        use=health.use.get(reference, UseSums()), use_days=USE_DAYS, late=health.late,
         snippets=snippets_of(snippet_subject(request, row, [view], features=[reference])), note=row.note,
         impact=impact_of(request, LineageNode("feature", reference)),
+        lineage=near_lineage(request, LineageNode("feature", reference)),
     )  # fmt: skip
 
 

@@ -95,6 +95,14 @@ def lineage_page(request: PageRequest) -> LineagePage:
     )  # fmt: skip
 
 
+def near_lineage(request: PageRequest, node: LineageNode) -> LiveValue[DrawnLineage]:
+    """What is one step away from a node, to be shown on its page."""
+    found = lineage_of(request)
+    if found.value is None or found.value.node(*node) is None:
+        return LiveValue(None, found.age_s, found.is_late, found.error, found.hint)
+    return LiveValue(drawn_lineage(request, found.value, node), found.age_s)
+
+
 def drawn_lineage(
     request: PageRequest, graph: LineageGraph, node: LineageNode, *, steps: int = 1, expanded: Sequence[str] = ()
 ) -> DrawnLineage:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from asof.catalog.drawings.window import window_svg
 from asof.catalog.index import View
+from asof.catalog.live import LiveValue
+from asof.catalog.pages.lineage import DrawnLineage, near_lineage
 from asof.catalog.pages.page import Link, Page, PageRequest, Redirect, missing
+from asof.catalog.pages.sections.examples import read_views
+from asof.catalog.pages.sections.freshness import ViewFreshness, view_freshness
+from asof.catalog.pages.sections.impact import Impact, impact_of
 from asof.catalog.urls import page_url, url_of
 from asof.definitions import FeatureView, RequestSource
+from asof.lineage import LineageNode
+
+_WINDOWS = 12
+"""How many distinct windows are drawn."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,19 @@ class FeatureRow:
     url: str
 
 
+@dataclass(frozen=True)
+class ViewWindow:
+    """One of the view's windows.
+
+    Args:
+        features: those that it is the window of.
+        drawing: which events count, as SVG.
+    """
+
+    features: Sequence[str]
+    drawing: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class ViewPage(Page):
     """The page.
@@ -31,6 +54,8 @@ class ViewPage(Page):
         kind: `view` or `on-demand-view`.
         reads: links to what it is made of: its source, or the views of an on-demand view.
         on_demand: on-demand views that read it.
+        freshness: of the view, or of those that an on-demand view is made of.
+        windows: each distinct one once.
     """
 
     kind: str
@@ -47,6 +72,10 @@ class ViewPage(Page):
     features: Sequence[FeatureRow]
     services: Sequence[Link]
     on_demand: Sequence[Link]
+    freshness: Sequence[ViewFreshness]
+    windows: Sequence[ViewWindow]
+    impact: LiveValue[Impact]
+    lineage: LiveValue[DrawnLineage]
 
 
 def view_page(request: PageRequest) -> ViewPage | Redirect:
@@ -76,6 +105,9 @@ def view_page(request: PageRequest) -> ViewPage | Redirect:
         is_online=view.online if isinstance(view, FeatureView) else True, features=features,
         services=[Link(each.name, url_of("service", each.name)) for each in services],
         on_demand=[Link(each.name, url_of("on-demand-view", each.name)) for each in derived],
+        freshness=[view_freshness(request, each) for each, _ in read_views([view])], windows=_windows(view),
+        impact=impact_of(request, LineageNode(own.kind, name)),
+        lineage=near_lineage(request, LineageNode(own.kind, name)),
     )  # fmt: skip
 
 
@@ -89,3 +121,13 @@ def reads_of(view: View) -> Sequence[Link]:
         else Link(each.name, url_of("view" if isinstance(each.view, FeatureView) else "on-demand-view", each.view.name))
         for each in view.sources
     ]
+
+
+def _windows(view: View) -> Sequence[ViewWindow]:
+    if not isinstance(view, FeatureView):
+        return []
+    features: dict[str, list[str]] = {}
+    windows = {each.name: str(each.window) for each in view.aggregations}
+    for name in view.feature_names:
+        features.setdefault(windows.get(name, ""), []).append(name)
+    return [ViewWindow(names, window_svg(view, names[0])) for names in list(features.values())[:_WINDOWS]]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from asof.catalog.health import ViewAudit
 from asof.catalog.live import LiveValue
 from asof.catalog.pages.page import PageRequest
 from asof.catalog.pages.sections.examples import ServedKeys, served_keys
@@ -57,13 +58,25 @@ class MaterializeState:
 
 
 @dataclass(frozen=True)
+class NewestRun:
+    """The newest run that wrote rows of a view."""
+
+    kind: str
+    outcome: str
+    started: datetime
+    rows: int
+
+
+@dataclass(frozen=True)
 class ViewFreshness:
-    """How fresh the values of one view are.
+    """How fresh the values of one view are, and what its last audit found.
 
     Args:
         log: the state of the log that it is fed by; None for a view that is materialized.
         materialized: its last run; None if there was none, or it is fed by a log.
         served: some keys that are served.
+        last_run: None where no record is kept of one.
+        audit: the last one; None if it was never audited, or no record is kept.
     """
 
     view: str
@@ -74,14 +87,20 @@ class ViewFreshness:
     log: LiveValue[LogState] | None
     materialized: MaterializeState | None
     served: LiveValue[ServedKeys]
+    last_run: NewestRun | None
+    audit: ViewAudit | None
 
 
 def view_freshness(request: PageRequest, view: FeatureView) -> ViewFreshness:
-    """How fresh the values of a view are."""
+    """How fresh the values of a view are, and what its last audit found."""
+    health = request.health.of(request.index.snapshot, with_streams=False).views.get(view.name)
+    run = health.last_run if health is not None else None
     return ViewFreshness(
         view.name, url_of("view", view.name), view.source.name, url_of("source", view.source.name), view.online,
         log_state(request, view.source.name) if view.source.is_log else None, _materialize_state(request, view),
         served_keys(request, view),
+        None if run is None else NewestRun(run.kind, run.outcome, run.started, run.views.get(view.name, run.rows)),
+        health.audit if health is not None else None,
     )  # fmt: skip
 
 

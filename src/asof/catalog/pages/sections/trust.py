@@ -47,6 +47,11 @@ class FeatureTrust:
     over_time: Sequence[ProfilePoint]
     expectations: Sequence[ExpectationResult]
 
+    @property
+    def points(self) -> list[tuple[Micros, float | None]]:
+        """The medians over time."""
+        return [(each.when, each.middle) for each in self.over_time]
+
 
 def view_profiles(request: PageRequest, view: View) -> LiveValue[Sequence[ViewProfile]]:
     """The newest profiles of a view, newest first; empty if it was never profiled."""
