@@ -170,7 +170,7 @@ def test_a_killed_consumers_partitions_go_to_the_others(
     other.wait()
 
     LogSuite().until([member], lambda: member.holds == {0, 1, 2, 3})
-    assert "lost" not in [what for what, _ in member.told]
+    assert "lost" not in [what for what, _ in member.calls]
     member.consumer.close()
 
 
