@@ -315,6 +315,10 @@ class TestBars:
             "2 to 9: 0 (0 %)",
         ]
 
+    def test_a_bin_of_whole_numbers_is_named_by_them(self) -> None:
+        svg = histogram_svg([(0, 0, 5), (0, 1, 3), (1, 2, 2), (2, 21, 1)], title="Values of x", whole=True)
+        assert [each for each in texts(checked(svg)) if "%" not in each] == ["0", "1", "2", "3\N{EN DASH}21"]
+
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=40), st.data())
     def test_any_histogram_can_be_drawn(self, edges: list[float], data: st.DataObject) -> None:

@@ -36,7 +36,10 @@ def _histogram(own: FeatureProfile) -> str:
     if own.top_values and (own.histogram is None or own.measured == "length"):
         values = [(cell(each.value), each.count) for each in own.top_values[:8]]
         return top_values_svg(values, total=own.rows - own.nulls, title=title)
-    return histogram_svg(own.histogram.bins, title=title, shown=own.shown) if own.histogram is not None else ""
+    if own.histogram is None:
+        return ""
+    whole = own.histogram.whole and own.measured != "time"
+    return histogram_svg(own.histogram.bins, title=title, shown=own.shown, whole=whole)
 
 
 def _over_time(points: Sequence[tuple[Micros, float | None]]) -> str:

@@ -38,6 +38,7 @@ def histogram_svg(
     shown: Callable[[float], str] = number_text,
     baseline: Sequence[int] | None = None,
     baseline_name: str = "baseline",
+    whole: bool = False,
 ) -> Markup:
     """How many values lie in each bin, as shares of all.
 
@@ -46,6 +47,7 @@ def histogram_svg(
         title: what a screen reader says of it.
         shown: an edge as text.
         baseline: counts of other values over the same bins, drawn as a line over the bars.
+        whole: the values are whole numbers: a bin is named by those that it holds, not by its edges.
     """
     total = sum(count for _, _, count in bins)
     shares = [count / total if total else 0.0 for _, _, count in bins]
@@ -66,18 +68,23 @@ def histogram_svg(
         )
         for at in (step * number for number in range(round(top / step) + 1 if bins else 0))
     ]  # fmt: skip
+    named = [
+        _whole_numbers(low, high, is_first=not place, shown=shown) if whole else f"{shown(low)} to {shown(high)}"
+        for place, (low, high, _) in enumerate(bins)
+    ]
     bars = [
         element(
-            "g", element("title", f"{shown(low)} to {shown(high)}: {count:,} ({share_text(share)})"),
+            "g", element("title", f"{name}: {count:,} ({share_text(share)})"),
             element("rect", x=x, y=_TOP, width=wide, height=_PLOT, class_="space"),
             element("rect", x=x + 1, y=y(share), width=max(wide - 2, 1), height=floor - y(share), class_="bar"),
         )
-        for x, (low, high, count), share in zip(lefts, bins, shares, strict=True)
+        for x, (_, _, count), share, name in zip(lefts, bins, shares, named, strict=True)
     ]  # fmt: skip
+    names = _names(named, wide, floor) if whole and bins else _edges(bins, wide, floor, shown)
     return drawing(
         "histogram", title,
         element("g", *rules, aria_hidden="true"), *bars, *_steps(others, wide, y),
-        element("g", *_edges(bins, wide, floor, shown), aria_hidden="true"), *_key(others, baseline_name),
+        element("g", *names, aria_hidden="true"), *_key(others, baseline_name),
         width=_WIDTH, height=floor + _BOTTOM,
     )  # fmt: skip
 
@@ -99,6 +106,23 @@ def _steps(shares: Sequence[float], wide: float, y: Callable[[float], float]) ->
         for place, share in enumerate(shares)
     )
     return [element("path", d=path, class_="baseline")]
+
+
+def _whole_numbers(low: float, high: float, *, is_first: bool, shown: Callable[[float], str]) -> str:
+    """The whole numbers of a bin as text: all but the first bin begin after their low edge."""
+    first = low if is_first else low + 1
+    return shown(high) if first >= high else f"{shown(first)}\N{EN DASH}{shown(high)}"
+
+
+def _names(named: Sequence[str], wide: float, floor: float) -> list[Markup]:
+    """The names of bins below their middle, as many as have room."""
+    widest = max(cells_of(each) for each in named) * _CHARACTER + 8
+    every = max(int(-(-widest // wide)), 1)
+    return [
+        label(each, min(_LEFT + (place + 0.5) * wide, _WIDTH - widest / 2), floor + 18, class_="axis", anchor="middle")
+        for place, each in enumerate(named)
+        if place % every == 0
+    ]
 
 
 def _edges(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from heapq import nlargest
+from heapq import nsmallest
 
 from asof.catalog.health import Health
 from asof.catalog.live import LiveValue
@@ -190,8 +190,8 @@ def _used(request: PageRequest, health: Health, *, is_whole: bool) -> Sequence[U
         view = index.view(reference.partition(":")[0])
         return view is not None and (is_whole or index.shows_view(request.viewer, view))
 
-    found = nlargest(
+    found = nsmallest(
         _USED, (each for each in health.use.items() if may_see(each[0])),
-        key=lambda each: (each[1].requests, each[1].training_sets),
+        key=lambda each: (-each[1].requests, -each[1].training_sets, each[0]),
     )  # fmt: skip
     return [UsedFeature(name, url_of("feature", name), sums.requests, sums.training_sets) for name, sums in found]
