@@ -1,8 +1,7 @@
 """The feature store as users hold it: one object over the configured stores, a verb per method.
 
-What the verbs do is in `open_store` and `store_admin`; their docstrings are those of the reference.
-
-Over 400 lines: each public verb has its signature and docstring here, and one line of code.
+What the verbs do is in `open_store` and `store_admin`; their docstrings are those of the reference. The verbs that
+report on what is there are in `store_reports`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from asof.config import StoreConfig, load_config
-from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, RUNS, SAMPLE_ROWS, SEED, USE_DAYS
+from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, SAMPLE_ROWS, SEED
 from asof.definitions import Definition, FeatureService, FeatureView
 from asof.errors import AsofError, ConfigError
 from asof.flows.stores import Progress, silent
@@ -22,7 +21,7 @@ from asof.open_store import OpenStore
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences
 from asof.store_admin import StoreAdmin
-from asof.store_profiles import StoreProfiles
+from asof.store_reports import StoreReports
 from asof.timing import PATIENCE_S, moment
 from asof.values.frame_types import EntityFrame, Rows
 
@@ -33,21 +32,17 @@ if TYPE_CHECKING:
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
-    from asof.flows.admin.history import AppliedVersion, VersionChanges
-    from asof.flows.admin.source_schema import SchemaColumn
+    from asof.flows.admin.history import AppliedVersion
     from asof.flows.batch.materialize import MaterializeResult
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.offline.training_sets.rebuild import RebuildResult
-    from asof.flows.runs import Run
     from asof.flows.stream.dead_letters import DeadLetter, DeadLetterMessage, ReplayResult
     from asof.flows.stream.status import PartitionStatus
-    from asof.flows.use import FeatureUse
-    from asof.lineage import LineageGraph
     from asof.online_response import OnlineResponse
     from asof.planning import Plan
 
 
-class FeatureStore(StoreProfiles):
+class FeatureStore(StoreReports):
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:
@@ -326,10 +321,6 @@ class FeatureStore(StoreProfiles):
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
         return self._admin.forget(entity, key)
 
-    def source_schema(self, name: str) -> Records[SchemaColumn]:
-        """The columns of a batch source: as they are declared, and as the source has them now."""
-        return self._admin.source_schema(name)
-
     def dead_letters(self, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
         """The newest dead letters."""
         return self._admin.dead_letters(source, limit)
@@ -350,10 +341,6 @@ class FeatureStore(StoreProfiles):
         """One training set's manifest."""
         return self._admin.training_set(name)
 
-    def training_set_changes(self, name: str) -> list[str]:
-        """What has changed since a training set was saved, by which its values may differ; it is not made again."""
-        return self._admin.training_set_changes(name)
-
     def read_training_set(self, name: str) -> TableResult:
         """One training set's rows."""
         return self._admin.read_training_set(name)
@@ -366,37 +353,9 @@ class FeatureStore(StoreProfiles):
         """What a server has kept of a service's responses: see `server.feature_log_share`."""
         return self._admin.served_features(service)
 
-    def lineage(self) -> LineageGraph:
-        """What is made of what in all that is applied: from sources and their columns to services and training sets."""
-        return self._admin.lineage()
-
     def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
         return self._admin.history(limit)
-
-    def runs(self, kind: str | None = None, limit: int = RUNS) -> Records[Run]:
-        """What was done to the store and how it ended, newest first; of each kind the registry keeps the last hundred.
-
-        Args:
-            kind: `materialize`, `backfill`, `load-history`, `rebuild`, `compact`, `audit`, `profile`, `stream`
-                or `training-set`. What was applied is in `history`.
-        """
-        return self._admin.runs(kind, limit)
-
-    def use(self, days: int = USE_DAYS) -> Records[FeatureUse]:
-        """How often each feature was served, and how many training sets were saved with it: a row per feature and day.
-
-        Servers count requests, not rows, with the inputs of on-demand views; they write their counts every half minute
-        and when they stop. Reads of this object are not counted.
-
-        Args:
-            days: today and the days before; up to 100 are kept.
-        """
-        return self._admin.use(days)
-
-    def version_changes(self, version: int) -> VersionChanges:
-        """What one version of `history` changed, line by line."""
-        return self._admin.version_changes(version)
 
     # ---- ending ----
 

@@ -1,4 +1,4 @@
-"""The verbs of `FeatureStore` about what values look like."""
+"""The verbs of `FeatureStore` that report: what values look like, how they are used, what ran, what depends on what."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from asof.applied_objects import AppliedObjects
-from asof.defaults import PROFILE_ROWS, SEED
+from asof.defaults import PROFILE_ROWS, RUNS, SEED, USE_DAYS
 from asof.flows.stores import Progress, silent
 from asof.results import Records
+from asof.store_admin import StoreAdmin
 from asof.timing import moment_given
 
 if TYPE_CHECKING:
+    from asof.flows.admin.history import VersionChanges
     from asof.flows.admin.profile import ProfileReport
+    from asof.flows.admin.source_schema import SchemaColumn
+    from asof.flows.runs import Run
+    from asof.flows.use import FeatureUse
+    from asof.lineage import LineageGraph
     from asof.profiles.expectations import ExpectationResult
     from asof.profiles.summary import ViewProfile
 
 
-class StoreProfiles(AppliedObjects):
-    """Measures values, and reads what was measured."""
+class StoreReports(AppliedObjects):
+    """Measures values, and says what is known of what is applied."""
 
     def profile(
         self,
@@ -102,5 +108,41 @@ class StoreProfiles(AppliedObjects):
 
         return Records(ViewProfile, kept_profiles(self._applied.stores, self._applied.snapshot(), view, limit=limit))
 
+    def lineage(self) -> LineageGraph:
+        """What is made of what in all that is applied: from sources and their columns to services and training sets."""
+        return StoreAdmin(self._applied).lineage()
 
-__all__ = ["StoreProfiles"]
+    def runs(self, kind: str | None = None, limit: int = RUNS) -> Records[Run]:
+        """What was done to the store and how it ended, newest first; of each kind the registry keeps the last hundred.
+
+        Args:
+            kind: `materialize`, `backfill`, `load-history`, `rebuild`, `compact`, `audit`, `profile`, `stream`
+                or `training-set`. What was applied is in `history`.
+        """
+        return StoreAdmin(self._applied).runs(kind, limit)
+
+    def use(self, days: int = USE_DAYS) -> Records[FeatureUse]:
+        """How often each feature was served, and how many training sets were saved with it: a row per feature and day.
+
+        Servers count requests, not rows, with the inputs of on-demand views; they write their counts every half minute
+        and when they stop. Reads of this object are not counted.
+
+        Args:
+            days: today and the days before; up to 100 are kept.
+        """
+        return StoreAdmin(self._applied).use(days)
+
+    def version_changes(self, version: int) -> VersionChanges:
+        """What one version of `history` changed, line by line."""
+        return StoreAdmin(self._applied).version_changes(version)
+
+    def source_schema(self, name: str) -> Records[SchemaColumn]:
+        """The columns of a batch source: as they are declared, and as the source has them now."""
+        return StoreAdmin(self._applied).source_schema(name)
+
+    def training_set_changes(self, name: str) -> list[str]:
+        """What has changed since a training set was saved, by which its values may differ; it is not made again."""
+        return StoreAdmin(self._applied).training_set_changes(name)
+
+
+__all__ = ["StoreReports"]
