@@ -241,6 +241,15 @@ def test_profiles_are_kept_newest_first_and_are_no_versions(store, clock):
     assert len(store.kept_profiles("profile", limit=10)) == 3
 
 
+def test_a_profile_that_is_kept_is_a_run_with_its_rows(store):
+    store.profile(["profile"], keep=False)
+    assert list(store.runs("profile")) == []
+
+    report = store.profile(["profile"])
+    (run,) = store.runs("profile")
+    assert (run.outcome, run.views, run.rows) == ("done", {"profile": report.views[0].rows}, report.views[0].rows)
+
+
 def test_a_shift_is_an_alarm_against_the_previous_profile(root, store, clock):
     store.profile(["profile"])
     write_users(root, normal(0.5), cities=("Gdynia", "Bonn", "Bern"))

@@ -38,7 +38,8 @@ class Run(Record):
         kind: one of `RUN_KINDS`.
         outcome: `running` (or killed), `done`, `failed`, or `stopped` by whoever started it.
         seconds: duration; None while it is running.
-        rows: number of rows written, of all views and sources; of an audit, number of keys compared.
+        rows: number of rows written, of all views and sources; of an audit, number of keys compared;
+            of a profile, number of rows measured.
         views: view → its share of the rows.
         sources: log source → its numbers, such as `rows`, `messages`, `dead_letters` by kind of reason, and `lag`.
         details: what else is to be said of this kind of run.

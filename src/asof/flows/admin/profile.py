@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from asof.errors import Argument, NotFound, RequestError, nearest
 from asof.flows.admin.baselines import RECORD_KIND, Baseline, baseline_of, check_baseline
 from asof.flows.admin.expectations import check_view, expectations_of, keep_results, results_of
 from asof.flows.admin.measure import Functions, RowChoice, is_sampled, measure_view
+from asof.flows.runs import PROFILE, RunNotes, recorded_run
 from asof.flows.stores import Progress, Stores, silent
 from asof.lineage import hides_values
 from asof.profiles.expectations import ExpectationResult
@@ -125,24 +127,45 @@ def profile(
         raise RequestError(f"{given[0]} is not before {given[1]}", hint="give an earlier start", arguments=given)
     report = ProfileReport(baseline=compare)
     chosen = RowChoice(start, upto, n, seed)
-    for view in views:
-
-        def step(done: int, total: int, name: str = view.name) -> None:
-            progress(f"profile {name}", done, total)
-
-        baseline = baseline_of(stores, snapshot, view, compare, progress=step) if compare is not None else None
-        columns = columns_to_measure(view, baseline)
-        found = measure_view(stores, snapshot, view, columns, chosen=chosen, functions=functions, progress=step)
-        sampled = found.rows if is_sampled(view) else None
-        report.views.append(
-            ViewProfile(
-                view=view.name, when=now, rows=found.rows, newest=found.newest, start=start, end=end, sampled=sampled,
-                features=found.features, expectations=results_of(view, found, when=now),
+    # What is not kept leaves no trace of its run either.
+    with recorded_run(stores, PROFILE) if keep else nullcontext(RunNotes()) as notes:
+        for view in views:
+            report.views.append(
+                _measured(
+                    stores, snapshot, view, compare, chosen, now=now, end=end, functions=functions, progress=progress
+                )
             )
-        )  # fmt: skip
-    if keep:
-        keep_profiles(stores, report.views)
+            notes.add_views({view.name: report.views[-1].rows})
+        if keep:
+            keep_profiles(stores, report.views)
     return report
+
+
+def _measured(
+    stores: Stores,
+    snapshot: Snapshot,
+    view: FeatureView | OnDemandFeatureView,
+    compare: str | None,
+    chosen: RowChoice,
+    *,
+    now: Micros,
+    end: Micros | None,
+    functions: Functions,
+    progress: Progress,
+) -> ViewProfile:
+    """The profile of one view."""
+
+    def step(done: int, total: int) -> None:
+        progress(f"profile {view.name}", done, total)
+
+    baseline = baseline_of(stores, snapshot, view, compare, progress=step) if compare is not None else None
+    columns = columns_to_measure(view, baseline)
+    found = measure_view(stores, snapshot, view, columns, chosen=chosen, functions=functions, progress=step)
+    return ViewProfile(
+        view=view.name, when=now, rows=found.rows, newest=found.newest, start=chosen.start, end=end,
+        sampled=found.rows if is_sampled(view) else None, features=found.features,
+        expectations=results_of(view, found, when=now),
+    )  # fmt: skip
 
 
 def check(
