@@ -35,7 +35,25 @@ def migrate(
         part: the store that owns the tables, such as `registry`.
         steps: SQL from each format to the next, starting with no tables; `{schema}` is replaced. A released step is
             never changed.
+
+    Raises:
+        AsofError: the user may not make tables; tables of an older format stay as they are.
     """
+    try:
+        _migrate(database, connection, part=part, steps=steps, what=what)
+    except psycopg.errors.InsufficientPrivilege as error:
+        schema, user = schema_of(database), database.place.user
+        raise database.place.error(
+            what, f"user {user!r} of {database.place.address} may not make its tables: {error.diag.message_primary}",
+            hint=f"run `GRANT CREATE ON SCHEMA {schema} TO {quote(user)}`; or do it once as a user who may, and grant "
+            f"{user!r} SELECT, INSERT, UPDATE and DELETE on the tables that it made",
+            cause=error,
+        ) from error  # fmt: skip
+
+
+def _migrate(
+    database: Postgres, connection: psycopg.Connection[Any], *, part: str, steps: Sequence[str], what: str
+) -> None:
     schema = schema_of(database)
     lock(connection, f"formats {schema}")
     name = database.schema or SCHEMA
