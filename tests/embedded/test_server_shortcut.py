@@ -83,7 +83,7 @@ class Reader:
 
         return ask
 
-    def packed(self, values: Any) -> Any:
+    def packed(self, tables: Any, values: Any) -> Any:
         return values
 
     def release(self) -> None:

@@ -87,8 +87,8 @@ def test_one_row_of_each_table_is_what_a_read_of_them_answers(store: RedisOnline
         # A table without a marker leaves all to the general way.
         ask_also, lost = reader.asker([TRIPS, UNKNOWN]), asyncio.get_running_loop().create_future()
         assert ask_also([b"1", b"1"], lost)
-        assert reader.packed(await lost) == [None, None]
-        return reader.packed(await reply)
+        assert reader.packed([TRIPS, UNKNOWN], await lost) == [None, None]
+        return reader.packed(tables, await reply)
 
     rows = with_reader(store, work)
 

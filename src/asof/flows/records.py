@@ -37,7 +37,8 @@ def keep_records(stores: Stores, records: Sequence[RegistryRecord]) -> None:
             stores.registry.prune_records(stores.project, kind, keep=KEPT[kind])
     except AsofError as error:
         what = ", ".join(sorted({f"{each.kind} of {each.subject!r}" for each in records}))
-        log.warning("no record of this was kept (%s): %s", what, error.message)
+        text = f"{error.message}; {error.hint}" if error.hint else error.message
+        log.warning("no record of this was kept (%s): %s", what, text)
 
 
 __all__ = ["AUDIT", "KEPT", "RUN", "keep_records"]

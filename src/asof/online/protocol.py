@@ -140,15 +140,15 @@ class NonBlockingReader(Protocol):
         ...
 
     def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
-        """A function (not a coroutine) that requests one row of each of these `latest` tables by its key.
+        """A function (not a coroutine) that requests one row of each of these tables by its key.
 
         Its `Reply` gets the values (`packed` extracts the rows), or an error after which a retry may succeed. The
         function returns False without a connection.
         """
         ...
 
-    def packed(self, values: Sequence[bytes | None]) -> list[bytes | None]:
-        """The packed rows in the values of a reply; none if a table's marker is missing."""
+    def packed(self, tables: Sequence[OnlineTable], values: Sequence[bytes | None]) -> list[bytes | None]:
+        """The packed rows in the values of a reply, a row of each table; none if a table's marker is missing."""
         ...
 
     async def close(self) -> None:

@@ -151,6 +151,9 @@ def _said(state: str, text: str, place: ConnectionTarget) -> tuple[str, str]:
         "40001": (f"{at}: {text}", "run it again"),
         "0A000": (f"{at} cannot do that: {text}", "check the version of the database server; Asof needs 14 or later"),
     }  # fmt: skip
+    if state == "42501" and text.startswith("must be owner of"):
+        # Ownership is no right that can be granted alone.
+        return exact[state][0], f"run it as the owner, or grant the owner's role to {place.user!r} in the database"
     if state in exact:
         return exact[state]
     if state == "57014":

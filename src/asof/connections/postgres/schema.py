@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -35,6 +36,9 @@ def migrate(
         part: the store that owns the tables, such as `registry`.
         steps: SQL from each format to the next, starting with no tables; `{schema}` is replaced. A released step is
             never changed.
+
+    Raises:
+        AsofError: the user may not make tables in the schema; those of an older format stay as they are.
     """
     schema = schema_of(database)
     lock(connection, f"formats {schema}")
@@ -43,16 +47,36 @@ def migrate(
     if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [name]).fetchone():
         connection.execute(f"CREATE SCHEMA {schema}")
     if not only_row(connection.execute("SELECT to_regclass(%s)", [f"{schema}.formats"]))[0]:
-        connection.execute(f"CREATE TABLE {schema}.formats (part text PRIMARY KEY, format int NOT NULL)")
+        with _making(database, what):
+            connection.execute(f"CREATE TABLE {schema}.formats (part text PRIMARY KEY, format int NOT NULL)")
     found = format_of(database, connection, part=part)
     refuse_newer(database, found, newest=len(steps), what=what)
     for step in steps[found:]:
-        connection.execute(step.replace("{schema}", schema))
+        with _making(database, what):
+            connection.execute(step.replace("{schema}", schema))
     if found < len(steps):
         connection.execute(
             f"INSERT INTO {schema}.formats VALUES (%s, %s) ON CONFLICT (part) DO UPDATE SET format = excluded.format",
             [part, len(steps)],
         )
+
+
+@contextmanager
+def _making(database: Postgres, what: str) -> Iterator[None]:
+    """Say what a user needs who may use the schema, and not make tables in it."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        said = error.diag.message_primary or ""
+        if not said.startswith("permission denied for schema"):
+            raise
+        user = database.place.user
+        raise database.place.error(
+            what, f"user {user!r} of {database.place.address} may not make its tables: {said}",
+            hint=f"run `GRANT CREATE ON SCHEMA {schema_of(database)} TO {quote(user)}`; or do it once as a user who "
+            f"may, and grant {user!r} SELECT, INSERT, UPDATE and DELETE on the tables that it made",
+            cause=error,
+        ) from error  # fmt: skip
 
 
 def format_of(database: Postgres, connection: psycopg.Connection[Any], *, part: str) -> int:

@@ -7,6 +7,7 @@ writer that dies leaves nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,8 +31,7 @@ from asof.sql.quoting import quote, text
 _TOO_LONG = "54000"
 """Postgres' error code for a value that is too long for an index."""
 
-_NOT_ALLOWED = "42501"
-"""What Postgres says to who may not do something."""
+log = logging.getLogger("asof.archives")
 
 
 class PostgresArchives(SavedTables, Archives):
@@ -46,6 +46,7 @@ class PostgresArchives(SavedTables, Archives):
     def __init__(self, database: Postgres, schema: str) -> None:
         super().__init__(ArchiveSchema(database, schema))
         self._whole: set[Archive] = set()
+        self._warned: set[Archive] = set()
 
     # -- archives -----------------------------------------------------------------------------------------------------
 
@@ -83,9 +84,8 @@ class PostgresArchives(SavedTables, Archives):
             if not known:
                 connection.execute(plain(f"CREATE TABLE {table} ({columns_sql(columns)})"))
                 connection.execute(plain(f'CREATE INDEX ON {table} ("partition", "offset")'))
-            for name, sql_type in columns:
-                if known and name not in known:
-                    connection.execute(plain(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {sql_type}"))
+            if added := [column for column in columns if known and column[0] not in known]:
+                self.schema.add_columns(connection, what, table, added)
         self._index(archive, table, lookups)
 
     def append(self, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:
@@ -129,9 +129,11 @@ class PostgresArchives(SavedTables, Archives):
             try:
                 self.create(archive, rows.schema)
             except StorageError as error:
-                if sqlstate(error.__cause__ or error) != _NOT_ALLOWED:
+                if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
                     raise
-                # `asof apply` makes them, run by who owns the archives.
+                if archive not in self._warned:
+                    self._warned.add(archive)
+                    log.warning("%s; rows are archived without them (%s)", error.message, error.hint)
                 return rows.drop_columns(missing())
         self._whole.add(archive)
         return rows

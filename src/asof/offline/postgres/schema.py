@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import psycopg
 from psycopg import sql
 
-from asof.connections.postgres.database import Postgres
-from asof.errors import StorageError
+from asof.connections.postgres.database import Postgres, only_row
+from asof.errors import StorageError, some
 from asof.sql.quoting import quote
 
 LONGEST = 63
@@ -66,6 +68,34 @@ class ArchiveSchema:
                     connection.execute(self.sql("CREATE SCHEMA {schema}"))
                 connection.execute(self.sql(_TABLES))
             self._made = True
+
+    def add_columns(
+        self, connection: psycopg.Connection[Any], what: str, table: str, columns: Sequence[tuple[str, str]]
+    ) -> None:
+        """Add columns to a table in it, in the connection's transaction.
+
+        Args:
+            columns: name and SQL type of each.
+
+        Raises:
+            StorageError: the user does not own the table, which no grant replaces.
+        """
+        added = ", ".join(f"ADD COLUMN {quote(name)} {sql_type}" for name, sql_type in columns)
+        change = f"ALTER TABLE {table} {added}"
+        try:
+            with connection.transaction():
+                connection.execute(plain(change))
+        except psycopg.errors.InsufficientPrivilege as error:
+            query = "SELECT relowner::regrole::text FROM pg_class WHERE oid = to_regclass(%s)"
+            (owner,) = only_row(connection.execute(query, [table]))
+            one = len(columns) == 1
+            raise StorageError(
+                f"{what} lacks {'column' if one else 'columns'} {some([name for name, _ in columns])} in "
+                f"{self.database.place.address}, and only the owner of its table, {owner}, may add "
+                f"{'it' if one else 'them'}",
+                hint=f"as {owner}, run `{change}`; or let {self.database.place.user!r} act as the owner: "
+                f"`GRANT {owner} TO {quote(self.database.place.user)}`",
+            ) from error
 
     def own(self, relation: str) -> str:
         """The qualified name of a relation in it."""

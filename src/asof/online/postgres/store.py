@@ -17,6 +17,7 @@ from asof.connections.postgres.schema import lock, migrate, schema_of
 from asof.defaults import ONLINE_STATEMENT_S, SCAN_ROWS
 from asof.errors import StorageError
 from asof.online.postgres import statements
+from asof.online.postgres.drops import drop_table
 from asof.online.postgres.pieces import ROWS_PER_STATEMENT, Piece, fresh_tokens, pieces_of
 from asof.online.postgres.statements import ByteaArray, Int8Array
 from asof.online.protocol import (
@@ -87,15 +88,14 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         return [OnlineTable(*row) for row in rows]
 
     def drop(self, table: OnlineTable) -> None:
-        """See `OnlineStore.drop`."""
+        """See `OnlineStore.drop`. Rows in a table that another user owns stay: nothing lists or marks them any more."""
 
         def work(db: psycopg.Connection[Any]) -> None:
             with db.transaction():
                 lock(db, f"{self._schema}.online_tables")
                 found = db.execute(self._text(statements.FIND), table[:3]).fetchone()
                 if found is not None:
-                    db.execute(f"DELETE FROM {self._schema}.online_tables WHERE id = %s", (found[0],))
-                    db.execute(f"DROP TABLE {self._rows(found[0])}")
+                    drop_table(db, self._schema, found[0], table=table, address=self._database.place.address)
 
         self._look(work, absent=None)
         self._ids.pop(table, None)

@@ -18,7 +18,7 @@ from asof.errors import StorageError
 from asof.online.protocol import Lookup, MarkedRows, OnlineTable, Reply
 from asof.online.redis.connection import ConnectionLost, ErrorReply, info_of, introduction, pack_command
 from asof.online.redis.keys import RedisNames
-from asof.online.redis.rows import KEYS_PER_READ, VERSION_BYTES, marked_rows_of
+from asof.online.redis.rows import KEYS_PER_READ, TOKEN_BYTES, VERSION_BYTES, marked_rows_of
 from asof.online.redis.servers import RedisServers
 from asof.online.redis.settings import Address
 
@@ -69,12 +69,15 @@ class AsyncReader:
         return ask
 
     @staticmethod
-    def packed(values: Sequence[bytes | None]) -> list[bytes | None]:
-        """The packed rows in the values of a reply; none if a table's marker is missing."""
+    def packed(tables: Sequence[OnlineTable], values: Sequence[bytes | None]) -> list[bytes | None]:
+        """See `NonBlockingReader.packed`."""
         n = len(values) // 2
         if None in values[n:]:
             return [None] * n
-        return [None if value is None else value[VERSION_BYTES:] for value in values[:n]]
+        return [
+            None if value is None else value[VERSION_BYTES if table.kind == "latest" else TOKEN_BYTES :]
+            for table, value in zip(tables, values)
+        ]
 
     async def _values(self, names: list[bytes]) -> list[bytes | None]:
         """The values of these names, at least one."""

@@ -42,9 +42,8 @@ class ShortRequest:
             values: the store's reply; `since`: the time of the read.
         """
         counts.store.add(perf_counter() - since)
-        answer = self.one_row.answer(
-            entities, self._reader.packed(values), at=open_store_of(reads.store).stores.clock()
-        )
+        rows = self._reader.packed(self.one_row.tables, values)
+        answer = self.one_row.answer(entities, rows, at=open_store_of(reads.store).stores.clock())
         if answer is None:
             return None
         body, times = answer
