@@ -6,10 +6,9 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 
-from asof.definitions import LogSource, Snapshot, Source
+from asof.definitions import FeatureView, LogSource, OnDemandFeatureView, Projection, Snapshot, Source
 from asof.errors import HistoryNotLoaded
 from asof.flows.stores import Stores
-from asof.selection import select
 from asof.sql.partitions import HISTORY
 from asof.timing import iso
 
@@ -39,9 +38,24 @@ def logs_with_history(snapshot: Snapshot, name: str) -> list[LogSource]:
     """The logs with a batch source that a view, a service or a source of this name reads."""
     project = snapshot.project
     sources: list[Source] = [project.sources[name]] if name in project.sources else []
-    if name in project.services or project.view(name) is not None:
-        sources = [read.view.source for read in select(snapshot, name, full_feature_names=True).reads]
-    return [each for each in sources if isinstance(each, LogSource) and each.batch_source is not None]
+    if name in project.services:
+        sources = [each for part in project.services[name].features for each in _sources_of(part.view)]
+    elif (view := project.view(name)) is not None:
+        sources = _sources_of(view)
+    logs = {each.name: each for each in sources if isinstance(each, LogSource) and each.batch_source is not None}
+    return list(logs.values())
+
+
+def _sources_of(view: object) -> list[Source]:
+    """The source of a view; of an on-demand view those of the views that it is made of, at any depth.
+
+    No names of columns are looked at: what collides in a training set does not in a sample.
+    """
+    if isinstance(view, FeatureView):
+        return [view.source]
+    if not isinstance(view, OnDemandFeatureView):
+        return []
+    return [each for part in view.sources if isinstance(part, Projection) for each in _sources_of(part.view)]
 
 
 class LoadedHistories:
