@@ -170,7 +170,9 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
             stage.write_repository(later.ends_at)
             stage.send(store, later)
             # A release of the website that forgot who is looking, for a moment.
-            store.send("traffic", [b'{"page": "photo_page", "timestamp": %d}' % (now[0] // 1000)])
+            # With a key, it is in the same partition each time: the docs show offsets.
+            broken = b'{"page": "photo_page", "timestamp": %d}' % (now[0] // 1000)
+            store.send("traffic", [broken], keys=[b"unknown"])
             store.stream_run(until_caught_up=True, progress=progress)
             after = _served(store, chosen)
             step["rows"] = later.traffic.num_rows
