@@ -8,7 +8,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from msgspec import structs
+
 from asof.config import ProductConfig, StoreConfig, place_of, shared_stores
+from asof.connections.object_storage import ObjectStorage, StorageSettings
 from asof.decoding import MessageBounds, Schemas
 from asof.definitions import LogSource
 from asof.definitions.transforms import MessageTransform
@@ -16,6 +19,7 @@ from asof.flows.stores import Lazy, MessageProcess, Stores
 from asof.flows.stream.shared_logs import kept_topics
 from asof.forks import ForkListener, listen_to_forks
 from asof.log.protocol import Log, LogUser
+from asof.offline.protocol import OfflineStore
 from asof.online.protocol import OnlineStore
 from asof.opening.products import opened, product, products, refuse_unknown
 from asof.opening.servers import SourceConnections
@@ -40,14 +44,16 @@ def open_stores(
     ):  # fmt: skip
         refuse_unknown(family, part)
     connections = SourceConnections(config)
+    storage = _storage(config)
     readers = {
-        name: Lazy(partial(_reader, name, root=config.path, connections=connections)) for name in products("sources")
+        name: Lazy(partial(_reader, name, root=config.path, connections=connections, storage=storage))
+        for name in products("sources")
     }
     stores: Stores
     stores = Stores(
         config.project,
         registry=Lazy(lambda: opened("registry", config.registry, config.path)),
-        offline=Lazy(lambda: opened("offline", config.offline_store, config.path)),
+        offline=Lazy(lambda: _offline(config, storage)),
         online=Lazy(lambda: _online(config, clock)),
         log=Lazy(lambda: _log(config, clock, kept=lambda old: kept_topics(stores, old))),
         readers=readers,
@@ -59,6 +65,7 @@ def open_stores(
         shared_stores=lambda: shared_stores(config),
         isolate=partial(_isolated, config),
         bounds=_bounds(config),
+        storage=storage,
     )
     return stores
 
@@ -144,10 +151,25 @@ class ConfiguredSources(ForkListener):
             self._logs.clear()
 
 
-def _reader(name: str, *, root: Path, connections: SourceConnections) -> SourceReader:
+def _reader(name: str, *, root: Path, connections: SourceConnections, storage: ObjectStorage) -> SourceReader:
     made = product("sources", name)
-    reader: SourceReader = made(root, connections=connections) if made.on_server else made(root)
+    reader: SourceReader
+    if name == "file":
+        reader = made(root, storage=storage)
+    else:
+        reader = made(root, connections=connections) if made.on_server else made(root)
     return reader
+
+
+def _storage(config: StoreConfig) -> ObjectStorage:
+    options = {name: value for name, value in structs.asdict(config.storage).items() if value is not None}
+    return ObjectStorage(StorageSettings(**options))
+
+
+def _offline(config: StoreConfig, storage: ObjectStorage) -> OfflineStore:
+    extra = {"storage": storage} if config.offline_store.type == "duckdb" else {}
+    store: OfflineStore = opened("offline", config.offline_store, config.path, **extra)
+    return store
 
 
 def _online(config: StoreConfig, clock: Clock) -> OnlineStore:

@@ -8,25 +8,22 @@ another writer has committed in between, the commit fails and the append starts 
 from __future__ import annotations
 
 import errno
-import os
-import shutil
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from asof.connections.delta import open_table
+from asof.connections.object_storage import ObjectStorage
+from asof.connections.object_storage.errors import translated
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
+from asof.offline.delta.folders import Folder, folder_of
 from asof.offline.protocol import LATER_COLUMNS, Archive, Archives
 from asof.sources.protocol import ArchiveOrder, Files
 from asof.sql.arrival import PUSHED_AT, order_of
@@ -40,20 +37,21 @@ class DeltaArchives(Archives):
     """The archives below one folder: `<root>/<project>/<kind>/<name>`.
 
     Args:
-        root: a folder; created if missing.
+        root: a folder, created if missing; or an address in object storage.
+        storage: how that is reached.
     """
 
     keeps_nul = True
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | str, *, storage: ObjectStorage | None = None) -> None:
+        self._folder: Folder = folder_of(root, storage)
 
-    def _path(self, archive: Archive) -> Path:
-        return self.root / archive.project / archive.kind / archive.name
+    def _path(self, archive: Archive) -> str:
+        return self._folder.address(archive.project, archive.kind, archive.name)
 
     def _open(self, archive: Archive) -> DeltaTable | None:
         try:
-            return open_table(self._path(archive))
+            return self._folder.open(self._path(archive))
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
@@ -81,9 +79,10 @@ class DeltaArchives(Archives):
         table = self._open(archive)
         try:
             if table is None:
-                self._path(archive).mkdir(parents=True, exist_ok=True)
+                self._folder.prepare(self._path(archive))
                 DeltaTable.create(
                     self._path(archive), schema=schema, partition_by=["ingest_date"], mode="ignore",
+                    storage_options=self._folder.options,
                     configuration={"delta.checkpointInterval": str(_CHECKPOINT_EVERY)},
                 )  # fmt: skip
                 return
@@ -119,6 +118,7 @@ class DeltaArchives(Archives):
             done = {partition: _version(table, partition) for partition in through}
             news = {partition: offset for partition, offset in through.items() if offset > done[partition]}
             if not news:
+                self._folder.close(self._path(archive), table)
                 return 0
             fresh = rows
             if rows.num_rows and any(offset >= 0 for offset in done.values()):
@@ -131,6 +131,7 @@ class DeltaArchives(Archives):
                         max_commit_retries=0,
                     ),
                 )  # fmt: skip
+                self._folder.close(self._path(archive), table)
                 return fresh.num_rows
             except CommitFailedError:
                 # Another writer was faster; the retry drops the rows that it covered.
@@ -147,7 +148,9 @@ class DeltaArchives(Archives):
         table = self._open(archive)
         if table is None:
             return dict.fromkeys(partitions, -1)
-        return {partition: _version(table, partition) for partition in partitions}
+        found = {partition: _version(table, partition) for partition in partitions}
+        self._folder.close(self._path(archive), table)
+        return found
 
     def rows(self, archive: Archive, *, version: int | None = None) -> Files | None:
         """The archive's Parquet files now or as of a version; None if it has no rows."""
@@ -157,17 +160,23 @@ class DeltaArchives(Archives):
         try:
             if version is not None:
                 table.load_as_version(version)
-            paths = tuple(sorted(unquote(uri.removeprefix("file://")) for uri in table.file_uris()))
+            paths = self._folder.paths(self._path(archive), table)
         except (DeltaError, OSError) as error:
             raise _wrapped(error, f"version {version} of archive {archive.name!r} no longer exists") from error
         # An added column is in no file until the next append; the partition column is never in a file.
         schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
-        return Files(paths, schema, order=_order(table)) if paths else None
+        order = _order(table) if paths else ""
+        if version is None:
+            self._folder.close(self._path(archive), table)
+        return Files(paths, schema, order=order, storage=self._folder.storage) if paths else None
 
     def version(self, archive: Archive) -> int:
         """The archive's version, to pin a training set; -1 if there is no archive."""
         table = self._open(archive)
-        return -1 if table is None else table.version()
+        if table is None:
+            return -1
+        self._folder.close(self._path(archive), table)
+        return table.version()
 
     def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
         """Join small files, and remove files that no version of the last `keep_hours` uses.
@@ -199,7 +208,7 @@ class DeltaArchives(Archives):
                 table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
                 return int(metrics.get("num_deleted_rows") or 0)
             except CommitFailedError:
-                table = open_table(self._path(archive))
+                table = self._folder.open(self._path(archive))
             except (DeltaError, OSError) as error:
                 raise _wrapped(error, f"rows of archive {archive.name!r} cannot be deleted") from error
         raise StorageError(f"archive {archive.name!r} is written too often to delete rows from", hint="try again")
@@ -207,46 +216,33 @@ class DeltaArchives(Archives):
     def save_table(self, project: str, name: str, rows: pa.RecordBatchReader) -> None:
         """Save rows as one Parquet file, which appears once complete."""
         path = self._table_path(project, name)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with pyarrow.parquet.ParquetWriter(part, rows.schema, compression="zstd") as writer:
-                for batch in rows:
-                    writer.write_batch(batch)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
+            self._folder.save(path, rows)
         except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise _wrapped(error, f"table {name!r} cannot be saved at {path}") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def load_table(self, project: str, name: str) -> pa.RecordBatchReader | None:
         """The rows saved by `save_table`, in order and in bounded memory."""
         path = self._table_path(project, name)
         try:
-            file = pyarrow.parquet.ParquetFile(path)
-        except FileNotFoundError:
-            return None
+            return self._folder.load(path)
         except (OSError, pa.ArrowInvalid) as error:
             raise _wrapped(error, f"table {name!r} at {path} cannot be read") from error
-        return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(100_000))
 
     def drop_table(self, project: str, name: str) -> None:
         """Delete the rows saved by `save_table`."""
-        self._table_path(project, name).unlink(missing_ok=True)
+        self._folder.remove(self._table_path(project, name))
 
-    def _table_path(self, project: str, name: str) -> Path:
-        return self.root / project / "tables" / f"{name}.parquet"
+    def _table_path(self, project: str, name: str) -> str:
+        return self._folder.address(project, "tables", f"{name}.parquet")
 
     def names(self, project: str, kind: str) -> list[str]:
         """The archives of one kind that exactly this project has."""
-        folder = self.root / project / kind
-        return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+        return self._folder.names(self._folder.address(project, kind))
 
     def drop_project(self, project: str) -> None:
         """Delete all archives of exactly this project."""
-        shutil.rmtree(self.root / project, ignore_errors=True)
+        self._folder.drop(self._folder.address(project))
 
 
 def _order(table: DeltaTable) -> ArchiveOrder:
@@ -314,6 +310,8 @@ def _literal(value: Any) -> str:
 
 def _wrapped(error: Exception, problem: str) -> AsofError:
     text = str(error)
+    if "://" in problem:
+        return translated(error, problem)
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
         return StorageError(f"{problem}: the disk is full", hint="free space, then run it again; nothing was lost")
     if "Permission denied" in text:
