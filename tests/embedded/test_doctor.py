@@ -164,13 +164,13 @@ RENAMED = {"user_id": 7, "at": NOW, "pages": "home", "unused": None}
     ("messages", "ok", "text"),
     [
         ([], True, "no messages"),
-        ([GOOD_MESSAGE], True, "the last message reads as declared"),
-        ([GOOD_MESSAGE, RENAMED], True, "the last 2 messages read as declared; not declared: 'pages' (in 1)"),
-        ([{**GOOD_MESSAGE, "page": None}], True, "the last message reads as declared"),
+        ([GOOD_MESSAGE], True, "all columns that are read are in the last message"),
+        ([GOOD_MESSAGE, RENAMED], True, "all columns that are read are in the last 2 messages; not declared: 'pages' (in 1)"),
+        ([{**GOOD_MESSAGE, "page": None}], True, "all columns that are read are in the last message"),
         ([RENAMED] * 400, False, "none of the last 300 messages has 'page': what reads it is null; not declared: "
          "'pages' (in 300)"),
         ([GOOD_MESSAGE] * 9 + [RENAMED] * 300, False, "none of the last 300 messages has 'page'"),
-        ([{"user_id": 7, "at": NOW, "page": "x"}], True, "none has 'unused', which no view reads"),
+        ([{"user_id": 7, "at": NOW, "page": "x"}], True, "'unused' in none, and no view reads that"),
         ([b"garbage", b"\xff"], False, "none of the last 2 messages can be decoded: "),
         ([b"garbage", GOOD_MESSAGE], True, "1 message cannot be decoded"),
         ([{**GOOD_MESSAGE, "page": 3}] * 3, False, "none of the last 3 messages can be decoded: column 'page'"),

@@ -38,10 +38,10 @@ def messages_text(stores: Stores, snapshot: Snapshot, source: LogSource) -> tupl
         found = fields_of_messages(source, messages, schemas=stores.schemas_of(source), bounds=stores.bounds_of(source))
     except SchemaRegistryUnavailable as error:
         return False, error.message, error.hint
-    newest = "the last message" if len(messages) == 1 else f"the last {len(messages)} messages"
+    newest = f"the last {counted(len(messages), 'message')}".replace("the last 1 message", "the last message")
     if not found.decoded:
         if not found.reasons:
-            return True, f"{newest} are tombstones" if len(messages) > 1 else f"{newest} is a tombstone", ""
+            return True, f"no values in {newest}: tombstones", ""
         reason, _ = found.reasons.most_common(1)[0]
         return False, f"none of {newest} can be decoded: {reason}", f"run `asof dead-letters list {source.name}`"
     return _compared(source, found, snapshot, newest)
@@ -63,9 +63,9 @@ def _compared(source: LogSource, found: MessageFields, snapshot: Snapshot, newes
         hints += [f"for {name!r} {hint}" for name, hint in near if hint]
         hints.append("change the messages back, or the source's schema= and run `asof apply`")
     else:
-        texts.append(f"{newest} read" + ("s" if "messages" not in newest else "") + " as declared")
+        texts.append(f"all columns that are read are in {newest}")
     if others:
-        texts.append(f"none has {some(others)}, which no view reads")
+        texts.append(f"{some(others)} in none, and no view reads that")
     if found.undeclared:
         fields = [f"{name!r} (in {count})" for name, count in sorted(found.undeclared.items())]
         more = f" and {len(fields) - 8} more" if len(fields) > 8 else ""
