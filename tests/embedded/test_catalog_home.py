@@ -126,7 +126,7 @@ def test_a_search_goes_by_names_until_all_texts_are_indexed(folder: Path, monkey
         prepare(index)
 
     monkeypatch.setattr(CatalogIndex, "prepare", slow)
-    monkeypatch.setattr("asof.catalog.pages.search._INDEX_S", 0.01)
+    monkeypatch.setattr("asof.catalog.pages.search.INDEX_S", 0.01)
     with FeatureStore(folder, clock=lambda: NOW) as store:
         site = Site(store, snapshot=open_store_of(store).snapshot)
         try:

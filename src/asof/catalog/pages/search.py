@@ -15,7 +15,7 @@ _MOST = 1_000
 _FILTER_S = 1.0
 """How long a search for what is stale or unused waits for what is known of that."""
 
-_INDEX_S = 0.8
+INDEX_S = 0.8
 """How long a search waits for the index of all texts, before it goes by names."""
 
 
@@ -65,7 +65,7 @@ def search_page(request: PageRequest) -> SearchPage:
     flags = [name for name in ("stale", "unused") if request.text(name)]
     # As one types, the order is by what is known; a filter waits for what it filters by.
     health = request.current_health(with_streams="stale" in flags, budget_s=_FILTER_S if flags else 0.0)
-    is_indexed = request.prepare_search(_INDEX_S).value is not None
+    is_indexed = request.prepare_search(INDEX_S).value is not None
     find = request.index.find if is_indexed else request.index.find_by_name
     entries = find(
         text[:500], limit=shown + 1, viewer=request.viewer, health=health, stale="stale" in flags,
