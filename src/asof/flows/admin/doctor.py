@@ -15,8 +15,9 @@ from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.identity import what_differs
 from asof.display import counted
 from asof.errors import AsofError, SourceError, some
-from asof.flows.batch.materialize import lost_rows
+from asof.flows.admin.messages import messages_text
 from asof.flows.generations.layout import layout_of
+from asof.flows.generations.markers import lost_rows
 from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
@@ -99,6 +100,8 @@ def doctor(stores: Stores, *, clock_note: str = "", differences: Differences = l
         name = f"source {source.name}"
         if isinstance(source, LogSource):
             checks.append(_check(name, partial(_log, stores, snapshot, source)))
+            if source.type != "push":  # pushed rows were fitted to the schema
+                checks.append(_check(f"messages {source.name}", partial(_messages, stores, snapshot, source)))
             checks.append(_check(f"archive {source.name}", partial(_archive, stores, snapshot, source)))
             checks.append(_check(f"dead letters {source.name}", partial(_dead_letters, stores, source)))
         else:
@@ -185,6 +188,13 @@ def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
     if gaps:
         text += f"; {counted(len(gaps), 'accepted gap')}, the last: {gaps[-1]}"
     return True, text, "run `asof stream run`" if lag else ""
+
+
+def _messages(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
+    try:
+        return messages_text(stores, snapshot, source)
+    except UnknownTopic:
+        return True, "no messages", ""  # the source's own line says so
 
 
 def _archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
