@@ -11,7 +11,7 @@ from asof.cli.options import Command
 @click.command(cls=Command)
 @pass_context
 def compact(context: CliContext) -> None:
-    """Put the archives' small files together, sorted by key and event time.
+    """Join small files of the archives, sorted by key and event time.
 
     May run while streams go on, and be stopped at any time. Also deletes files that no reader needs any more."""
     with context.progress() as progress:
