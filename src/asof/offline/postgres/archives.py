@@ -224,9 +224,8 @@ class PostgresArchives(SavedTables, Archives):
 
         Indexes keep the order, so that no row is rewritten: `vacuumed` is the number of forgotten versions, all else 0.
         """
-        numbers = dict.fromkeys(COMPACTED, 0)
         if not self._exists(archive):
-            return numbers
+            return dict.fromkeys(COMPACTED, 0)
         with self.database.connection(f"archive {archive.name!r}") as connection:
             gone = connection.execute(
                 plain(
@@ -236,7 +235,7 @@ class PostgresArchives(SavedTables, Archives):
                 )
             ).rowcount
             self._vacuum(connection, archive, "(ANALYZE)")
-        return numbers | {"vacuumed": gone}
+        return dict.fromkeys(COMPACTED, 0) | {"vacuumed": gone}
 
     def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int:
         """Delete the rows where every column has the given value, or one of a list, and free their space."""
