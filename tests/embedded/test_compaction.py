@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asof.connections.delta import open_table
 from asof.errors import StorageError
 from asof.offline.delta import compaction, lease
 from asof.offline.delta.compaction import Compaction, Sizes, files_of
@@ -38,6 +39,10 @@ SCHEMA = pa.schema(
         ("ingest_date", pa.date32()),
     ]
 )  # fmt: skip
+
+
+def folder_of(root: Path) -> Path:
+    return root / "shop/events/events"
 
 
 def event(offset: int, *, user: str | None = "u", at: dt.datetime | None = NOON, partition: int = 0, day: int = 0):
@@ -171,7 +176,7 @@ def test_the_log_knows_the_bounds_of_a_compacted_file(store: DuckDBOffline, tmp_
 
     store.compact(EVENTS, order=ORDER, time="at")
 
-    found = pa.table(store._open(EVENTS).get_add_actions(flatten=True)).to_pylist()[0]
+    found = pa.table(open_table(folder_of(tmp_path)).get_add_actions(flatten=True)).to_pylist()[0]
     assert found["num_records"] == 7
     assert (found["null_count.user"], found["null_count.at"], found["null_count.price"]) == (1, 1, 7)
     assert (found["min.user"], found["max.user"]) == (None, "u3"), "a long text is no bound"
@@ -270,7 +275,7 @@ def test_two_compactions_of_the_same_files_have_one_winner(tmp_path: Path, monke
     """Also without the lease, as if it had expired while its holder was at work."""
     store, other = opened(tmp_path), opened(tmp_path)
     flushed(store, 6)
-    write, calls = Compaction._write, []
+    write, calls = Compaction.write, []
 
     def overtaken(self: Compaction, *given: Any) -> None:
         write(self, *given)
@@ -279,12 +284,12 @@ def test_two_compactions_of_the_same_files_have_one_winner(tmp_path: Path, monke
             monkeypatch.setattr(lease, "held_until", lambda table: 0)
             calls.append(other.compact(EVENTS, order=ORDER, time="at"))
 
-    monkeypatch.setattr(Compaction, "_write", overtaken)
+    monkeypatch.setattr(Compaction, "write", overtaken)
     numbers = store.compact(EVENTS, order=ORDER, time="at")
 
     assert numbers["added"] == 0 and numbers["files_after"] == 1
     assert offsets(store) == list(range(24))
-    folder = tmp_path / "shop/events/events"
+    folder = folder_of(tmp_path)
     assert len(list(folder.glob("**/sorted-*.parquet"))) == 1, "the loser deletes what it wrote"
 
 
@@ -304,7 +309,7 @@ def test_what_is_forgotten_while_a_compaction_runs_does_not_come_back(tmp_path: 
     assert offsets(store) == kept
     assert store.compact(EVENTS, order=ORDER, time="at", keep_hours=0)["files_after"] == 1
     assert offsets(store) == kept
-    folder = tmp_path / "shop/events/events"
+    folder = folder_of(tmp_path)
     raw = b"".join(path.read_bytes() for path in folder.glob("**/*.parquet"))
     assert b"u1" in raw and b"u2" not in raw
 
@@ -331,7 +336,7 @@ def _killed(folder: Path, at: str) -> None:
         store.compact(EVENTS, order=ORDER, time="at", keep_hours=0, progress=kill)
     with pytest.MonkeyPatch.context() as patched:
         if at == "before the commit":
-            patched.setattr(Compaction, "_commit", kill)
+            patched.setattr(Compaction, "commit", kill)
         else:
             patched.setattr(Lease, "release", kill)
         store.compact(EVENTS, order=ORDER, time="at", keep_hours=0)
@@ -371,7 +376,7 @@ def test_an_error_while_rows_are_sorted_leaves_the_archive_as_it_was(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(compaction._Writer, "write", full)
+        patched.setattr(compaction.FileWriter, "write", full)
         with pytest.raises(StorageError, match="archive 'events' cannot be compacted: the disk is full"):
             store.compact(EVENTS, order=ORDER, time="at")
 
@@ -394,11 +399,11 @@ def test_files_are_kept_for_those_who_read_them(store: DuckDBOffline) -> None:
     assert pinned is not None and set(pinned.paths) == set(lazy.paths)
 
 
-def test_a_lease_has_one_holder_and_expires(store: DuckDBOffline) -> None:
+def test_a_lease_has_one_holder_and_expires(store: DuckDBOffline, tmp_path: Path) -> None:
     now = [1_000 * LEASE_US]
 
     def take() -> Lease | None:
-        return Lease.take(lambda: store._open(EVENTS), now=lambda: now[0])
+        return Lease.take(lambda: open_table(folder_of(tmp_path)), now=lambda: now[0])
 
     first = take()
     assert first is not None and take() is None
@@ -414,4 +419,4 @@ def test_a_lease_has_one_holder_and_expires(store: DuckDBOffline) -> None:
     assert take() is None, "who has lost it cannot give it back"
     second.release()
     assert take() is not None
-    assert files_of(store._open(EVENTS)) == []
+    assert files_of(open_table(folder_of(tmp_path))) == []

@@ -116,10 +116,10 @@ class Compaction:
         return to_join(files, order_id(self.order), few_rows=self.sizes.row_group_rows)
 
     def _join(self, group: Sequence[ArchiveFile], lease: Lease) -> None:
-        made: list[_Made] = []
+        made: list[_NewFile] = []
         try:
-            self._write(group, made, lease)
-            is_done = self._commit(group, made)
+            self.write(group, made, lease)
+            is_done = self.commit(group, made)
         except BaseException:
             self._drop(made)
             raise
@@ -127,13 +127,13 @@ class Compaction:
             self.added += len(made)
             self.removed += len(group)
 
-    def _write(self, group: Sequence[ArchiveFile], made: list[_Made], lease: Lease) -> None:
+    def write(self, group: Sequence[ArchiveFile], made: list[_NewFile], lease: Lease) -> None:
         """Write the rows of a group as the files of a run."""
         table = self.open_table()
         schema = pa.schema([each for each in pa.schema(table.schema().to_arrow()) if each.name != "ingest_date"])
         cuts = self._cuts(group, schema)
         folder, run = Path(group[0].path).parent, uuid.uuid4().hex
-        writer: _Writer | None = None
+        writer: FileWriter | None = None
         current = 0
         for number, batch in self._in_ranges(self.rows(group, schema, cuts), schema, cuts):
             if writer is not None and (number != current or writer.bytes >= self.sizes.file_bytes):
@@ -141,8 +141,8 @@ class Compaction:
                 writer = None
             if writer is None:
                 current = number
-                made.append(_Made(str(folder / file_name(order_id(self.order), run, len(made))), group[0].date))
-                writer = _Writer(self.folder, made[-1], schema)
+                made.append(_NewFile(str(folder / file_name(order_id(self.order), run, len(made))), group[0].date))
+                writer = FileWriter(self.folder, made[-1], schema)
             writer.write(batch)
             self._done += batch.num_rows
             self.progress(self._done, self._total)
@@ -182,7 +182,7 @@ class Compaction:
         cuts: list[Any] = pa.array(chosen).cast(schema.field(self.time).type).to_pylist()
         return cuts
 
-    def _commit(self, group: Sequence[ArchiveFile], made: Sequence[_Made]) -> bool:
+    def commit(self, group: Sequence[ArchiveFile], made: Sequence[_NewFile]) -> bool:
         """Put the new files in place of the old ones; False, and the new files dropped, where an old one is gone."""
         for attempt in range(COMMIT_ATTEMPTS):
             table = self.open_table()
@@ -207,7 +207,7 @@ class Compaction:
         self._drop(made)
         return False
 
-    def _drop(self, made: Sequence[_Made]) -> None:
+    def _drop(self, made: Sequence[_NewFile]) -> None:
         if made and made[0].path in {each.path for each in files_of(self.open_table())}:
             return
         for each in made:
@@ -215,7 +215,7 @@ class Compaction:
 
 
 @dataclass
-class _Made:
+class _NewFile:
     """A new file."""
 
     path: str
@@ -224,7 +224,7 @@ class _Made:
     statistics: str = ""
 
     def added(self, now_ms: int) -> AddAction:
-        # No change of data: who follows the table's changes is not told of rows that only moved.
+        # No change of data: who follows the table's changes sees no rows that only moved.
         return AddAction(self.path, self.bytes, {"ingest_date": self.date}, now_ms, False, self.statistics)
 
 
@@ -232,10 +232,10 @@ def _removed(file: ArchiveFile, now_ms: int) -> RemoveAction:
     return RemoveAction(file.path, False, now_ms, file.bytes, {"ingest_date": file.date})
 
 
-class _Writer:
+class FileWriter:
     """Writes one file; each batch is a row group."""
 
-    def __init__(self, folder: Path, made: _Made, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, made: _NewFile, schema: pa.Schema) -> None:
         self._made, self._path, self._schema = made, folder / made.path, schema
         self._found: list[pyarrow.parquet.FileMetaData] = []
         self._path.parent.mkdir(parents=True, exist_ok=True)
