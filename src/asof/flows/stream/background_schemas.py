@@ -12,7 +12,7 @@ WAIT_S = 0.5
 """How long a worker waits for a schema at once. Later its source pauses, and looks again after the pause."""
 
 
-class BackgroundSchemas:
+class BackgroundSchema:
     """Schemas by ID, for one worker: a call waits for a short time, and goes on in a thread.
 
     Args:
@@ -60,4 +60,4 @@ class BackgroundSchemas:
             found.set_exception(error)
 
 
-__all__ = ["BackgroundSchemas"]
+__all__ = ["BackgroundSchema"]

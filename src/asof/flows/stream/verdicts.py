@@ -14,7 +14,7 @@ from asof.decoding import DecodedMessages, Schemas, UnusableMessage, decode_mess
 from asof.definitions import LogSource, Snapshot
 from asof.flows.rows.archive import dead_letters_after
 from asof.flows.stores import Stores, raw_keys
-from asof.flows.stream.background_schemas import BackgroundSchemas
+from asof.flows.stream.background_schemas import BackgroundSchema
 from asof.flows.stream.event_ids import EventIdClaims
 from asof.flows.stream.suspects import FATAL
 from asof.flows.stream.transforms import transform_of
@@ -35,7 +35,7 @@ class Verdicts:
         self.counts = counts
         self._known: dict[int, dict[int, str]] = {}
         self._claims = EventIdClaims(stores, source) if source.event_id else None
-        self._schemas: tuple[Schemas, BackgroundSchemas] | None = None
+        self._schemas: tuple[Schemas, BackgroundSchema] | None = None
 
     @property
     def depend_on_others(self) -> bool:
@@ -112,7 +112,7 @@ class Verdicts:
         if schemas is None:
             return None
         if self._schemas is None or self._schemas[0] is not schemas:
-            self._schemas = schemas, BackgroundSchemas(schemas, source.name)
+            self._schemas = schemas, BackgroundSchema(schemas, source.name)
         return self._schemas[1]
 
     def _without_unkept(self, decoded: DecodedMessages) -> DecodedMessages:
