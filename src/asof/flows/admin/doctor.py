@@ -16,8 +16,8 @@ from asof.definitions.identity import what_differs
 from asof.display import counted
 from asof.errors import AsofError, SourceError, some
 from asof.flows.admin.messages import messages_text
-from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
+from asof.flows.generations.markers import lost_rows
 from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
@@ -129,7 +129,7 @@ def _online(stores: Stores) -> Said:
 
 
 def _registry(stores: Stores, loaded: list[Snapshot]) -> Said:
-    snapshot = stores.registry.load(stores.project)
+    snapshot = stores.applied()
     loaded.append(snapshot)
     where = f" at {stores.registry.place}" if stores.registry.place else ""
     if not snapshot.version:
