@@ -269,9 +269,9 @@ class FeatureStore(StoreReports):
         """Build online rows again: from the archives for logs, from the sources for batch views; view → rows."""
         return self._open.rebuild(views, progress)
 
-    def compact(self) -> CompactResult:
-        """Join small files of the archives, and remove what no one can ask for any more."""
-        return self._admin.compact()
+    def compact(self, *, progress: Progress = silent) -> CompactResult:
+        """Sort and join the files of the archives, and remove what no one can ask for any more."""
+        return self._admin.compact(progress)
 
     # ---- looking ----
 

@@ -21,7 +21,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "adbc_driver_postgresql": ("asof.*.postgres*",),
     "click": ("asof.cli*", "asof.demo*"),
     "confluent_kafka": ("asof.*.kafka*",),
-    "deltalake": ("asof.offline.delta.archives*", "asof.sources.file*", "asof.connections.delta"),
+    "deltalake": ("asof.offline.delta*", "asof.sources.file*", "asof.connections.delta"),
     "duckdb": ("asof.offline.duckdb*", "asof.connections.duckdb*"),
     "fastavro": ("asof.*.kafka*", "asof.*.avro*"),
     "google": ("asof.*.kafka*", "asof.*.protobuf*"),

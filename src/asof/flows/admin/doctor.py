@@ -130,7 +130,7 @@ def _online(stores: Stores) -> Said:
 
 
 def _registry(stores: Stores, loaded: list[Snapshot]) -> Said:
-    snapshot = stores.registry.load(stores.project)
+    snapshot = stores.applied()
     loaded.append(snapshot)
     where = f" at {stores.registry.place}" if stores.registry.place else ""
     if not snapshot.version:
