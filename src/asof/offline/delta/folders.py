@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -20,6 +20,32 @@ from asof.connections.object_storage import ObjectStorage, StoredObject
 
 _UPLOAD_BYTES = 8 << 20
 """Of a saved table so many bytes are uploaded at once."""
+
+
+class FileSink(Protocol):
+    """A file that is being written."""
+
+    def write(self, data: Any) -> int: ...
+
+    def flush(self) -> None: ...
+
+    def tell(self) -> int: ...
+
+    def finish(self) -> None:
+        """End the file: it is kept, whatever happens to this process or machine."""
+        ...
+
+
+class TableFiles(Protocol):
+    """The files of one Delta table, by their paths in its log."""
+
+    def address(self, path: str) -> str: ...
+
+    def create(self, path: str) -> FileSink: ...
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete files; those that are not there are no error."""
+        ...
 
 
 class Folder(Protocol):
@@ -55,6 +81,14 @@ class Folder(Protocol):
 
     def paths(self, address: str, table: DeltaTable) -> tuple[str, ...]:
         """The files of a Delta table, ascending."""
+        ...
+
+    def files(self, address: str) -> TableFiles:
+        """The files of the Delta table at an address, to write and delete them."""
+        ...
+
+    def existing(self, address: str, paths: Sequence[str]) -> list[str]:
+        """Which files of a Delta table are there."""
         ...
 
     def save(self, address: str, rows: pa.RecordBatchReader) -> None:
@@ -101,6 +135,12 @@ class LocalFolder:
 
     def paths(self, address: str, table: DeltaTable) -> tuple[str, ...]:
         return tuple(sorted(unquote(uri.removeprefix("file://")) for uri in table.file_uris()))
+
+    def files(self, address: str) -> TableFiles:
+        return LocalFiles(Path(address))
+
+    def existing(self, address: str, paths: Sequence[str]) -> list[str]:
+        return [each for each in paths if (Path(address) / each).exists()]
 
     def save(self, address: str, rows: pa.RecordBatchReader) -> None:
         path = Path(address)
@@ -177,6 +217,13 @@ class BucketFolder:
         self.storage.files.remember(known)
         return tuple(sorted(each.address for each in known))
 
+    def files(self, address: str) -> TableFiles:
+        return BucketFiles(address, self.storage)
+
+    def existing(self, address: str, paths: Sequence[str]) -> list[str]:
+        there = {each.address for each in self.storage.objects_below(address)}
+        return [each for each in paths if f"{address}/{each}" in there]
+
     def save(self, address: str, rows: pa.RecordBatchReader) -> None:
         self.storage.write(address, parquet_bytes(rows))
 
@@ -195,6 +242,61 @@ class BucketFolder:
     def drop(self, address: str) -> None:
         self._open = {known: tables for known, tables in self._open.items() if not known.startswith(f"{address}/")}
         self.storage.delete(each.address for each in self.storage.objects_below(address))
+
+
+class _SyncedFile(io.BufferedWriter):
+    """See `FileSink`."""
+
+    def finish(self) -> None:
+        self.flush()
+        os.fsync(self.fileno())
+        self.close()
+
+
+class LocalFiles:
+    """See `TableFiles`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def address(self, path: str) -> str:
+        return str(self._folder / path)
+
+    def create(self, path: str) -> FileSink:
+        (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
+        return _SyncedFile(io.FileIO(self._folder / path, "wb"))
+
+    def delete(self, paths: Sequence[str]) -> None:
+        for each in paths:
+            (self._folder / each).unlink(missing_ok=True)
+
+
+class _Upload(io.BytesIO):
+    """See `FileSink`: it is uploaded when it is finished; a compacted file ends at some 256 MB."""
+
+    def __init__(self, address: str, storage: ObjectStorage) -> None:
+        super().__init__()
+        self._address, self._storage = address, storage
+
+    def finish(self) -> None:
+        self._storage.write(self._address, self.getvalue())
+        self.close()
+
+
+class BucketFiles:
+    """See `TableFiles`."""
+
+    def __init__(self, root: str, storage: ObjectStorage) -> None:
+        self._root, self._storage = root, storage
+
+    def address(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def create(self, path: str) -> FileSink:
+        return _Upload(self.address(path), self._storage)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        self._storage.delete(map(self.address, paths))
 
 
 def parquet_bytes(rows: pa.RecordBatchReader) -> Iterator[bytes]:
@@ -224,4 +326,4 @@ def folder_of(root: Path | str, storage: ObjectStorage | None) -> Any:
     return LocalFolder(Path(root))
 
 
-__all__ = ["Folder", "folder_of", "parquet_bytes"]
+__all__ = ["Folder", "LocalFiles", "TableFiles", "folder_of", "parquet_bytes"]

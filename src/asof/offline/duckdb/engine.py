@@ -178,7 +178,7 @@ class DuckDBOffline(DuckDBEngine, DeltaArchives):
         storage: ObjectStorage | None = None,
     ) -> None:
         DuckDBEngine.__init__(self, memory_limit=memory_limit, threads=threads, temp_directory=temp_directory)
-        DeltaArchives.__init__(self, path, storage=storage)
+        DeltaArchives.__init__(self, path, engine=self, storage=storage)
 
 
 __all__ = ["DuckDBEngine", "DuckDBOffline"]
