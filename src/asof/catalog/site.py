@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Lock, Thread
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
@@ -13,8 +13,8 @@ import msgspec
 
 from asof.catalog.health_index import HealthIndex
 from asof.catalog.index import CatalogIndex
-from asof.catalog.live import LiveValues
-from asof.catalog.pages import PAGES
+from asof.catalog.live import LiveValues, Values
+from asof.catalog.pages import PAGES, PageKind
 from asof.catalog.pages.page import Link, Page, PageRequest, Redirect
 from asof.catalog.rendering import render, static_file
 from asof.catalog.urls import JSON, ROOT, STATIC, page_url, segments_of
@@ -83,7 +83,7 @@ class Site:
         self._snapshot = snapshot
         self._can_sign_out = can_sign_out
         self._live = live or LiveValues()
-        self._health = HealthIndex(store, self._live)
+        self._health = HealthIndex(store)
         self._lock = Lock()
         self._index: CatalogIndex | None = None
 
@@ -101,8 +101,17 @@ class Site:
             AsofError: whatever the store's verbs raise; `error_page` shows it.
         """
         names, is_json = segments_of(path)
-        kind, template, request = self._request(names, query, viewer)
-        page = kind.make(request)
+        with self._live.page() as live:
+            kind, template, request = self._request(live, names, query, viewer)
+            page = kind.make(request)
+            response = self._response(kind, template, page, is_json, viewer, path, query)
+        request.prepare_search()
+        return response
+
+    def _response(
+        self, kind: PageKind, template: str, page: Page | Redirect, is_json: bool, viewer: Viewer, path: str,
+        query: Mapping[str, str],
+    ) -> SiteResponse:  # fmt: skip
         if isinstance(page, Redirect):
             return SiteResponse(303, location=page.url)
         if is_json:
@@ -123,10 +132,11 @@ class Site:
             AsofError: whatever the store's verb raises.
         """
         names, _ = segments_of(path)
-        kind, template, request = self._request(names, {}, viewer, form)
-        if kind.submit is None:
-            raise NotFound(f"page {template!r} has no form", hint="open it without sending one")
-        return SiteResponse(303, location=kind.submit(request).url)
+        with self._live.page() as live:
+            kind, template, request = self._request(live, names, {}, viewer, form)
+            if kind.submit is None:
+                raise NotFound(f"page {template!r} has no form", hint="open it without sending one")
+            return SiteResponse(303, location=kind.submit(request).url)
 
     def static(self, path: str) -> SiteResponse:
         """A static file, for everyone.
@@ -167,20 +177,19 @@ class Site:
                 if index is None or index.snapshot is not snapshot:
                     before = index
                     index = self._index = CatalogIndex(snapshot, before)
-                    # A search would wait for it, and pages would not.
-                    Thread(target=index.prepare, name="asof-catalog-index", daemon=True).start()
         return index
 
     def _request(
-        self, names: tuple[str, ...], query: Mapping[str, str], viewer: Viewer, form: Mapping[str, str] | None = None
-    ) -> tuple[Any, str, PageRequest]:
+        self, live: Values, names: tuple[str, ...], query: Mapping[str, str], viewer: Viewer,
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[PageKind, str, PageRequest]:  # fmt: skip
         length = 2 if "/".join(names[:2]) in PAGES else 1
         name, rest = ("/".join(names[:length]), names[length:]) if names else ("home", ())
         kind = PAGES.get(name)
         if kind is None or not kind.fewest <= len(rest) <= kind.most:
             raise NotFound(f"there is no page {'/'.join(names)[:200]!r}", hint=f"open {page_url()}")
         now = self._store.now()
-        request = PageRequest(self._store, self.index(), self._live, self._health, viewer, rest, query, now, form or {})
+        request = PageRequest(self._store, self.index(), live, self._health, viewer, rest, query, now, form or {})
         return kind, kind.template or name.replace("-", "_").replace("/", "_"), request
 
     def _html(

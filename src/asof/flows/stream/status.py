@@ -79,7 +79,7 @@ class PartitionStatus(Record):
 
 def stream_status(stores: Stores, source: str | None = None) -> Records[PartitionStatus]:
     """Status of each partition of one or all log sources."""
-    snapshot = stores.registry.load(stores.project)
+    snapshot = stores.applied()
     answer: list[PartitionStatus] = []
     for each in log_sources(snapshot, source):
         answer += _of_source(stores, snapshot, each)
