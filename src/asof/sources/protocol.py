@@ -71,6 +71,8 @@ class Files:
         order: of an archive's rows, the short way in which they can be ordered.
         is_ordered: whether their arrival is (file, row number), in the order of the paths; else they have none.
         storage: how paths that are addresses in object storage (`s3://…`) are read; None where they are local.
+        bounds: a row per path with the least and greatest value of columns, as far as it is known without opening
+            files: `min.<column>` and `max.<column>`. Floats are in no bounds.
     """
 
     paths: tuple[str, ...]
@@ -79,6 +81,7 @@ class Files:
     order: ArchiveOrder = ""
     is_ordered: bool = True
     storage: ObjectStorage | None = None
+    bounds: pa.Table | None = None
 
 
 class Database(Protocol):

@@ -23,7 +23,7 @@ from asof.connections.object_storage.errors import translated
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.delta.compaction import Compaction, Sizes, files_of
+from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, files_of
 from asof.offline.delta.folders import Folder, folder_of
 from asof.offline.delta.levels import ArchiveFile
 from asof.offline.protocol import ARRIVAL_COLUMNS, COMPACTED, LATER_COLUMNS, Archive, Archives, Engine
@@ -174,10 +174,10 @@ class DeltaArchives(Archives):
             raise _wrapped(error, f"version {version} of archive {archive.name!r} no longer exists") from error
         # An added column is in no file until the next append; the partition column is never in a file.
         schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
-        order = _order(table) if paths else ""
+        order, bounds = _order(table), bounds_of(table)
         if version is None:
             self._folder.close(self._path(archive), table)
-        return Files(paths, schema, order=order, storage=self._folder.storage) if paths else None
+        return Files(paths, schema, order=order, storage=self._folder.storage, bounds=bounds) if paths else None
 
     def version(self, archive: Archive) -> int:
         """The archive's version, to pin a training set; -1 if there is no archive."""
@@ -317,7 +317,11 @@ def _order(table: DeltaTable) -> ArchiveOrder:
     """How the rows can be ordered, as the table's log says: of which partitions each file has rows, and stamps."""
     files = pa.table(table.get_add_actions(flatten=True))
     needed = ("min.partition", "max.partition", "num_records")
-    if not set(needed) <= set(files.column_names) or any(files[name].null_count for name in needed):
+    if (
+        not files.num_rows
+        or not set(needed) <= set(files.column_names)
+        or any(files[name].null_count for name in needed)
+    ):
         return ""
     least, greatest = pc.min(files["min.partition"]).as_py(), pc.max(files["max.partition"]).as_py()
     stamps = f"null_count.{PUSHED_AT}"
