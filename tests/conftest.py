@@ -50,6 +50,16 @@ def pytest_unconfigure():
     close_run()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """`--dist loadfile` as `tests.scheduling` orders it."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.scheduling import WaitingBeside
+
+    return WaitingBeside(config, log)
+
+
 def pytest_collection_finish(session):
     """Start the servers that the chosen tests will ask for, beside the first tests."""
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from threading import Event, Timer
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -98,6 +99,35 @@ class TestLiveValues:
         found = parts.get("n", broken)
         assert (found.value, found.error, found.hint) == (None, "the online store is away", "start it")
         assert parts.get("n", lambda: 7).value == 7
+        parts.close()
+
+    def test_a_page_waits_for_all_of_its_values_no_longer_than_for_one(self) -> None:
+        clock, go, budgets = [100.0], Event(), list[float]()
+
+        class Watched(LiveValues):
+            def get(self, key: Any, work: Any, *, budget_s: float = 0, max_age_s: float = 0) -> Any:
+                budgets.append(budget_s)
+                clock[0] += min(budget_s, 0.2)  # It takes 0.2 s, if it may.
+                return super().get(key, lambda: go.wait(60), budget_s=0.0, max_age_s=max_age_s)
+
+        parts = Watched(lambda: clock[0])
+        with parts.page() as page:
+            for name in ("one", "two", "three"):
+                assert page.get(name, str, budget_s=0.25).is_late
+            assert page.get("what the page is about", str, budget_s=2.0).is_late
+        go.set()
+        parts.close()
+        assert budgets == pytest.approx([0.25, 0.05, 0.0, 2.0])
+
+    def test_what_always_takes_long_begins_when_no_page_is_being_made(self) -> None:
+        parts, made = LiveValues(), Event()
+        with parts.page() as page:
+            assert page.later("checks", made.set) == LiveValue(is_late=True)
+            assert not made.is_set()
+        made.wait(60)
+        while (found := parts.later("checks", made.set)).is_late:
+            pass
+        assert found == LiveValue(None, found.age_s)
         parts.close()
 
 

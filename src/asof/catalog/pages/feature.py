@@ -92,7 +92,7 @@ def feature_page(request: PageRequest) -> FeaturePage:
     kind = "view" if isinstance(view, FeatureView) else "on-demand-view"
     aggregation = _aggregation(view, feature)
     row = example_row(request, [view])
-    health = request.health.of(index.snapshot, with_streams=False)
+    health = request.current_health(with_streams=False)
     return FeaturePage(
         title=reference, above=[Link("Home", page_url()), Link(name, url_of(kind, name))],
         view=name, name=feature, kind=kind, type=entry.type, description=entry.description or view.description,

@@ -13,9 +13,13 @@ from asof.definitions import FeatureView, Field
 from asof.dtypes import Int64, Timestamp
 from asof.errors import RequestError, RowsRefused
 from asof.flows.batch.write_view import write_newest
+from asof.flows.facts import change_facts
+from asof.flows.generations.markers import lost_among, rows_lost
+from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.generations.switch import announce, flip
 from asof.flows.rows.pushed import fit_table
 from asof.flows.stores import Stores, current_generation, table_of, view_named
+from asof.online.protocol import OnlineTable
 from asof.timing import iso
 from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, plain_values
@@ -37,6 +41,7 @@ def write_rows(stores: Stores, view_name: str, rows: Any) -> int:
     Raises:
         RowsRefused: rows do not fit the schema; nothing was written.
         RequestError: the view has a log source, or aggregations.
+        OnlineRowsLost: the online store has lost the view's rows; nothing was written.
     """
     snapshot = stores.registry.load(stores.project)
     view = view_named(snapshot, view_name)
@@ -64,12 +69,34 @@ def write_rows(stores: Stores, view_name: str, rows: Any) -> int:
     plain = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.key_fields]
     packed = [key_bytes(key) for key in zip(*plain, strict=True)] if plain else [key_bytes(())] * len(times)
     columns = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.features]
-    generation = current_generation(snapshot, view) or first_generation(stores, view)
     kept = write_newest(
-        stores, view, table_of(stores.project, view, generation), packed, columns,
+        stores, view, _table_in_use(stores, view), packed, columns,
         event_time=times.to_numpy(), created=created.to_numpy(), offset=np.full(len(times), ARRIVES_LAST),
     )  # fmt: skip
     return sum(kept)
+
+
+def _table_in_use(stores: Stores, view: FeatureView) -> OnlineTable:
+    """The table that readers use, or the first one; the registry knows that rows are written to it directly.
+
+    Raises:
+        OnlineRowsLost: the store has lost it; what is written now would be lost again with `materialize`.
+    """
+    snapshot = stores.registry.load(stores.project)
+    generation = current_generation(snapshot, view) or first_generation(stores, view)
+    table = table_of(stores.project, view, generation)
+    if lost_among(stores, {table: view}, snapshot):
+        # Readers may have switched to another one.
+        snapshot = stores.registry.load(stores.project)
+        generation, before = current_generation(snapshot, view) or generation, generation
+        table = table_of(stores.project, view, generation)
+        if generation == before or lost_among(stores, {table: view}, snapshot):
+            raise rows_lost([view])
+    if snapshot.facts.generations_of(view.name).written != generation:
+        # Before any row is: a store that loses them is then known to have lost something.
+        note = f"rows are written to {view.name}"
+        change_facts(stores, lambda facts: facts.with_written(view.name, generation), note=note)
+    return table
 
 
 def refuse_unless_batch_fed(view: FeatureView) -> None:
@@ -95,6 +122,7 @@ def first_generation(stores: Stores, view: FeatureView) -> str:
     generation = announce(stores, view)
     table = table_of(stores.project, view, generation)
     stores.online.prepare(table)
+    write_progress(stores.online, table, TableProgress(built=stores.clock()))
     stores.online.mark(table)
     flip(stores, view, generation)
     return generation
