@@ -120,7 +120,7 @@ def source_page(request: PageRequest) -> SourcePage:
 def replay_all(request: PageRequest) -> Redirect:
     """Replay the source's dead letters, all that fit by now."""
     source = source_shown(request, request.names[0])
-    return Redirect(page_url("source", source.name, query=replay(request, source)))
+    return Redirect(page_url("source", source.name), replay(request, source))
 
 
 def _columns(request: PageRequest, source: Source) -> LiveValue[Sequence[SchemaColumn]]:
