@@ -157,6 +157,7 @@ class Stores:
         isolate: makes the child process for suspicious messages of a source, by its name; by default there is none.
         bounds: what one message of a log may be.
         storage: how files in object storage are reached; by default as their provider's own settings say.
+        local_log: a log of this machine alone next to a registry of many, to be refused; empty where there is none.
         shared_stores: other configuration file → names of the sections whose store it shares with this one.
     """
 
@@ -179,6 +180,7 @@ class Stores:
         isolate: Callable[[str], MessageProcess] | None = None,
         bounds: MessageBounds = DEFAULT_BOUNDS,
         storage: ObjectStorage | None = None,
+        local_log: str = "",
     ) -> None:
         self.project = project
         self.clock = clock
@@ -189,6 +191,7 @@ class Stores:
         self.shared_stores = shared_stores
         self.bounds = bounds
         self.storage = storage or ObjectStorage()
+        self.local_log = local_log
         self._isolate = isolate
         self._registry = _lazy(registry)
         self._offline = _lazy(offline)
@@ -250,6 +253,7 @@ class Stores:
             isolate=isolate or self._isolate,
             bounds=self.bounds,
             storage=self.storage,
+            local_log=self.local_log,
         )
 
     def log_of(self, source: LogSource) -> Log:

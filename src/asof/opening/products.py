@@ -18,6 +18,7 @@ from asof.values.local_paths import NotLocal, is_object_address, local_path, sch
 
 EMBEDDED: dict[tuple[str, str], str] = {
     ("registry", "sqlite"): "asof.registry.sqlite:SqliteRegistry",
+    ("registry", "object"): "asof.registry.object:ObjectRegistry",
     ("sources", "file"): "asof.sources.file:FileReader",
     ("offline", "duckdb"): "asof.offline.duckdb:DuckDBOffline",
     ("online", "sqlite"): "asof.online.sqlite:SqliteOnlineStore",
@@ -25,10 +26,10 @@ EMBEDDED: dict[tuple[str, str], str] = {
 }
 """The products of the base install, known without listing installed packages."""
 
-IN_BUCKETS = {("offline", "duckdb")}
+IN_BUCKETS = {("offline", "duckdb"), ("registry", "object")}
 """The products whose path may be an address in object storage."""
 
-EXTRAS = {"postgres": "postgres", "kafka": "kafka", "redis": "redis", "spark": "spark"}
+EXTRAS = {"postgres": "postgres", "kafka": "kafka", "redis": "redis", "spark": "spark", "object": "s3"}
 """Product → the extra that installs its driver."""
 
 PROTOCOLS: dict[str, tuple[type, str]] = {

@@ -23,6 +23,7 @@ from asof.offline.protocol import OfflineStore
 from asof.online.protocol import OnlineStore
 from asof.opening.products import opened, product, products, refuse_unknown
 from asof.opening.servers import SourceConnections
+from asof.registry.protocol import Registry
 from asof.sources.protocol import SourceReader
 from asof.timing import Clock
 
@@ -52,7 +53,7 @@ def open_stores(
     stores: Stores
     stores = Stores(
         config.project,
-        registry=Lazy(lambda: opened("registry", config.registry, config.path)),
+        registry=Lazy(lambda: _registry(config, storage)),
         offline=Lazy(lambda: _offline(config, storage)),
         online=Lazy(lambda: _online(config, clock)),
         log=Lazy(lambda: _log(config, clock, kept=lambda old: kept_topics(stores, old))),
@@ -66,8 +67,15 @@ def open_stores(
         isolate=partial(_isolated, config),
         bounds=_bounds(config),
         storage=storage,
+        local_log=_local_log(config),
     )
     return stores
+
+
+def _local_log(config: StoreConfig) -> str:
+    """The log, where other machines of the same registry would not see what is written to it; else empty."""
+    is_refused = config.registry.type == "object" and config.log.type == "file" and not config.log.options.get("local")
+    return place_of(config.log) if is_refused else ""
 
 
 def _isolated(config: StoreConfig, source: str) -> MessageProcess:
@@ -166,6 +174,12 @@ def _storage(config: StoreConfig) -> ObjectStorage:
     return ObjectStorage(StorageSettings(**options))
 
 
+def _registry(config: StoreConfig, storage: ObjectStorage) -> Registry:
+    extra = {"storage": storage} if config.registry.type == "object" else {}
+    registry: Registry = opened("registry", config.registry, config.path, **extra)
+    return registry
+
+
 def _offline(config: StoreConfig, storage: ObjectStorage) -> OfflineStore:
     extra = {"storage": storage} if config.offline_store.type == "duckdb" else {}
     store: OfflineStore = opened("offline", config.offline_store, config.path, **extra)
@@ -181,7 +195,7 @@ def _online(config: StoreConfig, clock: Clock) -> OnlineStore:
 
 def _log(config: StoreConfig, clock: Clock, *, kept: Callable[[Mapping[str, str]], set[str]]) -> Log:
     # The number of partitions is for the code that creates topics, not for the log.
-    options = {name: value for name, value in config.log.options.items() if name != "partitions"}
+    options = {name: value for name, value in config.log.options.items() if name not in ("partitions", "local")}
     extra: dict[str, Any] = {}
     if config.log.type == "kafka":
         # A cluster is shared: another project must not read this one's pushes.

@@ -19,6 +19,7 @@ FAMILIES: dict[str, type[Section]] = {
 PRODUCTS: tuple[type[Section], ...] = (
     registry.SqliteRegistrySection,
     registry.PostgresRegistrySection,
+    registry.ObjectRegistrySection,
     offline_store.DuckDBOfflineSection,
     offline_store.PostgresOfflineSection,
     online_store.SqliteOnlineSection,

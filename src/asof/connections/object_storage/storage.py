@@ -119,6 +119,9 @@ class ObjectStorage:
         offset = self._at(after)[1] if after else None
         with _wrapping(address):
             pages = iter(_driver().list(store, key or None, offset=offset, chunk_size=1000))
+            if scheme_of(address) == "file":
+                # Folders are listed in no order.
+                pages = iter([sorted((each for page in pages for each in page), key=lambda each: each["path"])])
         while True:
             with _wrapping(address):
                 page = next(pages, None)
@@ -130,6 +133,10 @@ class ObjectStorage:
     def folders(self, address: str) -> list[str]:
         """The names right below an address that have something below them, ascending."""
         store, key = self._at(address)
+        if scheme_of(address) == "file":
+            # A folder stays when its last file goes; a bucket has no empty ones.
+            below = [each.address[len(address) + 1 :] for each in self.objects_below(address)]
+            return sorted({each.partition("/")[0] for each in below if "/" in each})
         with _wrapping(address):
             found = _driver().list_with_delimiter(store, key or None)
         return sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"])
