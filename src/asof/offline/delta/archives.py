@@ -136,7 +136,7 @@ class DeltaArchives(Archives):
                 write_deltalake(
                     table, _with_all_columns(fresh, schema), mode="append",
                     commit_properties=CommitProperties(
-                        app_transactions=[Transaction(_app(each), offset) for each, offset in sorted(news.items())],
+                        app_transactions=[Transaction(f"partition {each}", offset) for each, offset in sorted(news.items())],
                         max_commit_retries=0,
                     ),
                 )  # fmt: skip
@@ -354,12 +354,8 @@ def _with_all_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return rows
 
 
-def _app(partition: int) -> str:
-    return f"partition {partition}"
-
-
 def _version(table: DeltaTable, partition: int) -> int:
-    version = table.transaction_version(_app(partition))
+    version = table.transaction_version(f"partition {partition}")
     return -1 if version is None else version
 
 
