@@ -59,7 +59,7 @@ class StoreAdmin:
         return TableResult(rows, f"Sample of {name!r}")
 
     def online_keys(self, view: str, limit: int) -> TableResult:
-        from asof.flows.admin.sample import online_keys
+        from asof.flows.admin.served_keys import online_keys
 
         keys = online_keys(self._store.stores, self._store.snapshot(), view, limit=limit)
         return TableResult(keys, f"Served keys of {view!r}")

@@ -92,6 +92,11 @@ def site(store: FeatureStore) -> Iterator[SiteOf]:
         yield site
 
 
+def test_served_keys_that_are_personal_data_are_null(store: FeatureStore) -> None:
+    assert store.online_keys("people_view").to_arrow().to_pydict() == {"email": [None]}
+    assert sorted(store.online_keys("profile").to_arrow()["user_id"].to_pylist()) == [7, 8]
+
+
 class TestKey:
     def test_the_values_are_those_of_the_store_now_and_as_of_the_chosen_moment(
         self, site: SiteOf, store: FeatureStore

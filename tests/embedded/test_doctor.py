@@ -21,6 +21,7 @@ from asof.flows.stream.run import run_stream
 from asof.testing.clock import NOW
 from asof.timing import HOUR, MINUTE
 from asof.types import Int64, String
+from asof.values.packing import key_bytes
 from tests.embedded_stores import apply_by_hand, close, copied_stores, embedded_stores, typed
 
 USER = Entity("user", ["user_id"])
@@ -206,3 +207,26 @@ def test_doctor_checks_the_columns_that_a_transform_reads(tmp_path: Path) -> Non
 
     assert not check.ok and "has 'raw_page'" in check.text
     close(stores)
+
+
+def test_online_rows_that_were_lost_one_by_one_are_found_by_the_keys_of_the_archive(stores: Stores) -> None:
+    assert checks_of(stores)["view windows"].ok
+    (table,) = [each for each in stores.online.tables(stores.project) if each.view == "windows"]
+    stores.online.delete(table, [key_bytes((1,))])
+
+    check = checks_of(stores)["view windows"]
+
+    assert not check.ok and check.hint == "run `asof rebuild windows`"
+    assert check.text.endswith("of 3 keys of the archive the online rows of 1 are lost: 'user_id=1'")
+    rebuild(stores, stores.registry.load("shop").project.views["windows"], wait_s=0)
+    assert checks_of(stores)["view windows"].ok
+
+
+def test_keys_without_a_row_because_nothing_of_them_counts_are_not_lost(stores: Stores) -> None:
+    (table,) = [each for each in stores.online.tables(stores.project) if each.view == "windows"]
+    stores.online.delete(table, [key_bytes((1,))])
+
+    later = stores.replaced()
+    later.clock = lambda: NOW + 48 * HOUR
+
+    assert checks_of(later)["view windows"].ok

@@ -56,6 +56,7 @@ CASES: dict[str, Callable[[Dialect], str]] = {
     "rows_among_one_column": lambda dialect: archive.rows_among(["text"], ["name"], dialect=dialect),
     "rows_among_no_column": lambda dialect: archive.rows_among([], [], dialect=dialect),
     "distinct_keys": lambda dialect: archive.distinct_keys(["text", 'b"ig']),
+    "sampled_keys": lambda dialect: archive.sampled_keys(["text", 'b"ig'], one_in=7, place=3, most=200),
     "columns_of_rows": lambda dialect: archive.columns_of_rows({"key": 'b"ig', "at": "at"}, positions=True),
     "columns_of_rows_all": lambda dialect: archive.columns_of_rows(None),
     "count_nulls": lambda dialect: archive.count_nulls(["text", 'b"ig']),

@@ -40,12 +40,14 @@ class SiteResponse:
     Args:
         content_type: of the body; empty for a redirect.
         location: the address to go to instead; empty if there is none.
+        notice: what that address is to be asked for with; see `Redirect`.
     """
 
     status: int = 200
     content_type: str = ""
     body: bytes = b""
     location: str = ""
+    notice: str = ""
     is_static: bool = False
 
     def headers(self) -> list[tuple[str, str]]:
@@ -90,11 +92,12 @@ class Site:
     def close(self) -> None:
         self._live.close()
 
-    def respond(self, path: str, query: Mapping[str, str], viewer: Viewer) -> SiteResponse:
+    def respond(self, path: str, query: Mapping[str, str], viewer: Viewer, notice: str = "") -> SiteResponse:
         """The page at an address.
 
         Args:
             path: the raw path, still quoted, below `/ui`.
+            notice: what a form that led here did; see `Redirect`.
 
         Raises:
             NotFound: there is no such page, or the viewer may not see it.
@@ -102,7 +105,7 @@ class Site:
         """
         names, is_json = segments_of(path)
         with self._live.page() as live:
-            kind, template, request = self._request(live, names, query, viewer)
+            kind, template, request = self._request(live, names, query, viewer, notice=notice)
             page = kind.make(request)
             response = self._response(kind, template, page, is_json, viewer, path, query)
         request.prepare_search()
@@ -136,7 +139,8 @@ class Site:
             kind, template, request = self._request(live, names, {}, viewer, form)
             if kind.submit is None:
                 raise NotFound(f"page {template!r} has no form", hint="open it without sending one")
-            return SiteResponse(303, location=kind.submit(request).url)
+            to = kind.submit(request)
+            return SiteResponse(303, location=to.url, notice=to.notice)
 
     def static(self, path: str) -> SiteResponse:
         """A static file, for everyone.
@@ -181,7 +185,7 @@ class Site:
 
     def _request(
         self, live: Values, names: tuple[str, ...], query: Mapping[str, str], viewer: Viewer,
-        form: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None, notice: str = "",
     ) -> tuple[PageKind, str, PageRequest]:  # fmt: skip
         length = 2 if "/".join(names[:2]) in PAGES else 1
         name, rest = ("/".join(names[:length]), names[length:]) if names else ("home", ())
@@ -189,7 +193,9 @@ class Site:
         if kind is None or not kind.fewest <= len(rest) <= kind.most:
             raise NotFound(f"there is no page {'/'.join(names)[:200]!r}", hint=f"open {page_url()}")
         now = self._store.now()
-        request = PageRequest(self._store, self.index(), live, self._health, viewer, rest, query, now, form or {})
+        request = PageRequest(
+            self._store, self.index(), live, self._health, viewer, rest, query, now, form or {}, notice
+        )  # fmt: skip
         return kind, kind.template or name.replace("-", "_").replace("/", "_"), request
 
     def _html(

@@ -39,7 +39,7 @@ Raises `SchemaRegistryUnavailable`, which is no message's fault, or `BrokenSchem
 
 
 @runtime_checkable
-class SubjectSchemas(Protocol):
+class SchemaBySubject(Protocol):
     """Schemas that are found by the subject that producers register them under, too."""
 
     def latest(self, subject: str) -> WriterSchema | None:
@@ -102,6 +102,6 @@ def unusable(schema_id: int, error: Exception) -> str:
 
 
 __all__ = [
-    "FRAME", "SchemaRegistryUnavailable", "Schemas", "BrokenSchema", "SubjectSchemas", "WriterSchema", "by_schema",
+    "FRAME", "SchemaRegistryUnavailable", "Schemas", "BrokenSchema", "SchemaBySubject", "WriterSchema", "by_schema",
     "schema_of", "unusable",
 ]  # fmt: skip

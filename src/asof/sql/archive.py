@@ -179,6 +179,20 @@ def distinct_keys(columns: Sequence[str]) -> str:
     return f"SELECT DISTINCT {', '.join(names)} FROM source WHERE {known}"
 
 
+def sampled_keys(columns: Sequence[str], *, one_in: int, place: int, most: int) -> str:
+    """The distinct keys of a share of an archive's rows, by offset; keys that have a null are left out.
+
+    Args:
+        columns: the key's columns in the archive.
+        one_in, place: rows whose offset leaves this remainder.
+        most: how many keys at most.
+    """
+    names = [quote(column) for column in columns]
+    known = [f"{name} IS NOT NULL" for name in names]
+    where = " AND ".join([f'"offset" % {one_in} = {place}', *known])
+    return f"SELECT DISTINCT {', '.join(names)} FROM archive WHERE {where} LIMIT {most}"
+
+
 # -- columns of a source's rows ---------------------------------------------------------------------------------------
 
 

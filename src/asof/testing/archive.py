@@ -263,6 +263,8 @@ class ArchiveSuite:
         assert sorted((row["partition"], row["offset"]) for row in newest) == [(0, 3), (0, 4), (1, 1), (1, 2)]
         nulls = self._ran(store, statements.count_nulls(["user_id", "page"]), name="source")
         assert nulls == [{"user_id": 0, "page": 0}]
+        sampled = [statements.sampled_keys(["user_id"], one_in=2, place=each, most=9) for each in (0, 1)]
+        assert len({row["user_id"] for text in sampled for row in self._ran(store, text)}) == 5
         named = statements.columns_of_rows({"user": "user_id"}, positions=True)
         assert len(self._ran(store, named, name="source")[0]) == 3
 

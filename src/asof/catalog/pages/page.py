@@ -54,6 +54,7 @@ class PageRequest:
         query: the parameters of its address.
         form: the fields of the form that was sent; empty for a request that only looks.
         now: the store's now.
+        notice: what the form that led here did; see `Redirect`.
     """
 
     store: FeatureStore
@@ -65,6 +66,7 @@ class PageRequest:
     query: Mapping[str, str]
     now: datetime
     form: Mapping[str, str] = field(default_factory=dict)
+    notice: str = ""
 
     def current_health(self, *, with_streams: bool = True, budget_s: float = BUDGET_S) -> Health:
         """How views and sources are, as far as that is known within the budget; see `HealthIndex.of`."""
@@ -109,9 +111,15 @@ class PageRequest:
 
 @dataclass(frozen=True)
 class Redirect:
-    """Instead of a page: go to another address."""
+    """Instead of a page: go to another address.
+
+    Args:
+        notice: what was done, for the page at that address to say: it is kept in a cookie for a moment, since an
+            address would say it again to whoever it is sent to.
+    """
 
     url: str
+    notice: str = ""
 
 
 def missing(what: str, name: str, known: Sequence[str]) -> NotFound:

@@ -15,6 +15,7 @@ from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.identity import what_differs
 from asof.display import counted
 from asof.errors import AsofError, SourceError, some
+from asof.flows.admin.lost_keys import lost_keys
 from asof.flows.admin.messages import messages_text
 from asof.flows.generations.layout import layout_of
 from asof.flows.generations.markers import lost_rows
@@ -267,6 +268,12 @@ def _view(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Said:
         texts.append(f"{building} is being built")
     if isinstance(view.source, LogSource):
         texts.append(_progress_text(stores, view, view.source, generation, hints))
+        if not hints:
+            lost = lost_keys(stores, snapshot, view, table_of(stores.project, view, generation))
+            if lost.lost:
+                named = some([_key_text(view, key) for key in lost.lost], _NAMED)
+                text = f"of {counted(lost.sampled, 'key')} of the archive the online rows of {len(lost.lost)} are lost"
+                return False, "; ".join([*texts, f"{text}: {named}"]), f"run `asof rebuild {view.name}`"
     else:
         texts.append(_materialized_text(snapshot, view, generation, hints))
     overflowed, incomplete, seen = _flags(stores, view, generation)

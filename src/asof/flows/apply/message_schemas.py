@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asof.decoding import SchemaRegistryUnavailable, SubjectSchemas
+from asof.decoding import SchemaBySubject, SchemaRegistryUnavailable
 from asof.decoding.fields import declared_fields, expected_kind, fields_of_schema
 from asof.decoding.schemas import BrokenSchema
 from asof.definitions import LogSource, Project
@@ -25,7 +25,7 @@ def check_message_schemas(stores: Stores, project: Project) -> list[Finding]:
         title = f"source {source.name!r}"
         try:
             schemas = stores.schemas_of(source)
-            if not isinstance(schemas, SubjectSchemas) or id(schemas) in unreached:
+            if not isinstance(schemas, SchemaBySubject) or id(schemas) in unreached:
                 continue
             findings += _compared(schemas, source, title)
         except AsofError as error:
@@ -36,7 +36,7 @@ def check_message_schemas(stores: Stores, project: Project) -> list[Finding]:
     return findings
 
 
-def _compared(schemas: SubjectSchemas, source: LogSource, title: str) -> list[Finding]:
+def _compared(schemas: SchemaBySubject, source: LogSource, title: str) -> list[Finding]:
     subject = f"{source.topic}-value"
     try:
         schema = schemas.latest(subject)
