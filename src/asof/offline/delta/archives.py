@@ -136,7 +136,7 @@ class DeltaArchives(Archives):
                 write_deltalake(
                     table, _with_all_columns(fresh, schema), mode="append",
                     commit_properties=CommitProperties(
-                        app_transactions=[Transaction(f"partition {each}", offset) for each, offset in sorted(news.items())],
+                        app_transactions=[Transaction(f"partition {each}", last) for each, last in sorted(news.items())],
                         max_commit_retries=0,
                     ),
                 )  # fmt: skip
