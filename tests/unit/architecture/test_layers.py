@@ -12,7 +12,7 @@ from tests.unit.architecture.tree import FAMILIES, ROOT, SOURCE, describe, impor
 
 SHARED_IN_FAMILY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(FAMILIES, ("protocol",)),
-    "offline": ("protocol", "results", "files"),
+    "offline": ("protocol", "results", "files", "pruning"),
     "registry": ("protocol", "records"),
 }
 """Modules of a family that belong to no product: its words, which all of them use."""

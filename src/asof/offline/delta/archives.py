@@ -27,7 +27,7 @@ from asof.connections.delta import open_table
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.delta.compaction import Compaction, Sizes, files_of
+from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, files_of
 from asof.offline.delta.levels import ArchiveFile
 from asof.offline.protocol import ARRIVAL_COLUMNS, COMPACTED, LATER_COLUMNS, Archive, Archives, Engine
 from asof.sources.protocol import ArchiveOrder, Files
@@ -171,7 +171,7 @@ class DeltaArchives(Archives):
             raise _wrapped(error, f"version {version} of archive {archive.name!r} no longer exists") from error
         # An added column is in no file until the next append; the partition column is never in a file.
         schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
-        return Files(paths, schema, order=_order(table)) if paths else None
+        return Files(paths, schema, order=_order(table), bounds=bounds_of(table)) if paths else None
 
     def version(self, archive: Archive) -> int:
         """The archive's version, to pin a training set; -1 if there is no archive."""

@@ -271,6 +271,14 @@ def files_of(table: DeltaTable) -> list[ArchiveFile]:
     return [ArchiveFile(unquote(path), size, records or 0, day) for path, size, records, day in rows]
 
 
+def bounds_of(table: DeltaTable) -> pa.Table:
+    """What the table's log knows of the values in its files, in the order of their paths; see `Files.bounds`."""
+    found = pa.table(table.get_add_actions(flatten=True))
+    paths = [unquote(path) for path in found["path"].to_pylist()]
+    known = [name for name in found.column_names if name.startswith(("min.", "max."))]
+    return found.select(known).take(pa.array(sorted(range(len(paths)), key=paths.__getitem__), pa.int64()))
+
+
 def statistics_of(metadata: pyarrow.parquet.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
     """A file's statistics as the table's log has them; a bound that is not known for sure is left out."""
     least: dict[str, Any] = {}
@@ -320,4 +328,4 @@ def _as_json(value: Any) -> int | str | None:
     return int(value)
 
 
-__all__ = ["Compaction", "Sizes", "files_of", "statistics_of"]
+__all__ = ["Compaction", "Sizes", "bounds_of", "files_of", "statistics_of"]
