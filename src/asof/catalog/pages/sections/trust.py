@@ -134,5 +134,6 @@ def _of_feature(profiles: Sequence[ViewProfile], feature: str) -> list[tuple[Mic
 
 
 __all__ = [
-    "FeatureTrust", "ProfiledFeature", "ProfiledView", "feature_trust", "profile_command", "view_profiles", "view_trust",
+    "FeatureTrust", "ProfiledFeature", "ProfiledView", "feature_trust", "profile_command", "view_profiles",
+    "view_trust",
 ]  # fmt: skip
