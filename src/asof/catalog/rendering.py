@@ -26,8 +26,8 @@ TYPES = {
 """Endings of static files → their media types."""
 
 
-def _lineage(found: Neighbourhood, urls: Mapping[str, str]) -> str:
-    return lineage_svg(found, lambda item: urls.get(item.id))
+def _lineage(found: Neighbourhood, urls: Mapping[str, str], *, expands: str = "") -> str:
+    return lineage_svg(found, lambda item: urls.get(item.id), expands=expands)
 
 
 def _histogram(own: FeatureProfile) -> str:
