@@ -23,14 +23,14 @@ from asof.connections.object_storage.errors import translated
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, files_of
+from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, drop_leftovers, files_of
 from asof.offline.delta.folders import Folder, folder_of
 from asof.offline.delta.levels import ArchiveFile
+from asof.offline.delta.predicates import equal_to
 from asof.offline.protocol import ARRIVAL_COLUMNS, COMPACTED, LATER_COLUMNS, Archive, Archives, Engine
 from asof.sources.protocol import ArchiveOrder, Files
 from asof.sql import archive as statements
 from asof.sql.arrival import PUSHED_AT, order_of
-from asof.sql.quoting import quote, text
 
 _ATTEMPTS = 50
 _CHECKPOINT_EVERY = 50
@@ -136,7 +136,9 @@ class DeltaArchives(Archives):
                 write_deltalake(
                     table, _with_all_columns(fresh, schema), mode="append",
                     commit_properties=CommitProperties(
-                        app_transactions=[Transaction(_app(each), offset) for each, offset in sorted(news.items())],
+                        app_transactions=[
+                            Transaction(f"partition {each}", last) for each, last in sorted(news.items())
+                        ],
                         max_commit_retries=0,
                     ),
                 )  # fmt: skip
@@ -208,8 +210,10 @@ class DeltaArchives(Archives):
             else:
                 metrics = table.optimize.compact()
                 added, removed, busy = metrics["numFilesAdded"], metrics["numFilesRemoved"], False
-            table = self._folder.open(self._path(archive))
+            table = self._folder.open(self._path(archive))  # at its new version
             vacuumed = self._vacuum(archive, table, keep_hours)
+            if added:
+                table.create_checkpoint()  # readers need not go through each flush
         except CommitFailedError:
             return _compacted(before, before)  # another writer was active; the next run does it
         except (DeltaError, OSError, pa.ArrowInvalid) as error:
@@ -269,11 +273,12 @@ class DeltaArchives(Archives):
         table = self._open(archive)
         if table is None:
             return 0
-        predicate = " AND ".join(_is(name, value) for name, value in columns.items())
+        predicate = equal_to(columns)
         for _ in range(_ATTEMPTS):
             try:
                 metrics = table.delete(predicate)
                 table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+                drop_leftovers(self._folder.files(self._path(archive)), table)
                 return int(metrics.get("num_deleted_rows") or 0)
             except CommitFailedError:
                 table = self._folder.open(self._path(archive))
@@ -354,12 +359,8 @@ def _with_all_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return rows
 
 
-def _app(partition: int) -> str:
-    return f"partition {partition}"
-
-
 def _version(table: DeltaTable, partition: int) -> int:
-    version = table.transaction_version(_app(partition))
+    version = table.transaction_version(f"partition {partition}")
     return -1 if version is None else version
 
 
@@ -370,22 +371,6 @@ def _beyond(rows: pa.Table, done: Mapping[int, int]) -> pa.Table:
             seen = pc.and_(pc.equal(rows["partition"], partition), pc.less_equal(rows["offset"], offset))
             keep = pc.and_not(keep, seen)
     return rows.filter(keep)
-
-
-def _is(name: str, value: Any) -> str:
-    if isinstance(value, list):
-        return f"{quote(name)} IN ({', '.join(map(_literal, value))})"
-    return f"{quote(name)} = {_literal(value)}"
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, bytes):
-        return f"X'{value.hex()}'"
-    return text(str(value))
 
 
 def _wrapped(error: Exception, problem: str) -> AsofError:

@@ -33,8 +33,8 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from asof.offline.delta.folders import TableFiles
-from asof.offline.delta.lease import COMMIT_ATTEMPTS, Lease, Open, pause, system_us
-from asof.offline.delta.levels import ArchiveFile, file_name, order_id, to_join
+from asof.offline.delta.lease import COMMIT_ATTEMPTS, Lease, Open, held_until, pause, system_us
+from asof.offline.delta.levels import ArchiveFile, file_name, is_sorted, order_id, to_join
 
 ROW_GROUP_ROWS = 122_880
 """What a reader of one key reads at least; it is also what DuckDB makes row groups of."""
@@ -267,6 +267,18 @@ def files_of(table: DeltaTable) -> list[ArchiveFile]:
     return [ArchiveFile(unquote(path), size, records or 0, day) for path, size, records, day in rows]
 
 
+def drop_leftovers(files: TableFiles, table: DeltaTable) -> None:
+    """Delete what compactions that died have written and not committed: it may hold rows that are forgotten now.
+
+    A compaction that goes on deletes its files itself, since the rows were forgotten in files that it replaces.
+    """
+    if held_until(table) > system_us():
+        return
+    unused = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False, full=True)
+    # Other files may be of an append that goes on.
+    files.delete([path for path in map(unquote, unused) if is_sorted(path)])
+
+
 def bounds_of(table: DeltaTable) -> pa.Table:
     """What the table's log knows of the values in its files, in the order of their paths; see `Files.bounds`."""
     found = pa.table(table.get_add_actions(flatten=True))
@@ -324,4 +336,4 @@ def _as_json(value: Any) -> int | str | None:
     return int(value)
 
 
-__all__ = ["Compaction", "Sizes", "bounds_of", "files_of", "statistics_of"]
+__all__ = ["Compaction", "Sizes", "bounds_of", "drop_leftovers", "files_of", "statistics_of"]
