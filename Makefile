@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-services test services services-stop check docs bench soak clean constraints dist
+.PHONY: installed-services style types types-darwin
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-WORKERS ?= 2
+WORKERS ?=
 ARGS ?=
 export VENV PYTHON
 # Where it is set, every process compiles the package anew, and pytest rewrites every test file: twice the time.
@@ -14,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Options: ARGS='…' (passed on), WORKERS=2 (test processes), PYTHON=python3.11, VENV=.venv"
+	@echo "  Options: ARGS='…' (passed on), WORKERS=4 (test processes), PYTHON=python3.11, VENV=.venv"
 
 # Stamped on what decides its content, so that a second call is instant and needs no network.
 $(READY): pyproject.toml constraints.txt scripts/make_venv.sh
@@ -31,14 +32,10 @@ demo-services: $(READY) ## Start PostgreSQL, Kafka and Redis, and run the demo o
 	$(BIN)/asof demo --output demo-output --postgres "$$ASOF_POSTGRES" --kafka "$$ASOF_KAFKA" --redis "$$ASOF_REDIS" $(ARGS)
 	@echo && echo "The servers go on; make services-stop ends them."
 
+# More processes than two cores: half of the time a test waits for a server, a worker or a disk.
 test: $(READY) ## Run everything that must pass: style, architecture, types, unit and integration tests
-	@scripts/install_services.sh
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
-	$(BIN)/mypy
-	$(BIN)/mypy --platform darwin
-	$(BIN)/python -m pytest tests/unit tests/typing tests/conformance tests/embedded tests/integration --durations=15 -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
+	@$(MAKE) --no-print-directory -j 2 installed-services style types types-darwin
+	$(BIN)/python -m pytest tests/unit tests/typing tests/conformance tests/embedded tests/integration --durations=15 -n $(or $(WORKERS),4) --dist loadfile -m "not soak" -rs $(ARGS)
 
 services: $(READY) ## Start PostgreSQL, Redis, Kafka, a schema registry, and print where they are (ARGS='postgres redis')
 	@scripts/install_services.sh
@@ -48,11 +45,23 @@ services-stop: $(READY) ## Stop the servers of `make services`, and remove their
 	@$(BIN)/python -m tests.services stop
 
 check: $(READY) ## Run the fast part: style, architecture, types, unit tests
+	@$(MAKE) --no-print-directory -j 2 style types
+	$(BIN)/python -m pytest tests/unit -q -n $(or $(WORKERS),2) --dist loadgroup -m "not slow and not soak" -rs $(ARGS)
+
+installed-services: $(READY)
+	@scripts/install_services.sh
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+types: $(READY)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) --dist loadgroup -m "not slow and not soak" -rs $(ARGS)
+
+# A cache of its own: each platform's run makes the other's cache stale.
+types-darwin: $(READY)
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
 
 docs: $(READY) ## Write the generated pages and the picture of docs/ again
 	$(BIN)/python scripts/generate_docs.py $(ARGS)

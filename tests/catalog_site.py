@@ -20,6 +20,9 @@ class PatientValues(LiveValues):
     def get(self, key: Any, work: Any, **_: Any) -> Any:
         return super().get(key, work, budget_s=60, max_age_s=0.0)
 
+    def later(self, key: Any, work: Any, **_: Any) -> Any:
+        return super().get(key, work, budget_s=60, max_age_s=0.0)
+
 
 class SiteOf:
     """The pages of one store, as their owner sees them."""

@@ -23,7 +23,7 @@ from tests.services import (
 from tests.services.sharing import close_run, open_run
 
 # The conformance suites are part of the package; without this their failures would show no values.
-pytest.register_assert_rewrite("asof.testing", "tests.matrix.outcomes")
+pytest.register_assert_rewrite("asof.testing", "tests.matrix.outcomes", "tests.browser.walk")
 
 # A busy machine makes an example slow, not wrong: hypothesis' limit of 200 ms each is no test of the product.
 hypothesis.settings.register_profile("asof", deadline=None)
@@ -48,6 +48,16 @@ def pytest_configure():
 
 def pytest_unconfigure():
     close_run()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """`--dist loadfile` as `tests.scheduling` orders it."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.scheduling import WaitingBeside
+
+    return WaitingBeside(config, log)
 
 
 def pytest_collection_finish(session):

@@ -127,6 +127,7 @@ class AppliedDefinitions(Generic[D]):
     Args:
         registry: opens the registry on first use.
         decide: resolves a request for a snapshot.
+        load: loads the newest snapshot, if others share it; by default from the registry.
         decide_ahead: resolve the requests in use again before switching to a new snapshot, so that no reader waits.
     """
 
@@ -136,10 +137,12 @@ class AppliedDefinitions(Generic[D]):
         registry: Callable[[], Registry],
         decide: Callable[[Snapshot, FeatureRequest], D],
         *,
+        load: Callable[[], Snapshot] | None = None,
         decide_ahead: bool = False,
     ) -> None:
         self._project = project
         self._registry = registry
+        self._load = load or (lambda: registry().load(project))
         self._decide = decide
         self._decide_ahead = decide_ahead
         self._requests: DecidedRequests[D] | None = None
@@ -176,7 +179,7 @@ class AppliedDefinitions(Generic[D]):
             before = self._requests
             if before is not known and before is not None:
                 return True  # another thread was quicker
-            snapshot = self._registry().load(self._project)
+            snapshot = self._load()
             if before is not None and _reads_alike(before.snapshot, snapshot):
                 # Most versions only record the progress of a worker or a run.
                 before.snapshot = snapshot

@@ -70,7 +70,9 @@ class OpenStore(ForkListener):
         listen_to_forks(self)
 
     def _begin(self) -> None:
-        self._applied = AppliedDefinitions(self.project, lambda: self.stores.registry, self._decide)
+        self._applied = AppliedDefinitions(
+            self.project, lambda: self.stores.registry, self._decide, load=lambda: self.stores.applied()
+        )
         self.pushers = Pushers(lambda: self.stores, self.snapshot, self._applied.look_again)
         self._looked_at = 0.0
         self.histories = LoadedHistories(lambda: self.stores, self.snapshot)

@@ -269,9 +269,9 @@ class FeatureStore(StoreReports):
         """Build online rows again: from the archives for logs, from the sources for batch views; view → rows."""
         return self._open.rebuild(views, progress)
 
-    def compact(self) -> CompactResult:
-        """Join small files of the archives, and remove what no one can ask for any more."""
-        return self._admin.compact()
+    def compact(self, *, progress: Progress = silent) -> CompactResult:
+        """Sort and join the files of the archives, and remove what no one can ask for any more."""
+        return self._admin.compact(progress)
 
     # ---- looking ----
 
@@ -291,7 +291,8 @@ class FeatureStore(StoreReports):
     def online_keys(self, view: str, limit: int = SAMPLE_ROWS) -> TableResult:
         """Some of the keys that are served of a feature view: the first that its online store has, in no known order.
 
-        A view that is not online, or of which nothing is served yet, has none. `sample` returns random ones.
+        A view that is not online, or of which nothing is served yet, has none. Keys that are tagged `pii` are null.
+        `sample` returns random ones.
         """
         return self._admin.online_keys(view, limit)
 

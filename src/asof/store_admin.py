@@ -59,7 +59,7 @@ class StoreAdmin:
         return TableResult(rows, f"Sample of {name!r}")
 
     def online_keys(self, view: str, limit: int) -> TableResult:
-        from asof.flows.admin.sample import online_keys
+        from asof.flows.admin.served_keys import online_keys
 
         keys = online_keys(self._store.stores, self._store.snapshot(), view, limit=limit)
         return TableResult(keys, f"Served keys of {view!r}")
@@ -198,12 +198,12 @@ class StoreAdmin:
 
     # ---- tidying ----
 
-    def compact(self) -> CompactResult:
+    def compact(self, progress: Progress) -> CompactResult:
         from asof.flows.admin.compact import compact
         from asof.flows.runs import COMPACT, recorded_run
 
         with recorded_run(self._store.stores, COMPACT) as notes:
-            result = compact(self._store.stores, self._store.snapshot())
+            result = compact(self._store.stores, self._store.snapshot(), progress=progress)
             notes.sources |= {name: dict(numbers) for name, numbers in result.archives.items()}
             notes.details["expired"] = result.expired
         return result

@@ -106,17 +106,17 @@ def test_a_part_that_takes_longer_than_its_budget_says_so_and_the_others_are_the
 
     monkeypatch.setattr(store, "stream_status", slow)
     live = LiveValues()
-    index, snapshot = HealthIndex(store, live), applied(store)
+    index, snapshot = HealthIndex(store), applied(store)
     try:
         # The others get all the time that they need.
-        index.of(snapshot, with_streams=False, budget_s=60)
-        health = index.of(snapshot, budget_s=0.01)
-        assert health.late == ("the status of streams takes longer than 0.01 s",)
+        index.of(snapshot, live, with_streams=False, budget_s=60)
+        health = index.of(snapshot, live, budget_s=0.01)
+        assert health.late == ("the status of streams takes longer than this page waits",)
         assert health.views["prices"].requests == 60 and health.sources["clicks"].lag is None
         goes_on.set()
-        health = index.of(snapshot, budget_s=60)
+        health = index.of(snapshot, live, budget_s=60)
         assert health.late == () and health.sources["clicks"].lag == 0
-        assert index.of(snapshot, budget_s=60) is health, "put together once"
+        assert index.of(snapshot, live, budget_s=60) is health, "put together once"
     finally:
         goes_on.set()
         live.close()
@@ -135,7 +135,7 @@ def test_a_part_that_cannot_be_read_is_named_and_the_others_are_there(
     snapshot = applied(store)
     expected = ("the status of streams cannot be read: Kafka at localhost:9092 does not respond",)
     try:
-        for health in (HealthIndex(store, live).of(snapshot, budget_s=60), read_health(store, snapshot)):
+        for health in (HealthIndex(store).of(snapshot, live, budget_s=60), read_health(store, snapshot)):
             assert health.late == expected
             assert health.views["prices"].requests == 60 and health.views["clicked"].served_until is None
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import FeatureStore
+from asof.catalog.index import CatalogIndex
+from asof.catalog.site import Site
+from asof.catalog.viewer import Owner
+from asof.store import open_store_of
 from tests.catalog_browser import CONFIGURATION, NOW, Browser, browser_of
 
 DEFINITIONS = """
@@ -110,3 +116,35 @@ def test_an_empty_store_says_the_next_step(tmp_path: Path) -> None:
     for browser in browser_of(tmp_path):
         page = browser.get("/ui/", role="").text
         assert "Nothing is applied yet" in page and "asof apply" in page
+
+
+def test_a_search_goes_by_names_until_all_texts_are_indexed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, prepare = Event(), CatalogIndex.prepare
+
+    def slow(index: CatalogIndex) -> None:
+        goes_on.wait(60)
+        prepare(index)
+
+    monkeypatch.setattr(CatalogIndex, "prepare", slow)
+    monkeypatch.setattr("asof.catalog.pages.search.INDEX_S", 0.01)
+    with FeatureStore(folder, clock=lambda: NOW) as store:
+        site = Site(store, snapshot=open_store_of(store).snapshot)
+        try:
+
+            def search(text: str) -> Any:
+                return json.loads(site.respond("/ui/search.json", {"q": text}, Owner()).body)
+
+            found = search("prof")
+            assert [each["name"] for each in found["found"]] == ["profile:age", "profile"]
+            assert found["late"] == ["the index of all texts is still being made: these go by names alone"]
+            assert search("profle")["found"] == [], "names as they are"
+            part = site.respond("/ui/search", {"q": "profle", "part": "results"}, Owner()).body.decode()
+            assert 'data-hx-get="/ui/search?q=profle&amp;limit=50&amp;part=results" data-hx-trigger="load' in part
+            goes_on.set()
+            while (found := search("profle"))["late"]:
+                pass
+            assert {"profile", "profile:age"} <= {each["name"] for each in found["found"]}
+            assert found["again_url"] == ""
+        finally:
+            goes_on.set()
+            site.close()

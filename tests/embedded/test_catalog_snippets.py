@@ -122,8 +122,7 @@ def _environment(folder: Path, **more: str) -> dict[str, str]:
 def _request(store: FeatureStore) -> PageRequest:
     snapshot: Snapshot = open_store_of(store).snapshot()
     live = PatientValues()
-    health = HealthIndex(store, live)
-    return PageRequest(store, CatalogIndex(snapshot), live, health, Owner(), (), {}, store.now())
+    return PageRequest(store, CatalogIndex(snapshot), live, HealthIndex(store), Owner(), (), {}, store.now())
 
 
 def subject_of(store: FeatureStore, name: str, server: str = "http://localhost:1") -> SnippetSubject:

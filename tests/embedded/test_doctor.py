@@ -21,6 +21,7 @@ from asof.flows.stream.run import run_stream
 from asof.testing.clock import NOW
 from asof.timing import HOUR, MINUTE
 from asof.types import Int64, String
+from asof.values.packing import key_bytes
 from tests.embedded_stores import apply_by_hand, close, copied_stores, embedded_stores, typed
 
 USER = Entity("user", ["user_id"])
@@ -69,7 +70,7 @@ def test_a_healthy_store_has_a_good_line_for_each_part(stores: Stores) -> None:
     checks = checks_of(stores, clock_note="a given clock")
 
     assert list(checks) == [
-        "clock", "registry", "online store", "source traffic", "archive traffic", "dead letters traffic", "source users",
+        "clock", "registry", "online store", "source traffic", "messages traffic", "archive traffic", "dead letters traffic", "source users",
         "view country", "view windows", "training sets",
     ]  # fmt: skip
     assert all(check.ok for check in checks.values())
@@ -141,3 +142,91 @@ def test_an_archive_that_was_left_behind_is_told_until_a_worker_has_filled_the_n
 
     run_stream(moved, until_caught_up=True)
     assert checks_of(moved)["archive traffic"].ok and checks_of(stores)["archive traffic"].ok
+
+
+def sent(root: Path, messages: list[Any], **options: Any) -> Stores:
+    """A store whose log has these messages; none of them was read by a worker."""
+    stores = embedded_stores(root)
+    schema = [Field("user_id", Int64), Field("at", Int64), Field("page", String), Field("unused", String)]
+    source = LogSource("traffic", schema=schema, timestamp_field="at", timestamp_unit="us", **options)
+    fields = [Field("user_id", Int64), Field("page", String)]
+    apply_by_hand(stores, FeatureView("pages", entities=[USER], source=source, schema=fields))
+    stores.log.create("traffic", 2)
+    made = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in messages]
+    stores.log.send("traffic", made, partition=1, durable=False)
+    return stores
+
+
+GOOD_MESSAGE = {"user_id": 7, "at": NOW, "page": "home", "unused": "x"}
+RENAMED = {"user_id": 7, "at": NOW, "pages": "home", "unused": None}
+
+
+@pytest.mark.parametrize(
+    ("messages", "ok", "text"),
+    [
+        ([], True, "no messages"),
+        ([GOOD_MESSAGE], True, "all columns that are read are in the last message"),
+        ([GOOD_MESSAGE, RENAMED], True, "all columns that are read are in the last 2 messages; not declared: 'pages' (in 1)"),
+        ([{**GOOD_MESSAGE, "page": None}], True, "all columns that are read are in the last message"),
+        ([RENAMED] * 400, False, "none of the last 300 messages has 'page': what reads it is null; not declared: "
+         "'pages' (in 300)"),
+        ([GOOD_MESSAGE] * 9 + [RENAMED] * 300, False, "none of the last 300 messages has 'page'"),
+        ([{"user_id": 7, "at": NOW, "page": "x"}], True, "'unused' in none, and no view reads that"),
+        ([b"garbage", b"\xff"], False, "none of the last 2 messages can be decoded: "),
+        ([b"garbage", GOOD_MESSAGE], True, "1 message cannot be decoded"),
+        ([{**GOOD_MESSAGE, "page": 3}] * 3, False, "none of the last 3 messages can be decoded: column 'page'"),
+    ],
+)  # fmt: skip
+def test_doctor_compares_the_newest_messages_with_the_declared_columns(
+    tmp_path: Path, messages: list[Any], ok: bool, text: str
+) -> None:
+    stores = sent(tmp_path, messages)
+
+    check = checks_of(stores)["messages traffic"]
+
+    assert (check.ok, text in check.text) == (ok, True), check
+    assert ("for 'page' did you mean 'pages'?" in check.hint) == (RENAMED in messages and not ok)
+    close(stores)
+
+
+def test_doctor_names_a_header_that_no_message_has(tmp_path: Path) -> None:
+    stores = sent(tmp_path, [GOOD_MESSAGE], header_fields={"page": "x-page"})
+
+    check = checks_of(stores)["messages traffic"]
+
+    assert not check.ok and "the last message has 'page'" in check.text
+    close(stores)
+
+
+def test_doctor_checks_the_columns_that_a_transform_reads(tmp_path: Path) -> None:
+    message_schema = [Field("user_id", Int64), Field("at", Int64), Field("raw_page", String)]
+    transform = "SELECT user_id, at, lower(raw_page) AS page, '' AS unused FROM message"
+    stores = sent(tmp_path, [GOOD_MESSAGE], transform=transform, message_schema=message_schema)
+
+    check = checks_of(stores)["messages traffic"]
+
+    assert not check.ok and "has 'raw_page'" in check.text
+    close(stores)
+
+
+def test_online_rows_that_were_lost_one_by_one_are_found_by_the_keys_of_the_archive(stores: Stores) -> None:
+    assert checks_of(stores)["view windows"].ok
+    (table,) = [each for each in stores.online.tables(stores.project) if each.view == "windows"]
+    stores.online.delete(table, [key_bytes((1,))])
+
+    check = checks_of(stores)["view windows"]
+
+    assert not check.ok and check.hint == "run `asof rebuild windows`"
+    assert check.text.endswith("of 3 keys of the archive the online rows of 1 are lost: 'user_id=1'")
+    rebuild(stores, stores.registry.load("shop").project.views["windows"], wait_s=0)
+    assert checks_of(stores)["view windows"].ok
+
+
+def test_keys_without_a_row_because_nothing_of_them_counts_are_not_lost(stores: Stores) -> None:
+    (table,) = [each for each in stores.online.tables(stores.project) if each.view == "windows"]
+    stores.online.delete(table, [key_bytes((1,))])
+
+    later = stores.replaced()
+    later.clock = lambda: NOW + 48 * HOUR
+
+    assert checks_of(later)["view windows"].ok

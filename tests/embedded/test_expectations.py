@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from asof import Expectation, FeatureStore
+from asof import Expectation, FeatureStore, Field, OnDemandFeatureView, RequestSource
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.definitions import Snapshot
@@ -16,6 +16,8 @@ from asof.errors import CheckFailed, DefinitionError
 from asof.server.telemetry.metrics import exposed, server_metrics
 from asof.server.telemetry.request_counts import RequestCounts
 from asof.store import open_store_of
+from asof.types import Float64
+from tests.catalog_browser import browser_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -208,3 +210,27 @@ def test_failed_expectations_are_metrics(root):
     assert 'asof_expectation_failed{expectation="unique(city)",feature="city",view="profile"} 1.0' in text
     assert 'asof_expectation_failed{expectation="between(clicks_1h)",feature="clicks_1h",view="clicked"} 0.0' in text
     assert 'asof_expectations_checked_timestamp_seconds{view="profile"} 1.7672688e+09' in text
+
+
+def test_a_running_server_exposes_them(root):
+    with applied(root, BROKEN) as store:
+        store.check_expectations()
+    for browser in browser_of(root, clock=lambda: NOON):
+        lines = browser.get("/metrics", role="").text.splitlines()
+
+    failed = [line for line in lines if line.startswith("asof_expectation_failed")]
+    assert len(failed) == 7 and sum(line.endswith(" 1.0") for line in failed) == 6
+    assert 'asof_expectation_failed{expectation="unique(city)",feature="city",view="profile"} 1.0' in failed
+
+
+def test_an_on_demand_view_that_is_given_some_is_refused_by_name():
+    basket = RequestSource("basket", [Field("amount", Float64)])
+
+    def double(row):
+        return {"twice": row["amount"] * 2}
+
+    given = {"schema": [Field("twice", Float64)], "sources": [basket], "udf": double, "mode": "python"}
+    with pytest.raises(DefinitionError, match=r"'doubled': takes no expectations: .* rows of a source") as refused:
+        OnDemandFeatureView("doubled", expectations=[Expectation.not_null("twice")], **given)
+    assert "the views that it is made of" in refused.value.hint
+    assert OnDemandFeatureView("doubled", expectations=[], **given).name == "doubled"

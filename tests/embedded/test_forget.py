@@ -144,6 +144,7 @@ def test_another_entity_of_a_composite_key_is_forgotten_alone(stores: Stores) ->
     done = forgotten(stores, "shop", {"shop": "b"})
 
     assert done["online"] == {"of_both": 2} and done["archive"]["traffic"] > 0
+    assert any("'of_user'" in note and "`asof rebuild of_user`" in note for note in done["notes"])
     rebuild(stores, stores.registry.load("shop").project.views["of_user"], wait_s=0)
     left = read_online(stores, "of_both", {"user_id": [7, 8, 7, 8], "shop": ["a", "a", "b", "b"]})["n"]
     assert left[2:] == [0, 0] and read_online(stores, "of_user", {"user_id": [7, 8]})["n"] == left[:2]
@@ -156,3 +157,29 @@ def test_a_key_that_does_not_fit_is_refused(stores: Stores) -> None:
         forgotten(stores, key={"id": 7})
     with pytest.raises(RequestError, match="'seven' is not Int64"):
         forgotten(stores, key="seven")
+
+
+def test_rows_of_views_with_more_keys_are_forgotten_too(tmp_path: Path) -> None:
+    """An entity of two join keys is another one than that of the first key: its rows hold the key all the same."""
+    stores = embedded_stores(tmp_path)
+    schema = [Field("user_id", Int64), Field("shop", String), Field("at", Int64)]
+    traffic = LogSource("traffic", schema=schema, timestamp_field="at", timestamp_unit="us")
+    count = [Aggregation(function="count", name="n")]
+    visit = Entity("visit", ["user_id", "shop"])
+    of_user = typed(FeatureView("of_user", entities=[USER], source=traffic, aggregations=count))
+    of_visit = typed(FeatureView("of_visit", entities=[visit], source=traffic, aggregations=count))
+    snapshot = apply_by_hand(stores, of_user, of_visit)
+    stores.offline.create(stores.archive_of(traffic), archive_schema(traffic))
+    for name in ("of_user", "of_visit"):
+        rebuild(stores, snapshot.project.views[name], wait_s=0)
+    send(stores, *({"user_id": 7 + i % 2, "shop": "ab"[i % 3 % 2], "at": NOW - i} for i in range(12)))
+    run_stream(stores, until_caught_up=True)
+
+    done = forgotten(stores)
+
+    assert done["online"] == {"of_user": 1, "of_visit": 2} and not done["notes"]
+    assert read_online(stores, "of_visit", {"user_id": [7, 7], "shop": ["a", "b"]})["n"] == [0, 0]
+    done = forgotten(stores, "visit", {"user_id": 8, "shop": "a"})
+    assert done["online"] == {"of_user": 0, "of_visit": 1} or done["online"] == {"of_visit": 1}
+    assert any("`asof rebuild of_user`" in note for note in done["notes"])
+    close(stores)

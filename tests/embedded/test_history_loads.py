@@ -152,15 +152,21 @@ def pusher(stores: Stores) -> Iterator[Callable[..., None]]:
 
 def agreed(stores: Stores, item: int = 1) -> dict[str, Any]:
     """What serving and history both return."""
-    served: dict[str, Any] = {}
-    trained: dict[str, Any] = {}
+    return all_agreed(stores, [item])[item]
+
+
+def all_agreed(stores: Stores, items: list[int]) -> dict[int, dict[str, Any]]:
+    """What serving, asked for one item after the other, and history, for all at once, both return."""
+    served: dict[int, dict[str, Any]] = {item: {} for item in items}
+    trained: dict[int, dict[str, Any]] = {item: {} for item in items}
     snapshot = stores.registry.load(stores.project)
     for name in VIEWS:
-        served |= {feature: values[0] for feature, values in read_online(stores, name, {"item": [item]}).items()}
         read = whole_view(snapshot.project.views[name])
-        found = view_as_of(stores, snapshot, read, {"item": [item]}, stores.clock())
-        trained |= {feature: values[0] for feature, values in found.items()}
-    served.pop("item")
+        found = view_as_of(stores, snapshot, read, {"item": items}, stores.clock())
+        for at, item in enumerate(items):
+            online = read_online(stores, name, {"item": [item]})
+            served[item] |= {feature: values[0] for feature, values in online.items() if feature != "item"}
+            trained[item] |= {feature: values[at] for feature, values in found.items()}
     assert served == trained
     return served
 
@@ -284,13 +290,11 @@ def test_serving_is_training_between_and_after_loads(
             backfill(stores, "prices")
         else:
             load()
-        for item in (0, 1):
-            agreed(stores, item)
+        all_agreed(stores, [0, 1])
 
     load()
     events = [{**each, "arrival": (0, 0)} for each in years.rows] + pushed
-    for item in (0, 1):
-        assert agreed(stores, item) == expected(stores, events, item), (seed, item)
+    assert all_agreed(stores, [0, 1]) == {item: expected(stores, events, item) for item in (0, 1)}, seed
     assert backfill(stores, "prices") == 0
 
 

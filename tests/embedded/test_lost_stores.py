@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, FileSource, PushSource, Sliding
-from asof.errors import OnlineRowsLost
+from asof.errors import AsofError, OnlineRowsLost
 from asof.flows.stream.run import run_stream
 from asof.store import open_store_of
 from asof.testing.clock import NOW
@@ -127,6 +127,34 @@ def test_what_was_never_materialized_is_not_lost(store: FeatureStore) -> None:
     assert store.get_online_features(["profile:age"], [{"user_id": 1}]).statuses == {"age": ["NOT_FOUND"]}
     with pytest.raises(OnlineRowsLost):
         served(store, "activity:clicks_1h")
+
+
+WRITTEN = {"user_id": [1], "age": [31], "at": [moment(NOW)]}
+
+
+def test_rows_that_were_only_written_directly_are_lost_with_their_store(store: FeatureStore) -> None:
+    assert store.write_to_online_store("profile", WRITTEN) == 1
+    assert served(store, "profile:age") == {"age": [31, None]}
+    delete_file(online_folder(store))
+
+    with pytest.raises(OnlineRowsLost, match="asof materialize profile"):
+        served(store, "profile:age")
+    (check,) = [each for each in store.doctor() if each.part == "view profile"]
+    assert not check.ok and "lost" in check.text
+    store.materialize(feature_views=["profile"])
+    assert served(store, "profile:age") == {"age": [30, None]}
+    assert store.write_to_online_store("profile", WRITTEN) == 1
+    assert served(store, "profile:age") == {"age": [31, None]}
+
+
+def test_rows_written_directly_into_a_lost_store_do_not_make_it_whole(store: FeatureStore) -> None:
+    store.write_to_online_store("profile", WRITTEN)
+    delete_file(online_folder(store))
+
+    with pytest.raises(AsofError, match="asof materialize profile"):
+        store.write_to_online_store("profile", WRITTEN)
+    with pytest.raises(OnlineRowsLost):
+        served(store, "profile:age")
 
 
 def forget_markers(path: Path) -> int:

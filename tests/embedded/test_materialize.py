@@ -766,6 +766,25 @@ def test_rows_of_the_future_are_refused(stores: Stores) -> None:
         write_rows(stores, "profile", table_of([row(1, 0), row(1, 1)]).drop_columns(["written"]))
 
 
+def test_rows_that_are_not_due_by_the_delay_of_their_view_are_refused(stores: Stores) -> None:
+    """The one row of a key cannot hold them next to what is served until then."""
+    apply_by_hand(stores, latest(source(), delay="1h"))
+    rows = table_of([row(1, -HOUR), row(2, -HOUR + 1)]).drop_columns(["written"])
+    with pytest.raises(RowsRefused, match="row 1: .* is later than the clock .* less the view's delay of 1h"):
+        write_rows(stores, "profile", rows)
+    assert write_rows(stores, "profile", rows.slice(0, 1)) == 1
+
+
+def test_a_row_written_by_hand_deletes_its_key_as_one_of_the_source_does(stores: Stores, tmp_path: Path) -> None:
+    apply_by_hand(stores, latest(source(delete_when="page = 'gone' AND amount > 0")))
+    write(tmp_path, [row(1, -HOUR, 1), row(2, -HOUR, 1)])
+    materialize(stores)
+    rows = [row(1, -MINUTE, 3, page="gone"), row(2, -MINUTE, 0, page="gone")]
+
+    assert write_rows(stores, "profile", table_of(rows).drop_columns(["written"])) == 2
+    assert read_online(stores, "profile", {"user_id": [1, 2]})["amount"] == [None, 0]
+
+
 def test_rows_of_logs_and_of_windows_are_not_written_by_hand(stores: Stores) -> None:
     schema = [Field("user_id", Int64), Field("at", Timestamp), Field("amount", Int64)]
     pushed = FeatureView(

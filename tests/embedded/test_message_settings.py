@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from asof.config import load_config
-from asof.errors import CheckFailed, ConfigError, RowsRefused
+from asof.errors import CheckFailed, ConfigError, DefinitionError, RowsRefused
 from asof.store import FeatureStore, open_store_of
 from asof.timing import iso, micros
-from tests.unit.test_message_bounds import NODE, SELF, types_in_a_chain
+from tests.unit.test_message_bounds import NODE, SELF, record, types_in_a_chain
 
 NOW = micros("2026-01-01T12:00:00+00:00")
 REPOSITORY = """
@@ -125,3 +125,22 @@ def test_settings_out_of_range_are_refused(tmp_path: Path, messages: str, proble
     (tmp_path / "feature_store.yaml").write_text(f"project: shop\nmessages: {{{messages}}}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=problem):
         load_config(tmp_path)
+
+
+def test_a_bound_that_was_lowered_below_an_applied_schema_pauses_its_source_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = f"message_format=AvroFormat({schema(record(0, record(1, record(2, 'long'))))!r}),"
+    with opened(tmp_path, more=more) as store:
+        store.apply()
+    with opened(tmp_path, messages="max_depth: 3", more=more) as store:
+        store.send("clicks", [b"x"])
+        store.push("orders", [{"user_id": 1, "ts": iso(NOW), "text": "kept"}])
+        said: list[Any] = []
+        with pytest.raises(DefinitionError, match="nested too deeply; the most are 3 levels"):
+            store.stream_run(until_caught_up=True, waiting=said.append)
+        assert len(said) == 1 and not len(store.dead_letters())
+        status = {each.source: each.lag for each in store.stream_status()}
+        assert status["orders"] == 0 and status["clicks"] == 1
+    with opened(tmp_path, more=more) as store:
+        assert store.stream_run(until_caught_up=True)["dead letters"] == 1

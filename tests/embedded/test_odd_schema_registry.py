@@ -62,6 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
                 for i in range(len(body)):
                     if self.server.closing.wait(0.02):
                         return
+                    if not self.server.is_dripping:  # it has recovered
+                        self.wfile.write(body[i:])
+                        return
                     self.wfile.write(body[i : i + 1])
             else:
                 self.wfile.write(body)
@@ -289,3 +292,37 @@ def test_while_the_registry_is_odd_its_source_pauses_and_others_go_on(
 def _seen(store: FeatureStore, feature: str, user: int) -> bool:
     read = store.get_online_features([feature], {"user_id": [user]})
     return read.to_dict()[feature.partition(":")[2]][0] is not None
+
+
+def test_a_registry_that_does_not_respond_costs_the_other_sources_no_time(
+    server: Odd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then for an hour: the worker goes on with the other topic, and reads the schema once it is there."""
+    monkeypatch.setattr("asof.flows.stream.topic_member.PAUSE_S", 0.05)
+    server.is_dripping, server.default = True, (200, schema(CLICK, doc="x" * 200_000))
+    connection = f"{{type: schema_registry, url: '{server.url}', timeout_s: 3600}}"
+    (tmp_path / "feature_store.yaml").write_text(
+        f"project: shop\nclock: {iso(NOW)}\nconnections: {{schemas: {connection}}}\n", encoding="utf-8"
+    )
+    (tmp_path / "features.py").write_text(REPOSITORY, encoding="utf-8")
+    with FeatureStore(tmp_path) as store:
+        monkeypatch.setattr("asof.flows.apply.plan.check_message_schemas", lambda stores, project: [])
+        store.apply()
+        store.send("clicks", framed(7, written(CLICK, GOOD)))
+        said: list[AsofError] = []
+        stop = Event()
+        worker = threading.Thread(target=lambda: store.stream_run(stop=stop, waiting=said.append))
+        worker.start()
+        try:
+            wait_for(lambda: bool(said))
+            log = open_store_of(store).stores.log
+            log.send("plain", [json.dumps({"user_id": 1, "n": 5, "ts": iso(NOW)}).encode()], durable=True)
+            wait_for(lambda: _seen(store, "last_plain:n", 1))
+            assert server.asked["/schemas/ids/7"] == 1
+            server.is_dripping = False
+            wait_for(lambda: _seen(store, "last_page:page", 7))
+        finally:
+            server.closing.set()
+            stop.set()
+            worker.join()
+    assert "has not responded yet about schema 7" in said[0].message and server.asked["/schemas/ids/7"] == 1

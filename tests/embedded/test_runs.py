@@ -25,6 +25,7 @@ from asof.errors import AsofError, RegistryError, RequestError, SourceError
 from asof.flows.records import KEPT, RUN
 from asof.flows.runs import kind_of_reason, recorded_run
 from asof.flows.stream.sums import MOST_REASONS, OTHERS, SourceSums
+from asof.offline.protocol import COMPACTED
 from asof.registry.records import RUN_KINDS
 from asof.registry.sqlite import SqliteRegistry
 from asof.store import open_store_of
@@ -97,7 +98,7 @@ def test_each_kind_of_run_is_kept_with_what_it_did(store: FeatureStore) -> None:
     assert by_kind["materialize"].views == {"latest": 2, "clicked": 0} and by_kind["materialize"].rows == 2
     assert by_kind["rebuild"].views == {"clicked": 2}
     assert by_kind["backfill"].sources == {"clicks": {"rows": 0}}
-    assert set(by_kind["compact"].sources["clicks"]) == {"added", "removed", "vacuumed"}
+    assert set(by_kind["compact"].sources["clicks"]) == {*COMPACTED}
     assert by_kind["audit"].views.keys() == {"latest", "clicked"}
     assert by_kind["audit"].details == {"values": by_kind["audit"].rows, "differences": 0}
     assert (by_kind["training-set"].rows, by_kind["training-set"].details) == (1, {"training_set": "noon"})

@@ -13,7 +13,8 @@ import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureService, FeatureView, Field, FileSource, LogSource, Sliding
 from asof.errors import NotFound, RequestError
-from asof.flows.admin.sample import online_keys, sample
+from asof.flows.admin.sample import sample
+from asof.flows.admin.served_keys import online_keys
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Stores
 from asof.flows.stream.rebuild import rebuild

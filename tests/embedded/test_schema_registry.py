@@ -248,3 +248,51 @@ def test_a_registry_that_nobody_names_is_asked_for(tmp_path):
         with pytest.raises(ConfigError, match="names no schema registry") as refused:
             store.stream_run(until_caught_up=True)
     assert "type: schema_registry" in str(refused.value)
+
+
+def plan_findings(store: FeatureStore) -> list[str]:
+    return [f"{each.severity}: {each.found} ({each.hint})" for each in store.plan().findings]
+
+
+def test_plan_names_the_columns_that_the_newest_schema_of_a_topic_lacks(running, tmp_path, monkeypatch):
+    server = running()
+    fields = [{**each, "name": "pages" if each["name"] == "page" else each["name"]} for each in CLICK["fields"]]
+    latest = "/api/subjects/clicks-value/versions/latest"
+    server.paths[latest] = {"schema": json.dumps({**CLICK, "fields": fields})}
+    monkeypatch.setenv("SCHEMAS_URL", server.url)
+    with store_with(tmp_path, registry="True", connections=CONNECTIONS) as store:
+        (found,) = plan_findings(store)
+        assert found.startswith("warning: ") and "subject 'clicks-value' lacks 'page'" in found
+        assert "for 'page' did you mean 'pages'?" in found
+
+        server.paths[latest] = {"schema": json.dumps(CLICK)}
+        assert plan_findings(store) == []
+        server.paths[latest] = {"schema": "{}", "schemaType": "JSON"}
+        (found,) = plan_findings(store)
+        assert "is JSON" in found
+        server.redirect = (302, "elsewhere")
+        (found,) = plan_findings(store)
+        assert found.startswith("warning: schema registry") and "redirect" in found
+
+
+JSON_SCHEMAS = [
+    ('{"properties": {"user_id": {}, "ts": {}, "pages": {}}}', "lacks 'page'"),
+    ('{"properties": {"user_id": {}, "ts": {}, "page": {}}}', ""),
+    ('{"type": "object"}', ""),
+    ("[1]", ""),
+    ("{", ""),
+    ('{"properties": 3}', ""),
+]
+
+
+@pytest.mark.parametrize(("schema", "expected"), JSON_SCHEMAS)
+def test_plan_reads_the_newest_schema_of_messages_in_json(running, tmp_path, monkeypatch, schema, expected):
+    server = running()
+    server.paths["/api/subjects/clicks-value/versions/latest"] = {"schema": schema, "schemaType": "JSON"}
+    monkeypatch.setenv("SCHEMAS_URL", server.url)
+    with store_with(tmp_path, registry="True", connections=CONNECTIONS) as store:
+        file = tmp_path / "features.py"
+        file.write_text(file.read_text().replace("AvroFormat", "JsonFormat"), encoding="utf-8")
+        found = plan_findings(store)
+
+    assert expected in found[0] if expected else found == [], found

@@ -158,7 +158,8 @@ class Life:
     def _choices(self) -> list[Callable[[], None]]:
         return [
             *[self.push] * 6, *[self.send] * 4, *[self.add_batch_rows] * 2, *[self.run_stream] * 2, self.materialize,
-            self.materialize, self.rebuild, self.change, self.restart, self.compact, *[self.move_clock] * 3, *[self.compare_online] * 3,
+            self.materialize, self.rebuild, self.change, self.restart, self.compact, self.write_directly,
+            self.write_directly, self.forget, *[self.move_clock] * 3, *[self.compare_online] * 3,
             *[self.compare_history] * 2,
         ]  # fmt: skip
 
@@ -294,6 +295,81 @@ class Life:
             known = {id(row) for row in kept.get(key, [])}
             kept[key] = [*kept.get(key, []), *(row for row in more if id(row) not in known)]
 
+    def write_directly(self) -> None:
+        """Rows for the online store only; of rows of equal times they come after those of the source."""
+        (view,) = (each for each in self._views("batch") if not each.is_aggregated)
+        has_created = self.drawn.has_created["batch"]
+        rows = []
+        for _ in range(self.rng.randint(1, 5)):
+            row = self._row("batch", ahead=False)
+            row["event_time"] = min(row["event_time"], self.clocks.now - view.delay)
+            if has_created and self.rng.random() < 0.3:
+                row["created"] = None
+            rows.append(row)
+        made = [
+            {name: row[name] for name in (*view.join_keys, *view.feature_names)}
+            | {"at": moment(row["event_time"])}
+            | ({"written": row["created"] and moment(row["created"])} if has_created else {})
+            for row in rows
+        ]
+        if has_created and all(row["created"] is None for row in rows):
+            made = [{name: value for name, value in row.items() if name != "written"} for row in made]
+        self.store.write_to_online_store(
+            view.name,
+            made
+            if self.rng.random() < 0.5
+            else pa.Table.from_pylist(
+                made,
+                pa.schema(
+                    [(each.name, each.dtype.arrow()) for each in self.drawn.of_batch.fields if each.name in made[0]]
+                    + [(each, TIMES) for each in ("at", "written") if each in made[0]]
+                ),
+            ),
+        )
+        for row in rows:
+            self.arrivals += 1
+            # The direct arrival sorts behind that of files, (1, number), and that of tables, which are ranks.
+            arrival = ((9,), self.arrivals) if self.table else (2, self.arrivals)
+            made_row = {**row, "arrival": arrival, "direct": True}
+            if has_created and row["created"] is None:
+                made_row["created"] = self.clocks.now
+            self.written[view.name].setdefault(key_of(row, view.join_keys), []).append(made_row)
+
+    def forget(self) -> None:
+        """A key, or all keys that begin like it, is removed from logs, archives and online rows, but not from batch sources."""
+        key = self.rng.choice(self.keys)
+        names = self.drawn.of.keys if self.rng.random() < 0.5 else self.drawn.of.keys[:1]
+        entity = "wide" if len(names) < len(self.drawn.of.keys) else "thing"
+        self._archive_all()
+        report = self.store.forget(entity, {name: key[name] for name in names})
+
+        def is_it(row: Values) -> bool:
+            return all(row[name] == key[name] for name in names)
+
+        before = [row for row in self.rows["pushed"] if row["arrival"][0] == 0 and not is_it(row)]
+        if self.drawn.begins is not None:
+            # As it says: a source that Asof does not write would bring them back.
+            assert "before" in report.sources
+            pq.write_table(table_of(before, self.drawn.of), Path(f"{self.batch_folder}-before") / "rows.parquet")
+        removed = {name: any(map(is_it, self.rows[name])) for name in ("pushed", "sent")}
+        for name in removed:
+            self.rows[name] = [row for row in self.rows[name] if not is_it(row)]
+        self.waiting = [row for row in self.waiting if not is_it(row)]
+        for view in self._views("batch"):
+            if set(names) <= set(view.join_keys):
+                for held in list(self.written[view.name]):
+                    if is_it(dict(zip(view.join_keys, held, strict=True))):
+                        del self.written[view.name][held]
+        # Rows under fewer keys hold what was made of the removed events, too.
+        stale = [
+            view.name for name in removed if removed[name]
+            for view in self._views(name) if not set(names) <= set(view.join_keys)
+        ]  # fmt: skip
+        noted = [name for name in stale if any(name in note and "asof rebuild" in note for note in report.notes)]
+        assert noted == stale, (stale, report.notes)
+        if stale:
+            self.store.rebuild(stale)
+
     def rebuild(self) -> None:
         view = self.rng.choice(self._views("pushed") + self._views("sent"))
         self._archive_all()
@@ -359,7 +435,7 @@ class Life:
             if "id" not in row:
                 row["id"] = len(self._kept)
                 self._kept.append(row)
-            if self.table and view.source.name == "batch":
+            if self.table and view.source.name == "batch" and "direct" not in row:
                 row = {**row, "arrival": tuple(rank(row[name]) for name in self.drawn.read[view.name])}
             made.append(row)
         by_key = grouped(made, view.join_keys)

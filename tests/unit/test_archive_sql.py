@@ -17,6 +17,7 @@ from asof.sql.dialect import Dialect
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.postgres.dialect import POSTGRES
 from asof.testing import archive as suite
+from asof.timing import moment
 
 GOLDEN = Path(__file__).parent / "golden"
 MOMENT = 1_706_745_600_123_456
@@ -36,6 +37,12 @@ CASES: dict[str, Callable[[Dialect], str]] = {
     "history_rows": lambda dialect: archive.history_rows(["text", 'b"ig'], -1),
     "rows_of_bucket": lambda dialect: archive.rows_of_bucket("0", 0, through={-1: 4, 0: 10, 1: -1}),
     "rows_of_bucket_before_any_offset": lambda dialect: archive.rows_of_bucket("0", 0, through={0: -1}),
+    "sorted_rows": lambda dialect: archive.sorted_rows(['b"ig', "at", "offset"], ['b"ig', "at"]),
+    "sorted_rows_in_ranges": lambda dialect: archive.sorted_rows(
+        ["big", "moment"], ["big", "moment"], time="moment",
+        cuts=[dialect.literal(moment(MOMENT + each), Timestamp) for each in (0, 1)],
+    ),
+    "values_of": lambda dialect: archive.values_of('b"ig'),
     "newest_rows": lambda dialect: archive.newest_rows([1, 0], count=1000, time='happ"ened'),
     "counts_by_partition": lambda dialect: archive.counts_by_partition("dead_letters"),
     "counts_since": lambda dialect: archive.counts_since(MOMENT, dialect=dialect),
@@ -49,6 +56,7 @@ CASES: dict[str, Callable[[Dialect], str]] = {
     "rows_among_one_column": lambda dialect: archive.rows_among(["text"], ["name"], dialect=dialect),
     "rows_among_no_column": lambda dialect: archive.rows_among([], [], dialect=dialect),
     "distinct_keys": lambda dialect: archive.distinct_keys(["text", 'b"ig']),
+    "sampled_keys": lambda dialect: archive.sampled_keys(["text", 'b"ig'], one_in=7, place=3, most=200),
     "columns_of_rows": lambda dialect: archive.columns_of_rows({"key": 'b"ig', "at": "at"}, positions=True),
     "columns_of_rows_all": lambda dialect: archive.columns_of_rows(None),
     "count_nulls": lambda dialect: archive.count_nulls(["text", 'b"ig']),

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asof.catalog.entries import CatalogEntry, entries_of
+from asof.catalog.index import CatalogIndex
 from asof.catalog.search import CatalogSearch, filter_of
 from asof.catalog.trigrams import TrigramTable, edit_distance
+from asof.catalog.viewer import Owner
 from asof.definitions import (
     Aggregation,
     Entity,
@@ -26,6 +28,7 @@ from asof.definitions import (
     RequestSource,
     Session,
     Sliding,
+    Snapshot,
     project_of,
 )
 from asof.definitions.on_demand import OnDemandFeatureView
@@ -284,3 +287,21 @@ class TestCommand:
         assert shell("search", "zzz").stdout == "Nothing matches.\n"
         shell.store.apply_project(project_of([]))
         assert shell("search", "zzz").stdout == "Nothing is applied yet: run `asof apply`.\n"
+
+
+class TestNames:
+    """What a search goes by until the index of all texts is made."""
+
+    def test_names_with_the_text_are_found_those_that_begin_so_first(self) -> None:
+        index = CatalogIndex(Snapshot(1, "shop", project_of([BROWSING, PROFILE, RATIO])))
+
+        found = names(index.find_by_name("VIEW", limit=9, viewer=Owner()))
+        assert found == ["user_traffic:views_1d", "amount_ratio:per_view", "user_traffic:listing_views"]
+        assert names(index.find_by_name("user_", limit=2, viewer=Owner(), kind="view")) == [
+            "user_profile",
+            "user_traffic",
+        ]
+        assert names(index.find_by_name("invoices", limit=9, viewer=Owner())) == [], "a description is not a name"
+        assert index.counts(Owner()) == {
+            "feature": 6, "view": 2, "on-demand-view": 1, "entity": 1, "source": 3,
+        }  # fmt: skip

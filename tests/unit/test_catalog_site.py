@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 from threading import Event, Timer
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asof.catalog.live import LiveValue, LiveValues
-from asof.catalog.rendering import age, number, seconds, share, static_file, static_url, when
+from asof.catalog.rendering import age, breaks, number, seconds, share, static_file, static_url, when
 from asof.catalog.urls import page_url, segments_of, url_of
 from asof.errors import StorageError
 from asof.server.pages.sign_in import cookie_of, is_own_form, own_address, with_key_of_cookie
@@ -100,10 +101,39 @@ class TestLiveValues:
         assert parts.get("n", lambda: 7).value == 7
         parts.close()
 
+    def test_a_page_waits_for_all_of_its_values_no_longer_than_for_one(self) -> None:
+        clock, go, budgets = [100.0], Event(), list[float]()
+
+        class Watched(LiveValues):
+            def get(self, key: Any, work: Any, *, budget_s: float = 0, max_age_s: float = 0) -> Any:
+                budgets.append(budget_s)
+                clock[0] += min(budget_s, 0.2)  # It takes 0.2 s, if it may.
+                return super().get(key, lambda: go.wait(60), budget_s=0.0, max_age_s=max_age_s)
+
+        parts = Watched(lambda: clock[0])
+        with parts.page() as page:
+            for name in ("one", "two", "three"):
+                assert page.get(name, str, budget_s=0.25).is_late
+            assert page.get("what the page is about", str, budget_s=2.0).is_late
+        go.set()
+        parts.close()
+        assert budgets == pytest.approx([0.25, 0.05, 0.0, 2.0])
+
+    def test_what_always_takes_long_begins_when_no_page_is_being_made(self) -> None:
+        parts, made = LiveValues(), Event()
+        with parts.page() as page:
+            assert page.later("checks", made.set) == LiveValue(is_late=True)
+            assert not made.is_set()
+        made.wait(60)
+        while (found := parts.later("checks", made.set)).is_late:
+            pass
+        assert found == LiveValue(None, found.age_s)
+        parts.close()
+
 
 class TestStaticFiles:
     def test_all_javascript_of_the_pages_is_small(self) -> None:
-        scripts = [static_file(name) for name in ("htmx.min.js", "uplot.min.js", "catalog.js")]
+        scripts = [static_file(name) for name in ("htmx.min.js", "uplot.min.js", "catalog.js", "charts.js")]
         assert sum(len(gzip.compress(content, 9)) for content, _ in filter(None, scripts)) <= 40_000
 
     @pytest.mark.parametrize("name", ["../site.py", "..", "", "README.md", ".", "x/y.css", "nothing.css", "a\\b.js"])
@@ -115,6 +145,10 @@ class TestStaticFiles:
 
 
 class TestFilters:
+    def test_a_name_may_break_between_its_terms_and_nowhere_else(self) -> None:
+        assert breaks("user_traffic:views_1d") == "user_<wbr>traffic:<wbr>views_<wbr>1d"
+        assert breaks("a__b_<i>") == "a__<wbr>b_<wbr>&lt;i&gt;" and breaks("_") == "_"
+
     def test_moments_ages_and_numbers_read_as_people_write_them(self) -> None:
         now = moment(1_600_000_000_000_000)
         assert when(now) == "2020-09-13 12:26:40"

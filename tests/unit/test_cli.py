@@ -143,6 +143,12 @@ class TestEveryCommand:
 
         assert run.stdout.strip() == "[]"
 
+    def test_a_command_that_reads_no_files_loads_no_pandas(self) -> None:
+        code = "import sys, asof.store, asof.offline.duckdb, asof.online.sqlite; print('pandas' in sys.modules)"
+        run = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+
+        assert run.stdout.strip() == "False"
+
     def test_help_loads_no_engine(self) -> None:
         code = (
             "import sys\nfrom asof.cli import main\n"

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from google.protobuf import descriptor_pb2
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
 
 from asof.decoding import DecodedMessages, MessageBatch, MessageBounds, WriterSchema, check_format, decode_messages
 from asof.definitions import AvroFormat, Field, LogSource, ProtoFormat
 from asof.errors import DefinitionError
 from asof.timing import micros
-from asof.types import Bytes, Decimal, Int64, Json, String
+from asof.types import Array, Bytes, Decimal, Int64, Json, String
 from tests.unit.test_decoding_avro import framed, written
 from tests.unit.test_poisonous_messages import BESIDE, JSON, TYPES, in_json, nested, with_inner, zigzag
 
@@ -343,3 +343,50 @@ def test_types_within_the_bounds_are_used() -> None:
 def test_a_schema_that_python_itself_cannot_read_is_refused(registry: bool) -> None:
     with pytest.raises(DefinitionError, match="schema_json is nested too deeply"):
         AvroFormat('{"type": "record", "name": "R", "fields": %s}' % ("[" * 100_000 + "]" * 100_000), registry=registry)
+
+
+def any_source() -> tuple[Any, LogSource]:
+    """A message class with a field of any type, and the source of its messages."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="any_levels.proto", package="levels", syntax="proto3", dependency=["google/protobuf/any.proto"]
+    )
+    kind = file.message_type.add(name="M")
+    kind.field.add(name="user_id", number=1, label=1, type=3)
+    kind.field.add(name="ts", number=2, label=1, type=3)
+    for name, number in (("doc", 3), ("docs", 4)):
+        kind.field.add(name=name, number=number, label=1, type=11, type_name=".google.protobuf.Any")
+    kind.field[3].label = 3
+    any_file = descriptor_pb2.FileDescriptorProto()
+    any_pb2.DESCRIPTOR.CopyToProto(any_file)
+    files = descriptor_pb2.FileDescriptorSet(file=[any_file, file])
+    pool = descriptor_pool.DescriptorPool()
+    for each in files.file:
+        pool.Add(each)
+    made = message_factory.GetMessageClass(pool.FindMessageTypeByName("levels.M"))
+    source = LogSource(
+        "s", schema=[Field("user_id", Int64), Field("ts", Int64), Field("doc", Json), Field("docs", Array(Json))],
+        timestamp_field="ts", timestamp_unit="us",
+        message_format=ProtoFormat(descriptor_set=files.SerializeToString(), message_type="levels.M"),
+    )  # fmt: skip
+    return made, source
+
+
+@pytest.mark.parametrize("field", ["doc", "docs"])
+def test_the_depth_of_messages_in_any_is_a_setting(field: str) -> None:
+    made, source = any_source()
+
+    def nested(levels: int) -> bytes:
+        held = made(user_id=5)
+        for _ in range(levels):
+            outer = made(user_id=1, ts=NOW)
+            place = outer.docs.add() if field == "docs" else outer.doc
+            place.Pack(held)
+            held = outer
+        return bytes(held.SerializeToString())
+
+    values: list[bytes | None] = [nested(levels) for levels in (1, 3, 4, 9)]
+    decoded = decode(source, values, MessageBounds(max_depth=4))
+    assert decoded.index.tolist() == [0, 1]
+    assert all("it is nested too deeply; the most are 4 levels" in reason for reason in reasons(decoded).values())
+    read = decode(source, values, MessageBounds()).rows[field][1].as_py()
+    assert "5" in str(read) and str(read).count("@type") == 3

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from asof.catalog.health import NONE, Health, HealthInputs, ViewAudit, health_of, span_of
-from asof.catalog.live import LiveValue, LiveValues
+from asof.catalog.live import LiveValue, Values
 from asof.defaults import USE_DAYS
 from asof.definitions import Snapshot
 from asof.errors import AsofError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 
 BUDGET_S = 0.1
-"""How long a page waits for each of the four inputs."""
+"""How long a page waits for each of the four inputs, within its budget for all of its values."""
 
 MAX_AGE_S = 30.0
 """How long an input is used before it is asked for again."""
@@ -110,29 +110,27 @@ def _unreadable(what: str, why: str) -> str:
 
 
 class HealthIndex:
-    """The health that pages show, put together again when one of its inputs is asked for again.
+    """The health that pages show, put together again when one of its inputs is asked for again."""
 
-    Args:
-        live: asks for the inputs, each within its budget.
-    """
-
-    def __init__(self, store: FeatureStore, live: LiveValues) -> None:
+    def __init__(self, store: FeatureStore) -> None:
         self._store = store
-        self._live = live
         self._lock = Lock()
         self._known: dict[bool, tuple[tuple[Any, ...], Health]] = {}
 
-    def of(self, snapshot: Snapshot, *, with_streams: bool = True, budget_s: float = BUDGET_S) -> Health:
+    def of(
+        self, snapshot: Snapshot, live: Values, *, with_streams: bool = True, budget_s: float = BUDGET_S
+    ) -> Health:  # fmt: skip
         """The health as of now, for the applied snapshot. It raises no error of a store: what fails is in `late`.
 
         Args:
+            live: asks for the inputs.
             with_streams: ask for the status of streams, too, which takes longest.
             budget_s: how long to wait for each input; with 0 for none, and those of before are returned.
         """
         late: list[str] = []
 
         def read(what: str, ask: Callable[[FeatureStore], P], without: P) -> P:
-            return self._part(what, ask, without, late, budget_s)
+            return self._part(live, what, ask, without, late, budget_s)
 
         inputs = _inputs(read, with_streams=with_streams)
         made_of = (snapshot, inputs.runs, inputs.audits, inputs.use, inputs.streams)
@@ -144,16 +142,16 @@ class HealthIndex:
             return replace(known[1], late=tuple(late)) if late else known[1]
 
     def _part(
-        self, what: str, ask: Callable[[FeatureStore], P], without: P, late: list[str], budget_s: float
+        self, live: Values, what: str, ask: Callable[[FeatureStore], P], without: P, late: list[str], budget_s: float
     ) -> P:  # fmt: skip
-        found: LiveValue[P] = self._live.get(
+        found: LiveValue[P] = live.get(
             ("health", what), lambda: ask(self._store), budget_s=budget_s, max_age_s=MAX_AGE_S
         )
         if found.error:
             late.append(_unreadable(what, found.error))
         elif found.is_late:
             shown = "" if found.age_s is None else f"; it is shown as it was {span_of(found.age_s)} ago"
-            late.append(f"{what} takes longer than {budget_s:g} s{shown}")
+            late.append(f"{what} takes longer than this page waits{shown}")
         return without if found.value is None else found.value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -41,6 +41,8 @@ class CatalogIndex:
         self.snapshot = snapshot
         self.project: Project = snapshot.project
         self._lock = Lock()
+        self._entries_lock = Lock()
+        self._entries: list[CatalogEntry] | None = None
         self._ranked_by: object = None
         self._services: dict[str, list[FeatureService]] = defaultdict(list)
         self._on_demand: dict[str, list[OnDemandFeatureView]] = defaultdict(list)
@@ -63,12 +65,13 @@ class CatalogIndex:
             and before.snapshot.facts.where == snapshot.facts.where
         ):
             self._lock = before._lock
-            for name in ("entries", "_by_view", "_by_name", "_search"):
+            self._entries = before._entries
+            for name in ("_by_view", "_by_name", "_search"):
                 if name in before.__dict__:
                     self.__dict__[name] = before.__dict__[name]
 
     def prepare(self) -> None:
-        """Make what the first search would wait for."""
+        """Make what the first search would wait for; `find_by_name` does meanwhile."""
         with self._lock:
             len(self._search)
 
@@ -132,11 +135,30 @@ class CatalogIndex:
             return service is not None and self.shows_service(viewer, service)
         return (self.shows_source if entry.kind == "source" else self.shows_entity)(viewer, entry.name)
 
+    def counts(self, viewer: Viewer) -> dict[str, int]:
+        """Kind of catalog entry → how many the viewer may see; kinds without any are left out."""
+        project = self.project
+        views = [each for each in project.views.values() if self.shows_view(viewer, each)]
+        derived = [each for each in project.on_demand_views.values() if self.shows_view(viewer, each)]
+        sources = (*project.sources, *project.request_sources)
+        found = {
+            "feature": sum(len(each.feature_names) for each in (*views, *derived)),
+            "view": len(views), "on-demand-view": len(derived),
+            "service": sum(self.shows_service(viewer, each) for each in project.services.values()),
+            "entity": sum(self.shows_entity(viewer, each) for each in project.entities),
+            "source": sum(self.shows_source(viewer, each) for each in sources),
+        }  # fmt: skip
+        return {kind: count for kind, count in found.items() if count}
+
     # ---- search ----
 
-    @cached_property
+    @property
     def entries(self) -> list[CatalogEntry]:
-        return entries_of(self.project)
+        with self._entries_lock:
+            # A search that goes by names waits here for the thread that prepares the others, and then has them too.
+            if self._entries is None:
+                self._entries = entries_of(self.project)
+            return self._entries
 
     @cached_property
     def _by_view(self) -> dict[str, list[CatalogEntry]]:
@@ -178,21 +200,53 @@ class CatalogIndex:
         Args:
             health: of entries that match equally well, the used, fresh and audited come first.
         """
-        # NumPy's share of the search is not loaded by pages that do without it.
-        from asof.catalog.search import filter_of
-
-        chosen = filter_of(stale=stale, unused=unused, health=health, **filters)
-        everything = viewer.may("read")
-
-        def keeps(entry: CatalogEntry) -> bool:
-            return (chosen is None or chosen(entry)) and (everything or self.shows(viewer, entry))
-
+        keeps = self._filter(viewer, health=health, stale=stale, unused=unused, **filters)
         with self._lock:
             # By what it is made of: a health that says what is late is a copy.
             if health is not None and self._ranked_by is not health.views:
                 self._search.rank_by(health.rank)
                 self._ranked_by = health.views
-            return self._search.find(text, limit=limit, keeps=None if everything and chosen is None else keeps)
+            return self._search.find(text, limit=limit, keeps=keeps)
+
+    def find_by_name(
+        self,
+        text: str,
+        *,
+        limit: int,
+        viewer: Viewer,
+        health: Health | None = None,
+        stale: bool = False,
+        unused: bool = False,
+        **filters: str | None,
+    ) -> list[CatalogEntry]:
+        """Entries with the text in their names, without any preparation: those that begin with it first.
+
+        Args: see `find`.
+        """
+        keeps = self._filter(viewer, health=health, stale=stale, unused=unused, **filters)
+        text = text.strip().lower()
+        begins: list[CatalogEntry] = []
+        holds: list[CatalogEntry] = []
+        for each in self.entries:
+            name = each.name.lower()
+            if text in name and (keeps is None or keeps(each)):
+                is_first = name.startswith(text) or name.rpartition(":")[2].startswith(text)
+                (begins if is_first else holds).append(each)
+                if len(begins) == limit:
+                    break
+        return [*begins, *holds][:limit]
+
+    def _filter(
+        self, viewer: Viewer, *, health: Health | None, stale: bool, unused: bool, **filters: str | None
+    ) -> Callable[[CatalogEntry], bool] | None:
+        """What is found of all; None for everything."""
+        # NumPy's share of the search is not loaded by pages that do without it.
+        from asof.catalog.search import filter_of
+
+        chosen = filter_of(stale=stale, unused=unused, health=health, **filters)
+        if viewer.may("read"):
+            return chosen
+        return lambda entry: (chosen is None or chosen(entry)) and self.shows(viewer, entry)
 
     @cached_property
     def _search(self) -> CatalogSearch:

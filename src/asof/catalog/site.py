@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Lock, Thread
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
@@ -13,8 +13,8 @@ import msgspec
 
 from asof.catalog.health_index import HealthIndex
 from asof.catalog.index import CatalogIndex
-from asof.catalog.live import LiveValues
-from asof.catalog.pages import PAGES
+from asof.catalog.live import LiveValues, Values
+from asof.catalog.pages import PAGES, PageKind
 from asof.catalog.pages.page import Link, Page, PageRequest, Redirect
 from asof.catalog.rendering import render, static_file
 from asof.catalog.urls import JSON, ROOT, STATIC, page_url, segments_of
@@ -40,12 +40,14 @@ class SiteResponse:
     Args:
         content_type: of the body; empty for a redirect.
         location: the address to go to instead; empty if there is none.
+        notice: what that address is to be asked for with; see `Redirect`.
     """
 
     status: int = 200
     content_type: str = ""
     body: bytes = b""
     location: str = ""
+    notice: str = ""
     is_static: bool = False
 
     def headers(self) -> list[tuple[str, str]]:
@@ -83,26 +85,36 @@ class Site:
         self._snapshot = snapshot
         self._can_sign_out = can_sign_out
         self._live = live or LiveValues()
-        self._health = HealthIndex(store, self._live)
+        self._health = HealthIndex(store)
         self._lock = Lock()
         self._index: CatalogIndex | None = None
 
     def close(self) -> None:
         self._live.close()
 
-    def respond(self, path: str, query: Mapping[str, str], viewer: Viewer) -> SiteResponse:
+    def respond(self, path: str, query: Mapping[str, str], viewer: Viewer, notice: str = "") -> SiteResponse:
         """The page at an address.
 
         Args:
             path: the raw path, still quoted, below `/ui`.
+            notice: what a form that led here did; see `Redirect`.
 
         Raises:
             NotFound: there is no such page, or the viewer may not see it.
             AsofError: whatever the store's verbs raise; `error_page` shows it.
         """
         names, is_json = segments_of(path)
-        kind, template, request = self._request(names, query, viewer)
-        page = kind.make(request)
+        with self._live.page() as live:
+            kind, template, request = self._request(live, names, query, viewer, notice=notice)
+            page = kind.make(request)
+            response = self._response(kind, template, page, is_json, viewer, path, query)
+        request.prepare_search()
+        return response
+
+    def _response(
+        self, kind: PageKind, template: str, page: Page | Redirect, is_json: bool, viewer: Viewer, path: str,
+        query: Mapping[str, str],
+    ) -> SiteResponse:  # fmt: skip
         if isinstance(page, Redirect):
             return SiteResponse(303, location=page.url)
         if is_json:
@@ -123,10 +135,12 @@ class Site:
             AsofError: whatever the store's verb raises.
         """
         names, _ = segments_of(path)
-        kind, template, request = self._request(names, {}, viewer, form)
-        if kind.submit is None:
-            raise NotFound(f"page {template!r} has no form", hint="open it without sending one")
-        return SiteResponse(303, location=kind.submit(request).url)
+        with self._live.page() as live:
+            kind, template, request = self._request(live, names, {}, viewer, form)
+            if kind.submit is None:
+                raise NotFound(f"page {template!r} has no form", hint="open it without sending one")
+            to = kind.submit(request)
+            return SiteResponse(303, location=to.url, notice=to.notice)
 
     def static(self, path: str) -> SiteResponse:
         """A static file, for everyone.
@@ -167,20 +181,21 @@ class Site:
                 if index is None or index.snapshot is not snapshot:
                     before = index
                     index = self._index = CatalogIndex(snapshot, before)
-                    # A search would wait for it, and pages would not.
-                    Thread(target=index.prepare, name="asof-catalog-index", daemon=True).start()
         return index
 
     def _request(
-        self, names: tuple[str, ...], query: Mapping[str, str], viewer: Viewer, form: Mapping[str, str] | None = None
-    ) -> tuple[Any, str, PageRequest]:
+        self, live: Values, names: tuple[str, ...], query: Mapping[str, str], viewer: Viewer,
+        form: Mapping[str, str] | None = None, notice: str = "",
+    ) -> tuple[PageKind, str, PageRequest]:  # fmt: skip
         length = 2 if "/".join(names[:2]) in PAGES else 1
         name, rest = ("/".join(names[:length]), names[length:]) if names else ("home", ())
         kind = PAGES.get(name)
         if kind is None or not kind.fewest <= len(rest) <= kind.most:
             raise NotFound(f"there is no page {'/'.join(names)[:200]!r}", hint=f"open {page_url()}")
         now = self._store.now()
-        request = PageRequest(self._store, self.index(), self._live, self._health, viewer, rest, query, now, form or {})
+        request = PageRequest(
+            self._store, self.index(), live, self._health, viewer, rest, query, now, form or {}, notice
+        )  # fmt: skip
         return kind, kind.template or name.replace("-", "_").replace("/", "_"), request
 
     def _html(

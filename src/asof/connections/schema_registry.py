@@ -119,7 +119,7 @@ class SchemaRegistry(ForkListener):
             until, unusable = self._unknown.get(schema_id, (0.0, None))
             if time.monotonic() >= until:
                 try:
-                    found = self._fetched(schema_id)
+                    found = self._fetched(f"schemas/ids/{schema_id}")
                 except BrokenSchema as error:
                     found, unusable = None, error
                 if found is not None:
@@ -132,9 +132,18 @@ class SchemaRegistry(ForkListener):
             raise BrokenSchema(str(unusable))
         return None
 
-    def _fetched(self, schema_id: int) -> WriterSchema | None:
+    def latest(self, subject: str) -> WriterSchema | None:
+        """The newest schema of a subject, else None. It is not cached.
+
+        Raises:
+            BrokenSchema: what the registry has is no schema that can be used.
+            SchemaRegistryUnavailable: the registry is unreachable, refuses this user, or is not a schema registry.
+        """
+        return self._fetched(f"subjects/{quote(subject, safe='')}/versions/latest")
+
+    def _fetched(self, path: str) -> WriterSchema | None:
         until = time.monotonic() + self.timeout_s
-        found = self._get(f"schemas/ids/{schema_id}", until)
+        found = self._get(path, until)
         if found is None:
             return None
         kind = found.get("schemaType") or "AVRO"

@@ -172,7 +172,7 @@ def decode_in_bulk(
         indexes, present, dead_letters=dead_letters, undeclared=undeclared, schemas=schemas,
     )  # fmt: skip
     if source.has_metadata:
-        other_columns = _other_columns(
+        other_columns = metadata_columns(
             source, messages, index, dead_letters=dead_letters, schemas=schemas, bounds=bounds
         )
         columns = {each.name: (other_columns | columns)[each.name] for each in source.message_fields}
@@ -222,7 +222,7 @@ def _names(source: LogSource) -> list[str]:
     return [*(each.name for each in source.schema), *([TOMBSTONE] if source.has_tombstones else [])]
 
 
-def _other_columns(
+def metadata_columns(
     source: LogSource, messages: EncodedMessages, indexes: list[int], *,
     dead_letters: dict[int, str], schemas: Schemas | None, bounds: MessageBounds,
 ) -> dict[str, pa.Array]:  # fmt: skip
@@ -264,7 +264,7 @@ def _with_tombstones(
     columns = {**columns, TOMBSTONE: pa.array(np.zeros(len(index), dtype=bool))}
     if not tombstones:
         return index, columns
-    other_columns = _other_columns(
+    other_columns = metadata_columns(
         source, messages, tombstones, dead_letters=dead_letters, schemas=schemas, bounds=bounds
     )
     ends = {}

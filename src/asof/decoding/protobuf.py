@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -66,7 +67,8 @@ class ProtobufCodec:
         descriptor: Descriptor = self.message_class.DESCRIPTOR
         self.full_name = descriptor.full_name
         known = descriptor.fields_by_name
-        self.readers = {each.name: _reader(known[each.name], each.dtype) for each in fields if each.name in known}
+        read = partial(_reader, bounds=self._type_bounds)
+        self.readers = {each.name: read(known[each.name], each.dtype) for each in fields if each.name in known}
         names = {each.name for each in fields}
         self.undeclared = [each for each in descriptor.fields if each.name not in names]
         self._types: dict[int, dict[tuple[int, ...], str] | str] = {}
@@ -234,13 +236,16 @@ def _unusable(name: str, problem: str, where: str) -> DefinitionError:
     )
 
 
-def _reader(field: FieldDescriptor, dtype: DType) -> Callable[[Sequence[Any]], tuple[pa.Array, list[Misfit]]]:
+def _reader(
+    field: FieldDescriptor, dtype: DType, bounds: TypeBounds
+) -> Callable[[Sequence[Any]], tuple[pa.Array, list[Misfit]]]:
     """Reads one field of many messages into its column."""
     name = field.name
-    value_of = _value_of(field, dtype)
+    as_dict = partial(_as_dict, bounds=bounds)
+    value_of = _value_of(field, dtype, as_dict)
     if field.is_repeated:
         if _is_map(field):
-            return lambda messages: object_column([_as_dict(each).get(name) for each in messages], dtype)
+            return lambda messages: object_column([as_dict(each).get(name) for each in messages], dtype)
         return lambda messages: object_column(
             [[value_of(item) for item in getattr(each, name)] for each in messages], dtype
         )
@@ -269,7 +274,7 @@ def _reader(field: FieldDescriptor, dtype: DType) -> Callable[[Sequence[Any]], t
     return lambda messages: object_column(present(messages), dtype)
 
 
-def _value_of(field: FieldDescriptor, dtype: DType) -> Callable[[Any], Any]:
+def _value_of(field: FieldDescriptor, dtype: DType, as_dict: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Any]:
     if field.type == FieldDescriptor.TYPE_ENUM:
         names = field.enum_type.values_by_number
         inner = dtype.inner if dtype.name == "Array" and dtype.inner is not None else dtype
@@ -284,7 +289,7 @@ def _value_of(field: FieldDescriptor, dtype: DType) -> Callable[[Any], Any]:
         return _moment
     if full_name in _WRAPPERS:
         return lambda value: value.value
-    return _as_dict
+    return as_dict
 
 
 def _is_time(field: FieldDescriptor) -> bool:
@@ -301,8 +306,11 @@ def _moment(stamp: Any) -> datetime:
     return moment(_micros(stamp))
 
 
-def _as_dict(message: Any) -> dict[str, Any]:
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+def _as_dict(message: Any, bounds: TypeBounds) -> dict[str, Any]:
+    # The type in an `Any` is one of those that came with the message's own.
+    pool = message.DESCRIPTOR.file.pool
+    found = json_format.MessageToDict(message, preserving_proto_field_name=True, descriptor_pool=pool)
+    return bounds.checked(found)
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -9,6 +9,8 @@ from asof.decoding.bounds import MessageBounds
 LIBRARY_LEVELS = 100
 """The library itself parses no message with more levels."""
 
+_ANY = "google.protobuf.Any"
+
 _VARINT, _EIGHT, _LENGTH, _GROUP, _END, _FOUR = range(6)
 
 
@@ -38,7 +40,18 @@ class TypeBounds:
             is_recursive = _is_recursive(descriptor)
             if not is_recursive:
                 raise ValueError(limits.too_deep)
+        self._has_any = _ANY in _reachable(descriptor)
         self.are_needed = is_recursive and limits.max_depth < LIBRARY_LEVELS
+
+    def checked(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A message in a field, in JSON. An `Any` may hold one of any depth, which is known once it is read.
+
+        Raises:
+            ValueError: it is nested too deeply.
+        """
+        if self._has_any and _levels(value) + 1 > self._limits.max_depth:
+            raise ValueError(f"it {self._limits.too_deep}")
+        return value
 
     def refusal(self, message: bytes) -> str:
         """Why a message exceeds the bounds, else the empty string (damaged messages are left to the library)."""
@@ -82,8 +95,8 @@ def _message_types(descriptor: Any) -> list[Any]:
     return [field.message_type for field in descriptor.fields if field.message_type is not None]
 
 
-def _is_recursive(descriptor: Any) -> bool:
-    """Whether any type that this one refers to contains itself: whether some are left when leaves are removed."""
+def _reachable(descriptor: Any) -> dict[str, set[str]]:
+    """The types that a message may contain, with its own: name → names of the types of its fields."""
     found: dict[str, set[str]] = {}
     todo = [descriptor]
     while todo:
@@ -92,6 +105,27 @@ def _is_recursive(descriptor: Any) -> bool:
             types = _message_types(each)
             found[each.full_name] = {inner.full_name for inner in types}
             todo += types
+    return found
+
+
+def _levels(value: object) -> int:
+    """How deeply the objects, and lists in lists, of a message in JSON are nested; those within an `Any` count."""
+    deepest = 0
+    todo: list[tuple[object, int]] = [(value, 0)]
+    while todo:
+        each, level = todo.pop()
+        if isinstance(each, dict):
+            deepest = max(deepest, level + 1)
+            todo += [(inner, level + 1) for inner in each.values() if isinstance(inner, dict | list)]
+        elif isinstance(each, list):
+            # Repeated fields are no level of their own, as in the message.
+            todo += [(inner, level + isinstance(inner, list)) for inner in each if isinstance(inner, dict | list)]
+    return deepest
+
+
+def _is_recursive(descriptor: Any) -> bool:
+    """Whether any type that this one refers to contains itself: whether some are left when leaves are removed."""
+    found = _reachable(descriptor)
     users: dict[str, list[str]] = {name: [] for name in found}
     for name, inner in found.items():
         for each in inner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from asof.errors import SourceError
 from asof.values.legible import why
@@ -35,6 +36,20 @@ Schemas = Callable[[int], WriterSchema | None]
 
 Raises `SchemaRegistryUnavailable`, which is no message's fault, or `BrokenSchema`, which is that of this schema's.
 """
+
+
+@runtime_checkable
+class SchemaBySubject(Protocol):
+    """Schemas that are found by the subject that producers register them under, too."""
+
+    def latest(self, subject: str) -> WriterSchema | None:
+        """The newest schema of a subject, else None. It is not cached.
+
+        Raises:
+            BrokenSchema: it cannot be used.
+            SchemaRegistryUnavailable: the registry cannot be reached.
+        """
+        ...
 
 
 class SchemaRegistryUnavailable(SourceError):
@@ -87,6 +102,6 @@ def unusable(schema_id: int, error: Exception) -> str:
 
 
 __all__ = [
-    "FRAME", "SchemaRegistryUnavailable", "Schemas", "BrokenSchema", "WriterSchema", "by_schema", "schema_of",
-    "unusable",
+    "FRAME", "SchemaRegistryUnavailable", "Schemas", "BrokenSchema", "SchemaBySubject", "WriterSchema", "by_schema",
+    "schema_of", "unusable",
 ]  # fmt: skip

@@ -61,11 +61,15 @@ class ViewGenerations(_StoredRecord, frozen=True, kw_only=True):
         current: the one that readers use; None until the first one is complete.
         building: the one under construction, if any.
         count: how many were ever started; their names end in this number.
+        written: the last one that rows were written to directly, which no run of `materialize` would tell of.
     """
+
+    left_out = ("written",)
 
     current: str | None = None
     building: str | None = None
     count: int = 0
+    written: str | None = None
 
     @property
     def named(self) -> set[str]:
@@ -353,6 +357,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def with_current(self, view: str, generation: str) -> Facts:
         """Switch readers to this generation."""
         return self._with_generations(view, replace(self.generations_of(view), current=generation, building=None))
+
+    def with_written(self, view: str, generation: str) -> Facts:
+        """Record that rows are written to a generation directly."""
+        return self._with_generations(view, replace(self.generations_of(view), written=generation))
 
     def _with_generations(self, view: str, generations: ViewGenerations) -> Facts:
         return replace(self, generations=_with(self.generations, view, generations))

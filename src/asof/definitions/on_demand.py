@@ -66,7 +66,13 @@ class OnDemandFeatureView(View):
         identity: Mapping[str, object] | None = None,
         **ignored: object,
     ) -> None:
+        expectations = ignored.pop("expectations", None)
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
+        if expectations:
+            raise self.refuse(
+                "takes no expectations: they are checked against the rows of a source",
+                hint="give them to the views that it is made of; `asof profile` shows its own values",
+            )
         if mode not in MODES:
             raise self.refuse(f"mode {mode!r}", hint=f"choose one of {', '.join(MODES)}")
         if not schema:

@@ -12,6 +12,7 @@ from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.project import decode_project
 from asof.definitions.transforms import MessageTransform
 from asof.errors import NotFound, nearest, some
+from asof.flows.newest_snapshot import NewestSnapshot
 from asof.forks import ForkListener, listen_to_forks
 from asof.log.protocol import Log, Messages
 from asof.offline.protocol import Archive, OfflineStore
@@ -191,10 +192,15 @@ class Stores:
         self._log = _lazy(log)
         self._readers = readers if isinstance(readers, LazyReaders) else LazyReaders(readers)
         self._sources = sources
+        self._newest = NewestSnapshot(lambda: self.registry, project)
 
     @property
     def registry(self) -> Registry:
         return self._registry.get()
+
+    def applied(self) -> Snapshot:
+        """What is applied, shared by all flows that only look; see `NewestSnapshot.get`."""
+        return self._newest.get()
 
     @property
     def offline(self) -> OfflineStore:

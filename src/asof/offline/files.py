@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.dataset
 
 from asof.errors import SourceError
 from asof.sources.protocol import Files
@@ -20,12 +19,15 @@ def read_files(files: Files, columns: Sequence[str] = ()) -> pa.RecordBatchReade
     Raises:
         SourceError: a file cannot be read.
     """
+    # It loads pandas where that is installed, 40 MB that whoever opens an offline store would pay for.
+    from pyarrow.dataset import dataset
+
     try:
         own = files.partitions.column_names if files.partitions is not None else []
         schema = (
             pa.schema([each for each in files.schema if each.name not in own]) if files.schema is not None else None
         )
-        found = pyarrow.dataset.dataset(list(files.paths), schema=schema)
+        found = dataset(list(files.paths), schema=schema)
         chosen = [name for name in found.schema.names if not columns or name in columns]
         if files.partitions is None:
             return found.scanner(columns=chosen, use_threads=False).to_reader()
@@ -41,11 +43,13 @@ def _file_by_file(
     paths: Sequence[str], schema: pa.Schema, partitions: pa.Table, made: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """The rows of one file after the other, with the values that its folders give."""
+    from pyarrow.dataset import dataset
+
     chosen = made.names[: len(made) - partitions.num_columns]
     for at, path in enumerate(paths):
         try:
-            dataset = pyarrow.dataset.dataset([path], schema=schema)
-            for batch in dataset.scanner(columns=chosen, use_threads=False).to_batches():
+            found = dataset([path], schema=schema)
+            for batch in found.scanner(columns=chosen, use_threads=False).to_batches():
                 values = [pa.repeat(partitions[name][at], batch.num_rows) for name in partitions.column_names]
                 yield pa.RecordBatch.from_arrays([*batch.columns, *values], schema=made)
         except (OSError, pa.ArrowInvalid) as error:

@@ -45,6 +45,13 @@ LATER_COLUMNS = (PUSHED_AT, ORIGIN_PARTITION, ORIGIN_OFFSET)
 """Columns for arrival that archives of earlier versions lack; they are nullable, and no source may have them either."""
 
 
+COMPACTED = (
+    "added", "removed", "vacuumed", "files_before", "files_after", "bytes_before", "bytes_after", "busy",
+)  # fmt: skip
+"""What `Archives.compact` returns: numbers of files written, replaced and deleted; files and bytes that a reader of all
+rows opens; and whether another process was at it (1), so that nothing was done. A store without files has zeros."""
+
+
 class QueryResult(Protocol):
     """Lazy rows, computed when `reader` is read."""
 
@@ -201,8 +208,23 @@ class Archives(Protocol):
         """A number that grows with each change; -1 if there is no archive."""
         ...
 
-    def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
-        """Optimize the archive's files for reading; files that readers may still use are kept for `keep_hours`."""
+    def compact(
+        self, archive: Archive, *, order: Sequence[str] = (), time: str = "", keep_hours: int = KEEP_HOURS,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, int]:  # fmt: skip
+        """Optimize the archive's storage for reading; what readers may still use is kept for `keep_hours`.
+
+        It may run while others append, compact and forget rows, in other processes, and may be killed at any time: no
+        row is lost or doubled, and no offset changes. What was optimized before is not written again each time.
+
+        Args:
+            order: the columns that most reads look rows up by, the first one first; a store may sort by them.
+            time: the one of them with the event times; empty if there is none.
+            progress: given the number of rows rewritten so far, and of all to be rewritten.
+
+        Returns:
+            The numbers of `COMPACTED`.
+        """
         ...
 
     def forget(self, archive: Archive, columns: Mapping[str, object]) -> int:

@@ -173,6 +173,9 @@ class OnlineStoreDefaults:
     def unmarked(self, tables: Sequence[OnlineTable]) -> list[OnlineTable]:
         return []
 
+    def check(self: OnlineStore) -> None:
+        self.ping()
+
     def evicts(self) -> str:
         return ""
 
@@ -237,6 +240,14 @@ class OnlineStore(Protocol):
 
     def unmarked(self, tables: Sequence[OnlineTable]) -> list[OnlineTable]:
         """Those of the tables whose marker is missing in a shard; asks masters, never replicas."""
+        ...
+
+    def check(self) -> None:
+        """Check that the store can be reached and used, as `plan` does; creates nothing.
+
+        Raises:
+            StorageError: it is unreachable or unusable.
+        """
         ...
 
     def evicts(self) -> str:

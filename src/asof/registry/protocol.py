@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
 
+import msgspec
+
 from asof.defaults import HISTORY_COMMITS
 from asof.definitions.project import KINDS, NewerFormat, Project, Snapshot
 from asof.errors import RegistryConflict, RegistryError
@@ -191,16 +193,16 @@ def changes_definitions(before: Snapshot, after: Snapshot) -> bool:
     return _contents(before) != _contents(after)
 
 
-def changed_definitions(commits: list[Commit], decode_first: Callable[[], Snapshot]) -> list[Commit]:
+def changed_definitions(commits: list[Commit], first_has_any: Callable[[], bool]) -> list[Commit]:
     """Filter commits not marked as facts only (newest first) for those that changed definitions. Older versions of Asof
     never marked the first commit of a project.
 
     Args:
-        decode_first: the snapshot of version 1.
+        first_has_any: whether version 1 has definitions; see `has_definitions`.
     """
     if commits and commits[-1].version == 1:
         try:
-            if not changes_definitions(empty(""), decode_first()):
+            if not first_has_any():
                 return commits[:-1]
         except UnreadableVersion:
             pass  # the history needs no snapshot to be readable
@@ -262,6 +264,26 @@ def decode(content: str, *, kept: str) -> Snapshot:
         return Snapshot.decode(content)
     except RegistryError as error:
         raise UnreadableVersion(error.message, newer=isinstance(error, NewerFormat)) from error
+
+
+class _Kinds(msgspec.Struct):
+    """The definitions of a version's content by kind, not decoded."""
+
+    project: dict[str, list[msgspec.Raw]]
+
+
+def has_definitions(content: str, *, kept: str) -> bool:
+    """Whether a version has any definition, without decoding them: a history must not take as long as that.
+
+    Raises:
+        UnreadableVersion: it is damaged.
+    """
+    if checksum(content) != kept:
+        raise UnreadableVersion("its checksum does not match its content")
+    try:
+        return any(msgspec.json.decode(content, type=_Kinds).project.values())
+    except msgspec.DecodeError as error:
+        raise UnreadableVersion(str(error)) from error
 
 
 def _contents(snapshot: Snapshot) -> Mapping[tuple[str, str], Any]:

@@ -69,6 +69,8 @@ class Files:
         partitions: columns that no file has, with one value per file, in the order of the paths.
         order: of an archive's rows, the short way in which they can be ordered.
         is_ordered: whether their arrival is (file, row number), in the order of the paths; else they have none.
+        bounds: a row per path with the least and greatest value of columns, as far as it is known without opening
+            files: `min.<column>` and `max.<column>`. Floats are in no bounds.
     """
 
     paths: tuple[str, ...]
@@ -76,6 +78,7 @@ class Files:
     partitions: pa.Table | None = None
     order: ArchiveOrder = ""
     is_ordered: bool = True
+    bounds: pa.Table | None = None
 
 
 class Database(Protocol):

@@ -60,6 +60,27 @@ def rows_of_bucket(bucket: str, number: int, *, through: Mapping[int, int]) -> s
     return f"SELECT * FROM archive WHERE {bucket} = {number} AND ({' OR '.join(positions) or 'false'})"
 
 
+def sorted_rows(columns: Sequence[str], order: Sequence[str], *, time: str = "", cuts: Sequence[str] = ()) -> str:
+    """All rows, sorted by some columns; nulls come first.
+
+    Args:
+        columns: in the order of the result.
+        time: a column that is cut into ranges, which come one after the other, each of them sorted.
+        cuts: literals of that column, ascending: where a range begins that is not the first.
+    """
+    terms = [f"{quote(each)} NULLS FIRST" for each in order]
+    if cuts:
+        ranges = " ".join(f"WHEN {quote(time)} < {cut} THEN {number}" for number, cut in enumerate(cuts))
+        # Rows without a time are in the last range, as all are that no bound comes after.
+        terms.insert(0, f"CASE {ranges} ELSE {len(cuts)} END")
+    return f"SELECT {', '.join(map(quote, columns))} FROM archive ORDER BY {', '.join(terms)}"
+
+
+def values_of(column: str) -> str:
+    """The values of one column, without nulls, in any order."""
+    return f"SELECT {quote(column)} FROM archive WHERE {quote(column)} IS NOT NULL"
+
+
 def newest_rows(partitions: Iterable[int], *, count: int, time: str) -> str:
     """The last rows of each partition: partition, offset, ingested_at, and the column `time` as `happened`.
 
@@ -156,6 +177,20 @@ def distinct_keys(columns: Sequence[str]) -> str:
     names = [quote(column) for column in columns]
     known = " AND ".join(f"{name} IS NOT NULL" for name in names)
     return f"SELECT DISTINCT {', '.join(names)} FROM source WHERE {known}"
+
+
+def sampled_keys(columns: Sequence[str], *, one_in: int, place: int, most: int) -> str:
+    """The distinct keys of a share of an archive's rows, by offset; keys that have a null are left out.
+
+    Args:
+        columns: the key's columns in the archive.
+        one_in, place: rows whose offset leaves this remainder.
+        most: how many keys at most.
+    """
+    names = [quote(column) for column in columns]
+    known = [f"{name} IS NOT NULL" for name in names]
+    where = " AND ".join([f'"offset" % {one_in} = {place}', *known])
+    return f"SELECT DISTINCT {', '.join(names)} FROM archive WHERE {where} LIMIT {most}"
 
 
 # -- columns of a source's rows ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from asof.definitions import Field
 from asof.errors import StorageError
-from asof.offline.protocol import Archive, OfflineStore
+from asof.offline.protocol import COMPACTED, Archive, OfflineStore
 from asof.sql import archive as statements
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.timing import micros
@@ -263,6 +263,8 @@ class ArchiveSuite:
         assert sorted((row["partition"], row["offset"]) for row in newest) == [(0, 3), (0, 4), (1, 1), (1, 2)]
         nulls = self._ran(store, statements.count_nulls(["user_id", "page"]), name="source")
         assert nulls == [{"user_id": 0, "page": 0}]
+        sampled = [statements.sampled_keys(["user_id"], one_in=2, place=each, most=9) for each in (0, 1)]
+        assert len({row["user_id"] for text in sampled for row in self._ran(store, text)}) == 5
         named = statements.columns_of_rows({"user": "user_id"}, positions=True)
         assert len(self._ran(store, named, name="source")[0]) == 3
 
@@ -325,6 +327,36 @@ class ArchiveSuite:
 
         assert self.positions(store) == [(0, offset) for offset in range(12)]
         assert store.append(CLICKS, clicks(0, 9, 3), {0: 11}) == 0
+
+    def test_compaction_by_columns_keeps_rows_and_is_done_once(self, store: OfflineStore) -> None:
+        for first in range(0, 12, 3):
+            store.append(CLICKS, clicks(0, first, 3), {0: first + 2})
+        shown: list[tuple[int, int]] = []
+        given: dict[str, Any] = {"order": ["user_id", "ingested_at"], "time": "ingested_at"}
+
+        numbers = store.compact(CLICKS, **given, progress=lambda done, total: shown.append((done, total)))
+
+        assert set(numbers) == set(COMPACTED) and numbers["busy"] == 0
+        assert numbers["files_after"] <= numbers["files_before"]
+        assert all(done <= total for done, total in shown)
+        assert self.positions(store) == [(0, offset) for offset in range(12)]
+        again = store.compact(CLICKS, **given)
+        assert again["added"] == again["removed"] == 0
+        assert self.positions(store) == [(0, offset) for offset in range(12)]
+        assert store.compact(Archive("shop", "unknown"), **given) == dict.fromkeys(COMPACTED, 0)
+
+    def test_rows_come_sorted_and_in_ranges_of_time(self, store: OfflineStore) -> None:
+        rows = clicks(0, 0, 6)
+        moments = [_AT.replace(minute=minute) for minute in (3, 1, 2, 3, 1, 2)]
+        rows = rows.set_column(4, "ingested_at", pa.array([*moments[:5], None], pa.timestamp("us", "UTC")))
+        store.append(CLICKS, rows, {0: 5})
+        cut = store.dialect.literal(_AT.replace(minute=2), Timestamp)
+
+        plain = statements.sorted_rows(["offset", "ingested_at"], ["ingested_at", "user_id"])
+        assert [row["offset"] for row in self._ran(store, plain)] == [5, 1, 4, 2, 0, 3]
+        ranges = statements.sorted_rows(["offset"], ["user_id"], time="ingested_at", cuts=[cut])
+        assert [row["offset"] for row in self._ran(store, ranges)] == [1, 4, 0, 2, 3, 5]
+        assert len(self._ran(store, statements.values_of("ingested_at"))) == 5
 
     def test_an_older_version_can_be_read_until_its_files_are_gone(self, store: OfflineStore) -> None:
         store.append(CLICKS, clicks(0, 0, 2), {0: 1})

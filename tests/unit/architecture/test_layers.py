@@ -12,7 +12,7 @@ from tests.unit.architecture.tree import FAMILIES, ROOT, SOURCE, describe, impor
 
 SHARED_IN_FAMILY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(FAMILIES, ("protocol",)),
-    "offline": ("protocol", "results", "files"),
+    "offline": ("protocol", "results", "files", "pruning"),
     "registry": ("protocol", "records"),
 }
 """Modules of a family that belong to no product: its words, which all of them use."""
@@ -21,7 +21,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "adbc_driver_postgresql": ("asof.*.postgres*",),
     "click": ("asof.cli*", "asof.demo*"),
     "confluent_kafka": ("asof.*.kafka*",),
-    "deltalake": ("asof.offline.delta.archives*", "asof.sources.file*", "asof.connections.delta"),
+    "deltalake": ("asof.offline.delta*", "asof.sources.file*", "asof.connections.delta"),
     "duckdb": ("asof.offline.duckdb*", "asof.connections.duckdb*"),
     "fastavro": ("asof.*.kafka*", "asof.*.avro*"),
     "google": ("asof.*.kafka*", "asof.*.protobuf*"),

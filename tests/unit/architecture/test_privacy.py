@@ -15,6 +15,7 @@ TESTS = ROOT / "tests"
 
 OTHERS = {
     "_asdict",
+    "_assign_work_unit",
     "_exit",
     "_fields",
     "_get_provider",

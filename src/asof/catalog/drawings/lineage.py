@@ -30,11 +30,13 @@ _TOP, _EDGE, _INSET = 34, 4, 14
 _NAME_CELLS, _NOTE_CELLS = 25, 28
 
 
-def lineage_svg(found: Neighbourhood, href: Href = no_href) -> Markup:
+def lineage_svg(found: Neighbourhood, href: Href = no_href, *, expands: str = "") -> Markup:
     """A neighbourhood as SVG with links; the focus is highlighted.
 
     Args:
         href: where each item leads; None where it has no page.
+        expands: selects the element that htmx replaces by the same one of the page with a group expanded; empty: the
+            group is a link and no more.
     """
     items = {item.id: item for item in found.items}
     lines = [(edge.before, edge.after) for edge in found.edges]
@@ -54,7 +56,10 @@ def lineage_svg(found: Neighbourhood, href: Href = no_href) -> Markup:
         "lineage", title,
         element("g", *_heads(order, layout), class_="heads", aria_hidden="true"),
         element("g", *paths, class_="lines", aria_hidden="true"),
-        *(_box(item, layout, notes.get(item.id, ()), href(item), is_focus=item == found.focus) for item in order),
+        *(
+            _box(item, layout, notes.get(item.id, ()), href(item), is_focus=item == found.focus, expands=expands)
+            for item in order
+        ),
         width=width, height=height + _EDGE, is_image=False,
     )  # fmt: skip
 
@@ -110,7 +115,9 @@ def _path(layout: Layout, start: str, end: str, *, title: str, near: bool) -> Ma
     return element("path", element("title", title), d="".join(steps), class_="line near" if near else "line")
 
 
-def _box(item: LineageItem, layout: Layout, reasons: Iterable[str], href: str | None, *, is_focus: bool) -> Markup:
+def _box(
+    item: LineageItem, layout: Layout, reasons: Iterable[str], href: str | None, *, is_focus: bool, expands: str
+) -> Markup:
     left, middle = _left(layout.column[item.id]), _middle(layout.row[item.id])
     is_group = isinstance(item, LineageGroup)
     name = item.label if isinstance(item, LineageGroup) else shortened(item.label, _NAME_CELLS)
@@ -127,7 +134,19 @@ def _box(item: LineageItem, layout: Layout, reasons: Iterable[str], href: str | 
     if href is None:
         return element("g", *inside, class_=classes)
     current = "true" if is_focus else None
-    return element("a", *inside, href=href, class_=classes, aria_label=said, aria_current=current)
+    expanding = _expanding(href, expands) if is_group and expands else {}
+    return element("a", *inside, href=href, class_=classes, aria_label=said, aria_current=current, **expanding)
+
+
+def _expanding(href: str, target: str) -> dict[str, str]:
+    """What has htmx show a page's element in place of the one there; the address follows, so that Back works."""
+    return {
+        "data_hx_get": href,
+        "data_hx_target": target,
+        "data_hx_select": target,
+        "data_hx_swap": "outerMorph",
+        "data_hx_push_url": "true",
+    }
 
 
 def _note(item: LineageItem, reasons: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from asof.catalog.pages.dead_letters import Replay, hidden_because, may_replay, 
 from asof.catalog.pages.page import Link, Page, PageRequest, Redirect, missing
 from asof.catalog.urls import page_url, url_of
 from asof.definitions import LogSource
+from asof.errors import NotFound
 
 _MOST_TEXT = 20_000
 _BUDGET_S = 1.0
@@ -50,7 +51,7 @@ class DeadLetterPage(Page):
 
     id: str
     source: Link
-    dead_letter: LiveValue[DeadLetterContent] | None
+    dead_letter: LiveValue[DeadLetterContent | None] | None
     hidden_because: str
     may_replay: bool
     replay: Replay | None
@@ -60,6 +61,8 @@ def dead_letter_page(request: PageRequest) -> DeadLetterPage:
     source, id = _shown(request)
     hidden = hidden_because(request, source)
     found = None if hidden else request.live.get(("dead letter", id), lambda: _fetched(request, id), budget_s=_BUDGET_S)
+    if found is not None and found.value is None and found.age_s is not None:
+        raise NotFound(f"no dead letter {id!r}", hint="see those of its source")
     link = Link(source.name, url_of("source", source.name))
     sources = Link("Sources", page_url("search", query={"kind": "source"}))
     return DeadLetterPage(
@@ -71,7 +74,7 @@ def dead_letter_page(request: PageRequest) -> DeadLetterPage:
 def replay_one(request: PageRequest) -> Redirect:
     """Replay the page's dead letter."""
     source, id = _shown(request)
-    return Redirect(page_url("dead-letter", *request.names, query=replay(request, source, [id])))
+    return Redirect(page_url("dead-letter", *request.names), replay(request, source, [id]))
 
 
 def _shown(request: PageRequest) -> tuple[LogSource, str]:
@@ -82,8 +85,12 @@ def _shown(request: PageRequest) -> tuple[LogSource, str]:
     return source, "/".join([name, *place])
 
 
-def _fetched(request: PageRequest, id: str) -> DeadLetterContent:
-    found = request.store.dead_letter(id)
+def _fetched(request: PageRequest, id: str) -> DeadLetterContent | None:
+    """The dead letter; None if there is none: that is no failure of the store's."""
+    try:
+        found = request.store.dead_letter(id)
+    except NotFound:
+        return None
     return DeadLetterContent(
         found.topic, found.partition, found.offset, found.at, found.size, found.reason, found.replayed,
         _text(found.key), None if found.text is None else found.text[:_MOST_TEXT],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MOST_DEAD_LETTERS = 500
 """Of more dead letters the newest are counted and shown."""
 
+_NOTICE = re.compile(r"replay\.([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
 _SHOWN = 50
 _EXAMPLE = 200
 _BUDGET_S = 0.04
@@ -83,15 +85,15 @@ class DeadLetters:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay did, as the address says it."""
+    """What a replay did."""
 
     sent: int
     already: int
     unfit: int
 
 
-def replay(request: PageRequest, source: Source | RequestSource, ids: Sequence[str] | None = None) -> Mapping[str, int]:
-    """Replay dead letters of a source; returns what was done, as the parameters of an address.
+def replay(request: PageRequest, source: Source | RequestSource, ids: Sequence[str] | None = None) -> str:
+    """Replay dead letters of a source; returns what was done, as a notice that `replay_of` reads.
 
     Raises:
         NotAllowed: the viewer may not write to all views that the source's events change.
@@ -105,7 +107,7 @@ def replay(request: PageRequest, source: Source | RequestSource, ids: Sequence[s
         )
     done = request.store.replay_dead_letters(source.name, ids)
     request.live.forget(status_key(source), _dead_letters_key(source), *(("dead letter", each) for each in ids or ()))
-    return {"sent": done.sent, "already": done.already, "unfit": len(done.still_unfit)}
+    return f"replay.{done.sent}.{done.already}.{len(done.still_unfit)}"
 
 
 def hidden_because(request: PageRequest, source: LogSource) -> str:
@@ -182,10 +184,8 @@ def dead_letter_url(id: str) -> str:
 
 def replay_of(request: PageRequest) -> Replay | None:
     """What the replay did that led to a page; None where none did."""
-    numbers = [request.query.get(name, "") for name in ("sent", "already", "unfit")]
-    if not all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers):
-        return None
-    return Replay(*map(int, numbers))
+    found = _NOTICE.fullmatch(request.notice)
+    return None if found is None else Replay(*map(int, found.groups()))
 
 
 def source_shown(request: PageRequest, name: str) -> Source | RequestSource:

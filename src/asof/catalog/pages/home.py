@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,15 +103,14 @@ class HomePage(Page):
 def home_page(request: PageRequest) -> HomePage:
     index, viewer = request.index, request.viewer
     is_whole = viewer.may("read")
-    counts = Counter(each.kind for each in index.entries if is_whole or index.shows(viewer, each))
-    health = request.health.of(index.snapshot, budget_s=_BUDGET_S)
+    health = request.current_health(budget_s=_BUDGET_S)
     attention = list(_attention(request, health, is_whole=is_whole))
     # What is said of the whole store names objects that a viewer of some views may not know.
     nothing = LiveValue[Sequence[Attention]](())
     return HomePage(
-        title=request.store.project, counts=dict(counts), is_whole=is_whole, attention=attention[:_MOST_CHECKS],
+        title=request.store.project, counts=index.counts(viewer), is_whole=is_whole, attention=attention[:_MOST_CHECKS],
         more_attention=max(len(attention) - _MOST_CHECKS, 0), late=health.late,
-        checks=request.live.get("checks", lambda: _checks(request), budget_s=_BUDGET_S, max_age_s=_MAX_AGE_S)
+        checks=request.live.later("checks", lambda: _checks(request), max_age_s=_MAX_AGE_S)
         if is_whole else nothing,
         expectations=_expectations(request),
         changes=request.live.get("changes", lambda: _changes(request), budget_s=_BUDGET_S)

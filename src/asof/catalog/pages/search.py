@@ -15,6 +15,9 @@ _MOST = 1_000
 _FILTER_S = 1.0
 """How long a search for what is stale or unused waits for what is known of that."""
 
+INDEX_S = 0.8
+"""How long a search waits for the index of all texts, before it goes by names."""
+
 
 @dataclass(frozen=True)
 class SearchMatch:
@@ -38,7 +41,8 @@ class SearchPage(Page):
         text: what is searched for; empty for all.
         filters: name → value of the filters that are set.
         found: the best matches first.
-        late: what is not known of the filters `stale` and `unused`, a sentence each.
+        late: what this does not go by yet, a sentence each.
+        again_url: the address of these results, to be asked for again while something is late; else empty.
         more_url: the address of the same with more matches; empty if these are all.
     """
 
@@ -47,6 +51,7 @@ class SearchPage(Page):
     kinds: Sequence[str]
     found: Sequence[SearchMatch]
     late: Sequence[str]
+    again_url: str
     more_url: str
 
 
@@ -59,9 +64,10 @@ def search_page(request: PageRequest) -> SearchPage:
     shown = request.number("limit", _SHOWN, most=_MOST)
     flags = [name for name in ("stale", "unused") if request.text(name)]
     # As one types, the order is by what is known; a filter waits for what it filters by.
-    snapshot, wait_s = request.index.snapshot, _FILTER_S if flags else 0.0
-    health = request.health.of(snapshot, with_streams="stale" in flags, budget_s=wait_s)
-    entries = request.index.find(
+    health = request.current_health(with_streams="stale" in flags, budget_s=_FILTER_S if flags else 0.0)
+    is_indexed = request.prepare_search(INDEX_S).value is not None
+    find = request.index.find if is_indexed else request.index.find_by_name
+    entries = find(
         text[:500], limit=shown + 1, viewer=request.viewer, health=health, stale="stale" in flags,
         unused="unused" in flags, **filters,
     )  # fmt: skip
@@ -74,10 +80,13 @@ def search_page(request: PageRequest) -> SearchPage:
         for each in entries[:shown]
     ]  # fmt: skip
     is_all = len(entries) <= shown or shown == _MOST
+    late = [] if is_indexed else ["the index of all texts is still being made: these go by names alone"]
+    late += [f"{each}; the filter goes by what is known" for each in health.late if flags]
     more = "" if is_all else page_url("search", query={"q": text, **filters, "limit": min(shown * 4, _MOST)})
     return SearchPage(
         title=f"Search: {text}" if text else "Search", above=[Link("Home", page_url())], text=text, filters=filters,
-        kinds=KINDS, found=found, late=health.late if flags else (), more_url=more,
+        kinds=KINDS, found=found, late=late, more_url=more,
+        again_url=page_url("search", query={"q": text, **filters, "limit": shown, "part": "results"}) if late else "",
     )  # fmt: skip
 
 

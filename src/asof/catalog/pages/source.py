@@ -1,4 +1,4 @@
-"""The page of a source: what it is, its schema now, how far its log is read, and its dead letters."""
+"""The page of a source: what it is, its schema now, how far its log is read, its dead letters, and its lineage."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from asof.catalog.pages.dead_letters import (
     source_shown,
     status_key,
 )
+from asof.catalog.pages.lineage import DrawnLineage, near_lineage
 from asof.catalog.pages.page import Link, Page, PageRequest, Redirect
+from asof.catalog.pages.sections.impact import Impact, impact_of
 from asof.catalog.urls import page_url, url_of
 from asof.definitions import LogSource, OnDemandFeatureView, RequestSource, Source
 from asof.display import cell
-from asof.lineage import hides_column
+from asof.lineage import LineageNode, hides_column
 from asof.timing import iso, span_text
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ class SourcePage(Page):
     hidden_because: str
     may_replay: bool
     replay: Replay | None
+    impact: LiveValue[Impact]
+    lineage: LiveValue[DrawnLineage]
 
 
 def source_page(request: PageRequest) -> SourcePage:
@@ -97,6 +101,7 @@ def source_page(request: PageRequest) -> SourcePage:
     log = source if isinstance(source, LogSource) else None
     batch = source if isinstance(source, Source) and log is None else None
     hidden = hidden_because(request, log) if log is not None else ""
+    node = LineageNode("source" if isinstance(source, Source) else "request-source", source.name)
     times = (source.timestamp_field, source.created_timestamp_column) if isinstance(source, Source) else ("", "")
     return SourcePage(
         title=source.name,
@@ -114,13 +119,14 @@ def source_page(request: PageRequest) -> SourcePage:
         dead_letters=None if log is None else dead_letters_of(request, log, is_hidden=bool(hidden)),
         gaps=index.snapshot.facts.gaps.get(source.name, ()), hidden_because=hidden,
         may_replay=log is not None and may_replay(request, log), replay=replay_of(request),
+        impact=impact_of(request, node), lineage=near_lineage(request, node),
     )  # fmt: skip
 
 
 def replay_all(request: PageRequest) -> Redirect:
     """Replay the source's dead letters, all that fit by now."""
     source = source_shown(request, request.names[0])
-    return Redirect(page_url("source", source.name, query=replay(request, source)))
+    return Redirect(page_url("source", source.name), replay(request, source))
 
 
 def _columns(request: PageRequest, source: Source) -> LiveValue[Sequence[SchemaColumn]]:

@@ -1,4 +1,4 @@
-"""`asof compact`: archives with fewer, larger files."""
+"""`asof compact`: archives in few, sorted files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from asof.cli.options import Command
 @click.command(cls=Command)
 @pass_context
 def compact(context: CliContext) -> None:
-    """Put the archives' small files together.
+    """Join small files of the archives, sorted by key and event time.
 
-    Also deletes files that no reader and no saved training set needs any more."""
-    context.output.details("compacted", context.store.compact().to_dict(), title="Compacted")
+    May run while streams go on, and be stopped at any time. Also deletes files that no reader needs any more."""
+    with context.progress() as progress:
+        done = context.store.compact(progress=progress)
+    context.output.details("compacted", done.to_dict(), title="Compacted")

@@ -20,6 +20,7 @@ from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.batch import batch_of_archive, keyed
 from asof.flows.rows.keys import restored_key
 from asof.flows.stores import Stores
+from asof.offline.pruning import rows_within
 from asof.online.protocol import Lookup, OnlineTable
 from asof.selection import ViewRead
 from asof.sources.protocol import Input
@@ -114,7 +115,9 @@ def seen_rows(stores: Stores, view: FeatureView, served: ServedValues) -> pa.Tab
     )
     inputs = {"archive": rows}
     if view.join_keys:
-        inputs["requested"] = _key_table(view, served.keys)
+        inputs["requested"] = requested = _key_table(view, served.keys)
+        keys = {source.raw(key): requested[key] for key in view.join_keys}
+        inputs["archive"] = rows_within(rows, keys=keys)
     table = stores.offline.sql(text, inputs).reader().read_all()
     batch = batch_of_archive(source, table)
     distinct = keyed(view, batch.rows)

@@ -15,8 +15,10 @@ from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.identity import what_differs
 from asof.display import counted
 from asof.errors import AsofError, SourceError, some
-from asof.flows.batch.materialize import lost_rows
+from asof.flows.admin.lost_keys import lost_keys
+from asof.flows.admin.messages import messages_text
 from asof.flows.generations.layout import layout_of
+from asof.flows.generations.markers import lost_rows
 from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
@@ -99,6 +101,8 @@ def doctor(stores: Stores, *, clock_note: str = "", differences: Differences = l
         name = f"source {source.name}"
         if isinstance(source, LogSource):
             checks.append(_check(name, partial(_log, stores, snapshot, source)))
+            if source.type != "push":  # pushed rows were fitted to the schema
+                checks.append(_check(f"messages {source.name}", partial(_messages, stores, snapshot, source)))
             checks.append(_check(f"archive {source.name}", partial(_archive, stores, snapshot, source)))
             checks.append(_check(f"dead letters {source.name}", partial(_dead_letters, stores, source)))
         else:
@@ -126,7 +130,7 @@ def _online(stores: Stores) -> Said:
 
 
 def _registry(stores: Stores, loaded: list[Snapshot]) -> Said:
-    snapshot = stores.registry.load(stores.project)
+    snapshot = stores.applied()
     loaded.append(snapshot)
     where = f" at {stores.registry.place}" if stores.registry.place else ""
     if not snapshot.version:
@@ -185,6 +189,13 @@ def _log(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
     if gaps:
         text += f"; {counted(len(gaps), 'accepted gap')}, the last: {gaps[-1]}"
     return True, text, "run `asof stream run`" if lag else ""
+
+
+def _messages(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
+    try:
+        return messages_text(stores, snapshot, source)
+    except UnknownTopic:
+        return True, "no messages", ""  # the source's own line says so
 
 
 def _archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
@@ -257,6 +268,12 @@ def _view(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Said:
         texts.append(f"{building} is being built")
     if isinstance(view.source, LogSource):
         texts.append(_progress_text(stores, view, view.source, generation, hints))
+        if not hints:
+            lost = lost_keys(stores, snapshot, view, table_of(stores.project, view, generation))
+            if lost.lost:
+                named = some([_key_text(view, key) for key in lost.lost], _NAMED)
+                text = f"of {counted(lost.sampled, 'key')} of the archive the online rows of {len(lost.lost)} are lost"
+                return False, "; ".join([*texts, f"{text}: {named}"]), f"run `asof rebuild {view.name}`"
     else:
         texts.append(_materialized_text(snapshot, view, generation, hints))
     overflowed, incomplete, seen = _flags(stores, view, generation)

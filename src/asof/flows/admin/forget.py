@@ -30,6 +30,7 @@ from asof.log.protocol import UnknownTopic
 from asof.online.protocol import OnlineTable
 from asof.results import Record
 from asof.sql import archive as statements
+from asof.values.exact_floats import exact_decoder
 from asof.values.json import bytes_or_same
 from asof.values.packing import key_bytes, key_values
 
@@ -38,7 +39,7 @@ WAIT_S = 10.0
 
 _DEAD_LETTERS_SHOWN = 20
 
-_decode = msgspec.json.Decoder().decode
+_decode = exact_decoder(Any).decode
 
 
 @dataclass
@@ -105,9 +106,11 @@ def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s:
         _settle(stores, snapshot, source, report, seconds=wait_s)
         _forget_events(stores, source, fields, matchers[source.name], report)
     _forget_online(stores, snapshot, found, values, report)
+    report.notes += _rebuild_notes(snapshot, found, report)
     report.served = forget_served(stores, snapshot, found, values)
     report.training_sets = _training_sets(stores, found, values)
-    read = {view.source.name for view in snapshot.project.views.values() if found in view.entities}
+    of_key = set(found.join_keys)
+    read = {view.source.name for view in snapshot.project.views.values() if of_key and of_key <= set(view.join_keys)}
     histories = {source.batch_source.name for source, _ in logs if source.batch_source is not None}
     report.sources = sorted((read - {source.name for source, _ in logs}) | histories)
     if report.sources:
@@ -263,17 +266,34 @@ def _forget_events(
 def _forget_online(
     stores: Stores, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any], report: ForgetResult
 ) -> None:
-    """Delete the online rows of the key, in all generations of the entity's views."""
+    """Delete the online rows of the key, in all generations of the views that have its join keys."""
     for table in stores.online.tables(stores.project):
         if table.view.endswith(EVENTS):
             continue  # a table of event IDs, which has no keys
         view = snapshot.project.views.get(table.view)
         if view is None:
             report.notes.append(f"online rows of {table.view!r} were not checked: the view is not applied")
-        elif entity in view.entities:
+        elif entity.join_keys and set(entity.join_keys) <= set(view.join_keys):
+            # Also of views whose keys have others in addition: their events are gone from the archive, too.
             keys = _online_keys(stores, table, view, entity, values)
             done = stores.online.delete(table, keys) if keys else 0
             report.online[view.name] = report.online.get(view.name, 0) + done
+
+
+def _rebuild_notes(snapshot: Snapshot, entity: Entity, report: ForgetResult) -> list[str]:
+    """The views of fewer keys, whose rows were made of removed events too."""
+    of_key = set(entity.join_keys)
+    views = [
+        view.name
+        for view in snapshot.project.views.values()
+        if view.online and report.archive.get(view.source.name) and not of_key <= set(view.join_keys)
+    ]
+    if not views:
+        return []
+    return [
+        f"the online rows of {some(views)} were made of removed events, too, under other keys: run "
+        f"`asof rebuild {' '.join(views)}`"
+    ]
 
 
 def _online_keys(

@@ -16,6 +16,7 @@ from asof.defaults import SAMPLE_ROWS, SEED
 from asof.definitions import FeatureView, Field, Snapshot, Source
 from asof.errors import Argument, NotFound, RequestError, SourceError, nearest
 from asof.flows.admin.hidden_columns import hidden_columns, needs_full_names
+from asof.flows.admin.served_keys import scanned_keys
 from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
@@ -24,8 +25,7 @@ from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.keys import key_hash, restored_key
-from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
+from asof.flows.stores import Progress, Stores, silent
 from asof.planning import users_of
 from asof.planning.declared import SourceUser
 from asof.selection import Selection, ViewRead, select
@@ -139,28 +139,6 @@ def smallest_keys(keys: Iterable[bytes], n: int, seed: int) -> list[bytes]:
     """The n distinct keys with the smallest hashes: a uniform sample, independent of the keys' order."""
     distinct = heapq.nsmallest(n, ((key_hash(key, seed), key) for key in set(keys)))
     return [key for _, key in distinct]
-
-
-def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Iterator[list[bytes]]:
-    """The keys of a view's online rows, in pages."""
-    table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
-    for page in pages_of(stores, table):
-        yield [row[0] for row in page]
-
-
-def online_keys(stores: Stores, snapshot: Snapshot, name: str, *, limit: int) -> pa.Table:
-    """The first keys of a view's online rows, at most `limit`; none if it has no rows.
-
-    Raises:
-        NotFound: no feature view with this name is applied.
-    """
-    view = view_named(snapshot, name)
-    generation = current_generation(snapshot, view)
-    rows = []
-    if view.online and generation is not None:
-        rows = stores.online.scan(table_of(stores.project, view, generation), limit=limit)
-    keys = [restored_key(view.key_fields, key_values(row[0])) for row in rows]
-    return pa.Table.from_pylist(keys, schema=pa.schema([(key.name, key.dtype.arrow()) for key in view.key_fields]))
 
 
 def _online(
@@ -396,5 +374,5 @@ def _with_time(rows: pa.Table, name: str, source: Source) -> pa.Table:
 
 
 __all__ = [
-    "online_keys", "sample", "sampled_rows", "scanned_keys", "smallest_keys", "spine_of_rows",
+    "sample", "sampled_rows", "smallest_keys", "spine_of_rows",
 ]  # fmt: skip

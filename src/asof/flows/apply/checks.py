@@ -236,13 +236,15 @@ def check_archives(stores: Stores, project: Project) -> list[Finding]:
 
 
 def check_online_store(stores: Stores, project: Project) -> list[Finding]:
-    """A setting of the online store by which it removes rows that have not expired."""
+    """An online store that `apply` could not use, and a setting by which it removes rows that have not expired."""
     if not any(view.online for view in project.views.values()):
         return []
     try:
+        stores.online.check()
         evicts = stores.online.evicts()
     except StorageError as error:
-        return [Finding("error", "online store", "", "", error.message, error.hint)]
+        found = error.message.removeprefix("online store: ")
+        return [Finding("error", "online store", "", "", found, error.hint)]
     if not evicts:
         return []
     return [

@@ -21,6 +21,7 @@ from asof.flows.apply.checks import (
     check_transforms,
     check_values,
 )
+from asof.flows.apply.message_schemas import check_message_schemas
 from asof.flows.stores import Stores
 from asof.flows.stream.shared_logs import check_sharing
 from asof.flows.stream.topics import check_logs
@@ -56,6 +57,7 @@ def make_plan(stores: Stores, project: Project) -> Plan:
         more += check_alike_columns(resolved)
     more += check_removed(plan, applied.project)
     more += check_formats(stores, resolved) + check_transforms(stores, resolved)
+    more += check_message_schemas(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_archives(stores, resolved)

@@ -23,6 +23,7 @@ from asof.flows.batch.backfill import load_history, with_history
 from asof.flows.batch.run_progress import RunProgress, ViewProgress
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import WriteCounts, write_chosen
+from asof.flows.generations.markers import lost_rows
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce_all, switched
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
@@ -302,15 +303,6 @@ def _mark(stores: Stores, table: OnlineTable, *, within: str) -> None:
         # As with progress: another build that has overtaken this one has dropped its table.
         if table in stores.online.tables(stores.project):
             raise
-
-
-def lost_rows(stores: Stores, snapshot: Snapshot, view: FeatureView, generation: str) -> bool:
-    """Whether the online store has lost a run that the registry has recorded."""
-    run = snapshot.facts.last_run(view.name, generation)
-    if run is None or run.started is None:
-        return False
-    known = progress_of(stores.online, table_of(stores.project, view, generation)).materialized
-    return known is None or known < run.started
 
 
 @dataclass(frozen=True)

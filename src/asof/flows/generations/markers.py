@@ -81,6 +81,23 @@ def rows_lost(views: Collection[FeatureView]) -> OnlineRowsLost:
     )
 
 
+def lost_rows(stores: Stores, snapshot: Snapshot, view: FeatureView, generation: str) -> bool:
+    """Whether the online store has lost a run, or rows written directly, that the registry has recorded."""
+    table = table_of(stores.project, view, generation)
+    run = snapshot.facts.last_run(view.name, generation)
+    if run is None or run.started is None:
+        return _has_lost_written(stores, snapshot, table)
+    known = progress_of(stores.online, table).materialized
+    return known is None or known < run.started
+
+
+def _has_lost_written(stores: Stores, snapshot: Snapshot, table: OnlineTable) -> bool:
+    """Whether a generation that rows were written to directly is gone: its table says when it was made."""
+    if snapshot.facts.generations_of(table.view).written != table.generation:
+        return False
+    return not progress_of(stores.online, table).is_built
+
+
 def _mark_if_whole(stores: Stores, snapshot: Snapshot, table: OnlineTable) -> bool:
     """Whether what a build has written into the store, by the registry and every master, is there."""
     run = snapshot.facts.last_run(table.view, table.generation)
@@ -88,8 +105,8 @@ def _mark_if_whole(stores: Stores, snapshot: Snapshot, table: OnlineTable) -> bo
     if snapshot.project.views[table.view].source.is_log:
         is_whole = progress.is_built
     elif run is None or run.started is None:
-        # It was never materialized, so there is nothing to be lost.
-        is_whole = True
+        # It was never materialized: what can be lost are rows that were written directly.
+        is_whole = not _has_lost_written(stores, snapshot, table)
     else:
         is_whole = progress.materialized is not None and progress.materialized >= run.started
     if is_whole:
@@ -100,4 +117,4 @@ def _mark_if_whole(stores: Stores, snapshot: Snapshot, table: OnlineTable) -> bo
     return is_whole
 
 
-__all__ = ["current_tables", "lost_among", "lost_views", "rows_lost"]
+__all__ = ["current_tables", "lost_among", "lost_rows", "lost_views", "rows_lost"]

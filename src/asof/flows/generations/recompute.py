@@ -12,8 +12,10 @@ from asof.definitions import LogSource
 from asof.flows.generations.layout import expiry_of, inputs_of, layout_of
 from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.batch import batch_of_archive, counted, keyed
+from asof.flows.rows.keys import values_of_keys
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Stores
+from asof.offline.pruning import rows_within
 from asof.online.protocol import Lookup, Unchanged, state_rows
 from asof.sql import archive as statements
 from asof.values.packing import key_values
@@ -53,10 +55,10 @@ def _recompute(
     ]  # fmt: skip
     if not ready:
         return gone
-    text = statements.rows_of_keys(
-        [view.source.raw(key) for key in view.join_keys], view.key_fields, [key_values(keys[i]) for i in ready],
-        dialect=stores.offline.dialect,
-    )  # fmt: skip
+    columns_of_keys = [view.source.raw(key) for key in view.join_keys]
+    wanted = [key_values(keys[i]) for i in ready]
+    archive = rows_within(archive, keys=values_of_keys(columns_of_keys, view.key_fields, wanted))
+    text = statements.rows_of_keys(columns_of_keys, view.key_fields, wanted, dialect=stores.offline.dialect)
     table = stores.offline.sql(text, {"archive": archive}).reader().read_all()
     batch = counted(view.source, batch_of_archive(view.source, table))
     distinct = keyed(view, batch.rows)

@@ -12,6 +12,7 @@ from asof.definitions import FileSource, LogSource, Snapshot, Source
 from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError, SourceError, nearest, some
 from asof.flows.stores import Stores
+from asof.offline.pruning import rows_needed
 from asof.planning import users_of, with_declared_types
 from asof.planning.declared import SourceUser
 from asof.planning.drift import Drift, drift, drift_error
@@ -67,7 +68,8 @@ def rows_of(
         SourceError: it cannot be reached, or was changed so that its columns are not those of the definitions.
     """
     if isinstance(source, LogSource):
-        return stores.offline.rows(stores.archive_of(source), version=version)
+        rows = stores.offline.rows(stores.archive_of(source), version=version)
+        return rows if need is None else rows_needed(rows, source, need)
     reader = stores.readers.get(source.type)
     if reader is None:
         raise SourceError(

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.flows.offline.inputs import inputs_of, rows_of
 from asof.flows.rows.batch import RowBatch, batch_of, batch_of_archive, input_schema
+from asof.flows.rows.keys import values_of_keys
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Stores
 from asof.selection import FeatureOut, ViewRead
@@ -96,11 +97,7 @@ class KeyRows:
 
 def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyRows:
     source = view.source
-    keys = {
-        source.raw(field.name): pa.array([value], field.dtype.arrow())
-        for field, value in zip(view.key_fields, plain, strict=True)
-        if field.dtype.is_integer or field.dtype.name == "String"
-    }
+    keys = values_of_keys([source.raw(key) for key in view.join_keys], view.key_fields, [plain])
     found = rows_of(stores, source, [view], need=ScanRequest(keys=keys or None))
     table = _empty(source)
     if found is not None:

@@ -15,6 +15,8 @@ from asof.definitions.logs import TOMBSTONE
 from asof.flows.rows.counts import count_by
 from asof.flows.stores import Stores
 from asof.log.protocol import Headers, Messages
+from asof.offline.pruning import rows_within
+from asof.sources.protocol import Input
 from asof.sql import archive as statements
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.timing import DAY, EARLIEST, LATEST, Micros, micros
@@ -148,7 +150,7 @@ def archived_after(
     stores: Stores, source: LogSource, partition: int, *, after: int, through: int, batch_rows: int = 200_000
 ) -> Iterator[pa.Table]:
     """Archived rows of a partition with `after < offset <= through`, ordered by offset."""
-    rows = stores.offline.rows(stores.archive_of(source))
+    rows = _archived(stores, source, partition, after=after, through=through)
     if rows is None or after >= through:
         return
     text = statements.rows_between(partition, after=after, through=through)
@@ -159,10 +161,16 @@ def archived_after(
 
 def archived_rows(stores: Stores, source: LogSource, partition: int, *, after: int, through: int) -> int:
     """Number of archived rows of a partition with `after < offset <= through`."""
-    rows = stores.offline.rows(stores.archive_of(source))
+    rows = _archived(stores, source, partition, after=after, through=through)
     if rows is None or after >= through:
         return 0
     return count_by(stores, statements.count_between(partition, after=after, through=through), "archive", rows)
+
+
+def _archived(stores: Stores, source: LogSource, partition: int, *, after: int, through: int) -> Input | None:
+    """The archive, or those files of it that may have such rows."""
+    rows = stores.offline.rows(stores.archive_of(source))
+    return rows_within(rows, {"partition": (partition, partition), "offset": (after + 1, through)})
 
 
 def dead_letters_after(stores: Stores, source: LogSource, partition: int, *, after: int) -> dict[int, str]:

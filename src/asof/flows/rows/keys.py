@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
+import pyarrow as pa
+
 from asof.definitions import Field
 from asof.errors import RequestError, nearest, some
 from asof.values.check import checker
@@ -50,6 +52,22 @@ def restored_key(fields: Sequence[Field], plain: Sequence[Any]) -> dict[str, Any
     return {
         field.name: value if restore is None else restore(value)
         for field, restore, value in zip(fields, back, plain, strict=True)
+    }
+
+
+def values_of_keys(
+    columns: Sequence[str], fields: Sequence[Field], keys: Sequence[Sequence[Any]]
+) -> dict[str, pa.Array]:
+    """Column → its values in some keys, for what looks rows up by them; columns of integers and texts alone.
+
+    Args:
+        columns: the source's, one for each of the fields.
+        keys: each key's plain values.
+    """
+    return {
+        column: pa.array([key[place] for key in keys], field.dtype.arrow())
+        for place, (column, field) in enumerate(zip(columns, fields, strict=True))
+        if field.dtype.is_integer or field.dtype.name == "String"
     }
 
 

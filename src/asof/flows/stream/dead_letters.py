@@ -98,7 +98,7 @@ class ReplayResult(Record):
 
 def list_dead_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
     """The newest dead letters of one or all sources."""
-    snapshot = stores.registry.load(stores.project)
+    snapshot = stores.applied()
     found: list[DeadLetter] = []
     for each in log_sources(snapshot, source):
         rows = _dead_letters(stores, each, statements.newest_dead_letters(int(limit)))
@@ -120,7 +120,7 @@ def show_dead_letter(stores: Stores, id: str) -> DeadLetterMessage:  # the name 
     if not rows.num_rows:
         raise NotFound(f"no dead letter {id!r}", hint="run `asof dead-letters list` to see them")
     dead_letter = rows.to_pylist()[0]
-    refused = _refused(stores, stores.registry.load(stores.project), source, [dead_letter])
+    refused = _refused(stores, stores.applied(), source, [dead_letter])
     return DeadLetterMessage(
         **_columns(source, dead_letter, replayed_positions(stores, source)),
         key=dead_letter["key"], value=dead_letter["value"], headers=unpacked_headers(dead_letter["headers"]),
@@ -306,7 +306,7 @@ def _of_id(stores: Stores, id: str) -> tuple[LogSource, Place]:
         raise NotFound(
             f"{id!r} is not a dead letter's ID", hint="write source/partition/offset, as in `asof dead-letters list`"
         )
-    return log_source_named(stores.registry.load(stores.project), name), (int(rest[0]), int(rest[1]))
+    return log_source_named(stores.applied(), name), (int(rest[0]), int(rest[1]))
 
 
 def _text(value: bytes | None) -> str | None:

@@ -17,6 +17,7 @@ from asof.flows.generations.layout import GRACE
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Stores
+from asof.offline.pruning import rows_within
 from asof.online.protocol import NO_ROW, Lookup, OnlineTable, Unchanged, state_rows
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
@@ -53,6 +54,7 @@ class EventIdClaims:
         rows = self.stores.offline.rows(self.stores.archive_of(self.source))
         if rows is not None:
             since = self.stores.clock() - self.source.event_id_horizon
+            rows = rows_within(rows, {"ingested_at": (since, None)})
             text = statements.event_ids_since(self.source.event_id, since, dialect=self.stores.offline.dialect)
             for batch in self.stores.offline.sql(text, {"archive": rows}).reader(_ROWS_AT_ONCE):
                 self._restore(pa.Table.from_batches([batch]))

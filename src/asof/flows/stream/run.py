@@ -173,7 +173,8 @@ class _WorkerRun:
                 self._progress("events", self._taken, None)
             elif until_caught_up:
                 pause = worker.longest_pause
-                if pause is not None and time.monotonic() - pause.since >= self._patience_s:
+                patience_s = self._patience_s if pause is None or pause.error.may_pass else 0.0
+                if pause is not None and time.monotonic() - pause.since >= patience_s:
                     worker.flush()
                     raise pause.error
                 if worker.is_caught_up():

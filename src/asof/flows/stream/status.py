@@ -13,6 +13,7 @@ from asof.definitions import LogSource, Snapshot
 from asof.flows.stores import Stores, log_sources
 from asof.flows.stream.numbering import log_partitions
 from asof.log.protocol import Log
+from asof.offline.pruning import rows_within
 from asof.results import Record, Records
 from asof.sql import archive as statements
 from asof.timing import MINUTE, SECOND, Micros, moment
@@ -78,7 +79,7 @@ class PartitionStatus(Record):
 
 def stream_status(stores: Stores, source: str | None = None) -> Records[PartitionStatus]:
     """Status of each partition of one or all log sources."""
-    snapshot = stores.registry.load(stores.project)
+    snapshot = stores.applied()
     answer: list[PartitionStatus] = []
     for each in log_sources(snapshot, source):
         answer += _of_source(stores, snapshot, each)
@@ -159,8 +160,9 @@ def _rates(stores: Stores, source: LogSource) -> dict[int, int]:
     rows = stores.offline.rows(stores.archive_of(source))
     if rows is None:
         return {}
-    text = statements.counts_since(stores.clock() - RATE_OVER, dialect=stores.offline.dialect)
-    return _counts(stores, text, {"archive": rows})
+    since = stores.clock() - RATE_OVER
+    text = statements.counts_since(since, dialect=stores.offline.dialect)
+    return _counts(stores, text, {"archive": rows_within(rows, {"ingested_at": (since, None)})})
 
 
 def _dead_letters(stores: Stores, source: LogSource) -> dict[int, int]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asof.decoding import SchemaRegistryUnavailable
-from asof.errors import AsofError, LogError
+from asof.errors import AsofError, DefinitionError, LogError
 from asof.flows.stores import Stores
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import shortened
@@ -109,7 +109,8 @@ class TopicMember:
             messages = Messages.empty()
         try:
             self.ingest.take(self.topic, messages)
-        except SchemaRegistryUnavailable as error:
+        except (SchemaRegistryUnavailable, DefinitionError) as error:
+            # A definition that cannot be used here (by a bound that was lowered since it was applied) stops no others.
             self._begin_pause(error)
             self._give_back(messages)
             return 0
@@ -123,7 +124,8 @@ class TopicMember:
         pause_s = min(before.pause_s * 2, MOST_PAUSE_S) if before is not None else PAUSE_S
         self.pause = Pause(error, before.since if before is not None else now, now + pause_s, pause_s)
         if before is None:
-            self.ingest.counts["pauses for a schema registry"] += 1
+            why = "a definition" if isinstance(error, DefinitionError) else "a schema registry"
+            self.ingest.counts[f"pauses for {why}"] += 1
             log.warning("topic %r pauses: %s", self.topic, error.message)
             self.pausing(error)
 

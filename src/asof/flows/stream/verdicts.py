@@ -10,10 +10,11 @@ from types import MappingProxyType
 import numpy as np
 import pyarrow as pa
 
-from asof.decoding import DecodedMessages, UnusableMessage, decode_messages
+from asof.decoding import DecodedMessages, Schemas, UnusableMessage, decode_messages
 from asof.definitions import LogSource, Snapshot
 from asof.flows.rows.archive import dead_letters_after
 from asof.flows.stores import Stores, raw_keys
+from asof.flows.stream.background_schemas import BackgroundSchema
 from asof.flows.stream.event_ids import EventIdClaims
 from asof.flows.stream.suspects import FATAL
 from asof.flows.stream.transforms import transform_of
@@ -34,6 +35,7 @@ class Verdicts:
         self.counts = counts
         self._known: dict[int, dict[int, str]] = {}
         self._claims = EventIdClaims(stores, source) if source.event_id else None
+        self._schemas: tuple[Schemas, BackgroundSchema] | None = None
 
     @property
     def depend_on_others(self) -> bool:
@@ -98,12 +100,20 @@ class Verdicts:
             )
         decoded = decode_messages(
             source, messages, keys=raw_keys(source, snapshot.project.views_of(source.name)), clock=now,
-            schemas=self.stores.schemas_of(source), transform=transform_of(self.stores, source),
+            schemas=self._schemas_of(source), transform=transform_of(self.stores, source),
             bounds=self.stores.bounds_of(source),
         )  # fmt: skip
         decoded = self._without_unkept(decoded)
         decoded = self._as_judged_before(decoded, messages, base)
         return self._without_duplicates(decoded, messages, base, now)
+
+    def _schemas_of(self, source: LogSource) -> Schemas | None:
+        schemas = self.stores.schemas_of(source)
+        if schemas is None:
+            return None
+        if self._schemas is None or self._schemas[0] is not schemas:
+            self._schemas = schemas, BackgroundSchema(schemas, source.name)
+        return self._schemas[1]
 
     def _without_unkept(self, decoded: DecodedMessages) -> DecodedMessages:
         """Turn rows that the archive cannot store into dead letters: one would block all others permanently."""

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -27,8 +27,11 @@ from asof.connections.delta import open_table
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.protocol import LATER_COLUMNS, Archive, Archives
+from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, drop_leftovers, files_of
+from asof.offline.delta.levels import ArchiveFile
+from asof.offline.protocol import ARRIVAL_COLUMNS, COMPACTED, LATER_COLUMNS, Archive, Archives, Engine
 from asof.sources.protocol import ArchiveOrder, Files
+from asof.sql import archive as statements
 from asof.sql.arrival import PUSHED_AT, order_of
 from asof.sql.quoting import quote, text
 
@@ -41,12 +44,18 @@ class DeltaArchives(Archives):
 
     Args:
         root: a folder; created if missing.
+        engine: sorts the rows of compacted files; without one they are joined as they lie.
+
+    Attributes:
+        sizes: of compacted files, and of what is in them.
     """
 
     keeps_nul = True
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, engine: Engine | None = None) -> None:
         self.root = Path(root)
+        self._engine = engine
+        self.sizes = Sizes()
 
     def _path(self, archive: Archive) -> Path:
         return self.root / archive.project / archive.kind / archive.name
@@ -162,30 +171,89 @@ class DeltaArchives(Archives):
             raise _wrapped(error, f"version {version} of archive {archive.name!r} no longer exists") from error
         # An added column is in no file until the next append; the partition column is never in a file.
         schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
-        return Files(paths, schema, order=_order(table)) if paths else None
+        return Files(paths, schema, order=_order(table), bounds=bounds_of(table)) if paths else None
 
     def version(self, archive: Archive) -> int:
         """The archive's version, to pin a training set; -1 if there is no archive."""
         table = self._open(archive)
         return -1 if table is None else table.version()
 
-    def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
-        """Join small files, and remove files that no version of the last `keep_hours` uses.
+    def compact(
+        self, archive: Archive, *, order: Sequence[str] = (), time: str = "", keep_hours: int = KEEP_HOURS,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, int]:  # fmt: skip
+        """Sort and join the files of each ingest date, and remove files that no version of the last `keep_hours` uses.
 
-        Returns:
-            `added`, `removed`: number of files written and replaced; `vacuumed`: how many were deleted.
+        `removed` files became `added` ones. `busy` is 1 where another process is compacting the archive, and nothing
+        was done but that removal.
         """
         table = self._open(archive)
         if table is None:
-            return {"added": 0, "removed": 0, "vacuumed": 0}
+            return _compacted([], [])
+        before = files_of(table)
         try:
-            metrics = table.optimize.compact()
-            gone = table.vacuum(retention_hours=keep_hours, dry_run=False, enforce_retention_duration=False)
+            compaction = self._compaction(archive, _schema(table), order=order, time=time, progress=progress)
+            if compaction is not None:
+                compaction.run()
+                added, removed, busy = compaction.added, compaction.removed, compaction.is_busy
+            else:
+                metrics = table.optimize.compact()
+                added, removed, busy = metrics["numFilesAdded"], metrics["numFilesRemoved"], False
+            table = open_table(self._path(archive))  # at its new version
+            vacuumed = self._vacuum(archive, table, keep_hours)
+            if added:
+                table.create_checkpoint()  # readers need not go through each flush
         except CommitFailedError:
-            return {"added": 0, "removed": 0, "vacuumed": 0}  # another writer was active; the next run does it
-        except (DeltaError, OSError) as error:
+            return _compacted(before, before)  # another writer was active; the next run does it
+        except (DeltaError, OSError, pa.ArrowInvalid) as error:
             raise _wrapped(error, f"archive {archive.name!r} cannot be compacted") from error
-        return {"added": metrics["numFilesAdded"], "removed": metrics["numFilesRemoved"], "vacuumed": len(gone)}
+        return _compacted(before, files_of(table), added=added, removed=removed, vacuumed=vacuumed, busy=int(busy))
+
+    def _vacuum(self, archive: Archive, table: DeltaTable, keep_hours: int) -> int:
+        """Delete the files that no version of the last `keep_hours` uses; returns their number."""
+        # A process that died may have left files that no version has. Who is writing one now has it in no version
+        # either, but is done with it in less than a day.
+        is_full = keep_hours >= 24
+        options: dict[str, Any] = {"retention_hours": keep_hours, "enforce_retention_duration": False, "full": is_full}
+        # The log lists files long after they are gone.
+        gone = [each for each in table.vacuum(dry_run=True, **options) if (self._path(archive) / each).exists()]
+        if gone:
+            table.vacuum(dry_run=False, **options)
+        return len(gone)
+
+    def _compaction(
+        self, archive: Archive, schema: pa.Schema, *, order: Sequence[str], time: str,
+        progress: Callable[[int, int], None],
+    ) -> Compaction | None:  # fmt: skip
+        """A compaction that sorts; None without an engine."""
+        engine, folder = self._engine, self._path(archive)
+        order = [each for each in (*order, *ARRIVAL_COLUMNS[:2]) if each in schema.names]
+        if engine is None:
+            return None
+        dtype = from_arrow(schema.field(time).type) if time in order else None
+
+        def run(text: str, files: Sequence[ArchiveFile], columns: pa.Schema) -> pa.RecordBatchReader:
+            given = Files(tuple(str(folder / each.path) for each in files), columns)
+            return engine.sql(text, {"archive": given}).reader(self.sizes.row_group_rows)
+
+        def rows(files: Sequence[ArchiveFile], columns: pa.Schema, cuts: Sequence[Any]) -> pa.RecordBatchReader:
+            bounds = [engine.dialect.literal(each, dtype) for each in cuts] if dtype is not None else []
+            return run(statements.sorted_rows(columns.names, order, time=time, cuts=bounds), files, columns)
+
+        def times(files: Sequence[ArchiveFile]) -> Iterator[pa.Array]:
+            for batch in run(statements.values_of(time), files, schema):
+                yield batch.column(0)
+
+        return Compaction(
+            folder,
+            lambda: open_table(folder),
+            order,
+            time if dtype is not None else "",
+            rows,
+            times,
+            progress,
+            self.sizes,
+        )
 
     def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int:
         """Delete the rows where every column has the given value, or one of a list, and rewrite their files."""
@@ -197,6 +265,7 @@ class DeltaArchives(Archives):
             try:
                 metrics = table.delete(predicate)
                 table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+                drop_leftovers(self._path(archive), table)
                 return int(metrics.get("num_deleted_rows") or 0)
             except CommitFailedError:
                 table = open_table(self._path(archive))
@@ -264,6 +333,14 @@ def _order(table: DeltaTable) -> ArchiveOrder:
             pc.fill_null(files[stamps], 0) if not files[stamps].null_count else pc.coalesce(files[stamps], without)
         )
     return order_of([least, greatest], rows=pc.sum(files["num_records"]).as_py(), unstamped=pc.sum(without).as_py())
+
+
+def _compacted(before: Sequence[ArchiveFile], after: Sequence[ArchiveFile], **numbers: int) -> dict[str, int]:
+    sizes = {
+        "files_before": len(before), "files_after": len(after),
+        "bytes_before": sum(each.bytes for each in before), "bytes_after": sum(each.bytes for each in after),
+    }  # fmt: skip
+    return dict.fromkeys(COMPACTED, 0) | sizes | numbers
 
 
 def _schema(table: DeltaTable) -> pa.Schema:

@@ -172,7 +172,7 @@ class DuckDBOffline(DuckDBEngine, DeltaArchives):
 
     def __init__(self, path: Path | str, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
         DuckDBEngine.__init__(self, memory_limit=memory_limit, threads=threads, temp_directory=temp_directory)
-        DeltaArchives.__init__(self, path)
+        DeltaArchives.__init__(self, path, engine=self)
 
 
 __all__ = ["DuckDBEngine", "DuckDBOffline"]

@@ -19,6 +19,7 @@ from asof.errors import SourceError
 from asof.offline.duckdb.tables import copy, schema_of, view_files
 from asof.offline.files import read_files
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS, Spine
+from asof.offline.pruning import rows_needed
 from asof.offline.results import arrival_of, empty_rows
 from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
 from asof.sql.duckdb.dialect import DUCKDB
@@ -251,6 +252,8 @@ def _source_table(
     relation = f"asof__source_{index}"
     arrival_columns = (*ARRIVAL_COLUMNS, *LATER_COLUMNS, TOMBSTONE) if source.is_log else ()
     names: dict[str, str] = {}
+    if isinstance(given, Files) and given.bounds is not None:
+        given = rows_needed(given, source, _need(query, source, _columns_of(given), spine, fetching))
     if isinstance(given, Files) and are_safe(safe_names(_columns_of(given), kept=arrival_columns)):
         # The files' own row numbers avoid a copy; the order of the paths is part of the row order.
         number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"

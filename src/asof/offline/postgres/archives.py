@@ -8,7 +8,7 @@ writer that dies leaves nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -23,7 +23,7 @@ from asof.errors import StorageError
 from asof.offline.postgres.arrow import columns_sql, stored_as, travelling
 from asof.offline.postgres.saved_tables import SavedTables
 from asof.offline.postgres.schema import LONGEST, ArchiveSchema, check_types, plain, relation_name
-from asof.offline.protocol import LATER_COLUMNS, Archive, Archives
+from asof.offline.protocol import COMPACTED, LATER_COLUMNS, Archive, Archives
 from asof.sources.protocol import ArchiveOrder, Relation
 from asof.sql.arrival import PUSHED_AT, order_of
 from asof.sql.quoting import quote, text
@@ -216,14 +216,16 @@ class PostgresArchives(SavedTables, Archives):
             ).fetchone()
         return -1 if found is None else int(found[0])
 
-    def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
+    def compact(
+        self, archive: Archive, *, order: Sequence[str] = (), time: str = "", keep_hours: int = KEEP_HOURS,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, int]:  # fmt: skip
         """Vacuum and analyze the table; forget versions older than `keep_hours`.
 
-        Returns:
-            `added`, `removed`: 0, since no file is rewritten; `vacuumed`: number of forgotten versions.
+        Indexes keep the order, so that no row is rewritten: `vacuumed` is the number of forgotten versions, all else 0.
         """
         if not self._exists(archive):
-            return {"added": 0, "removed": 0, "vacuumed": 0}
+            return dict.fromkeys(COMPACTED, 0)
         with self.database.connection(f"archive {archive.name!r}") as connection:
             gone = connection.execute(
                 plain(
@@ -233,7 +235,7 @@ class PostgresArchives(SavedTables, Archives):
                 )
             ).rowcount
             self._vacuum(connection, archive, "(ANALYZE)")
-        return {"added": 0, "removed": 0, "vacuumed": gone}
+        return dict.fromkeys(COMPACTED, 0) | {"vacuumed": gone}
 
     def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int:
         """Delete the rows where every column has the given value, or one of a list, and free their space."""

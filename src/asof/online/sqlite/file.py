@@ -245,6 +245,20 @@ class SqliteFile(ForkListener):
         finally:
             self.give_back(db)
 
+    def check_place(self) -> None:
+        """Check that the file can be created.
+
+        Raises:
+            StorageError: what shall be its directory is a file, or may not be written.
+        """
+        near = next(each for each in self.path.parents if each.exists() or each.is_symlink())
+        if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+            what = "may not be written" if near.is_dir() else "is not a directory"
+            raise StorageError(
+                f"the online store {self.path} cannot be created: {near} {what} ({SETTING})",
+                hint=f"set `{SETTING}` to a file in a writable directory",
+            )
+
     def close(self) -> None:
         """Close idle connections; those in use by other threads are closed when they are returned."""
         connections = self._connections

@@ -236,6 +236,13 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         """See `OnlineStore.incarnation`. Constant: a lost file has lost its tables, too."""
         return ""
 
+    def check(self) -> None:
+        """See `OnlineStore.check`."""
+        if self._file.path.exists():
+            self.ping()
+        else:
+            self._file.check_place()
+
     def warnings(self) -> list[str]:
         """See `OnlineStore.warnings`."""
         return []

@@ -25,6 +25,7 @@ from asof.registry.protocol import (
     conflict,
     decode,
     empty,
+    has_definitions,
     no_version,
     summarize,
 )
@@ -145,11 +146,15 @@ class PostgresRegistry(PostgresRecords, RegistryDefaults):
         which = "" if facts else "AND NOT facts_only"
         query = f"SELECT {_COMMIT} FROM {self._table} WHERE project = %s {which} ORDER BY version DESC LIMIT %s"
         commits = [Commit(*row) for row in self._tables.rows(connection, query, (project, limit))]
-        return commits if facts else changed_definitions(commits, lambda: self._decode(connection, project, 1))
+        return commits if facts else changed_definitions(commits, lambda: self._has_definitions(connection, project, 1))
 
     def _decode(self, connection: psycopg.Connection[Any], project: str, version: int) -> Snapshot:
         kept, content = self._one(connection, "checksum, content", "AND version = %s", project, version)
         return decode(content, kept=kept)
+
+    def _has_definitions(self, connection: psycopg.Connection[Any], project: str, version: int) -> bool:
+        kept, content = self._one(connection, "checksum, content", "AND version = %s", project, version)
+        return has_definitions(content, kept=kept)
 
     def _snapshot(
         self, connection: psycopg.Connection[Any], project: str, version: int, kept: str, content: str

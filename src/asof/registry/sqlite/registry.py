@@ -18,6 +18,7 @@ from asof.registry.protocol import (
     conflict,
     decode,
     empty,
+    has_definitions,
     no_version,
     summarize,
 )
@@ -26,6 +27,7 @@ from asof.registry.sqlite.records import SqliteRecords, drop_records
 from asof.timing import Micros, iso
 
 _NEWEST = "SELECT max(version) FROM snapshots WHERE project = ?"
+_CONTENT = "SELECT checksum, content FROM snapshots WHERE project = ? AND version = ?"
 _COMMITS = (
     "SELECT version, who, at_us, note, summary FROM snapshots WHERE project = ? {which} ORDER BY version DESC LIMIT ?"
 )
@@ -130,7 +132,7 @@ class SqliteRegistry(SqliteRecords):
     def _commits(self, connection: sqlite3.Connection, project: str, *, limit: int, facts: bool = True) -> list[Commit]:
         query = _COMMITS.format(which="" if facts else "AND NOT facts_only")
         commits = [Commit(*row) for row in connection.execute(query, (project, limit))]
-        return commits if facts else changed_definitions(commits, lambda: self._decode(connection, project, 1))
+        return commits if facts else changed_definitions(commits, lambda: self._has_definitions(connection, project, 1))
 
     def _versions(self, connection: sqlite3.Connection, project: str) -> list[int]:
         rows = connection.execute("SELECT version FROM snapshots WHERE project = ? ORDER BY version", (project,))
@@ -156,9 +158,12 @@ class SqliteRegistry(SqliteRecords):
             ) from error
 
     def _decode(self, connection: sqlite3.Connection, project: str, version: int) -> Snapshot:
-        query = "SELECT checksum, content FROM snapshots WHERE project = ? AND version = ?"
-        kept, content = connection.execute(query, (project, version)).fetchone()
+        kept, content = connection.execute(_CONTENT, (project, version)).fetchone()
         return decode(content, kept=kept)
+
+    def _has_definitions(self, connection: sqlite3.Connection, project: str, version: int) -> bool:
+        kept, content = connection.execute(_CONTENT, (project, version)).fetchone()
+        return has_definitions(content, kept=kept)
 
     def _last_good(self, connection: sqlite3.Connection, project: str, *, before: int) -> Commit | None:
         for commit in self._commits(connection, project, limit=-1):

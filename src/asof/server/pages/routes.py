@@ -10,7 +10,14 @@ from asof.errors import AsofError, NotAllowed, NotAuthenticated, RequestError
 from asof.server.http.endpoint import Endpoint, Receive, Scope, Send
 from asof.server.http.errors import HttpError, headers_of, status_of
 from asof.server.http.route import HttpRequest, HttpResponse, Route
-from asof.server.pages.sign_in import cookie_of, is_own_form, own_address, with_key_of_cookie
+from asof.server.pages.sign_in import (
+    cookie_of,
+    is_own_form,
+    notice_cookie,
+    notice_of,
+    own_address,
+    with_key_of_cookie,
+)
 from asof.server.process.service import Service
 from asof.server.security.callers import Caller, IdentityLookupNeeded
 
@@ -47,14 +54,16 @@ class PageEndpoint(Endpoint):
 async def show_page(service: Service, request: HttpRequest) -> HttpResponse:
     """A page, or its JSON."""
     site = service.site
-    return _response(await service.in_page(site.respond, request.path, request.query, request.principal))
+    notice = notice_of(request.headers)
+    return _response(await service.in_page(site.respond, request.path, request.query, request.principal, notice))
 
 
 async def submit_form(service: Service, request: HttpRequest) -> HttpResponse:
     """Do what a page's form is for."""
     _refuse_foreign_form(request)
     site = service.site
-    return _response(await service.in_page(site.submit, request.path, _form(request), request.principal))
+    done = await service.in_page(site.submit, request.path, _form(request), request.principal)
+    return _response(done, [notice_cookie(done.notice, to=done.location, is_tls=request.is_tls)])
 
 
 async def show_static(service: Service, request: HttpRequest) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Signing in to the pages: a browser keeps its key in a cookie, which becomes the header that every caller sends."""
+"""The cookies of the pages: a browser's key, which becomes the header that every caller sends, and what a form did."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from asof.catalog.urls import ROOT, page_url
 
-COOKIE = "asof_key"
+COOKIE, NOTICE = "asof_key", "asof_notice"
+
+_NOTICE_S = 15
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -18,13 +20,29 @@ def with_key_of_cookie(headers: Headers) -> Headers:
     cookie = b"; ".join(value for name, value in headers if name == b"cookie")
     if COOKIE.encode() not in cookie or any(name in (b"authorization", b"x-api-key") for name, _ in headers):
         return headers
+    key = _value_of(cookie, COOKIE)
+    return [*headers, (b"authorization", b"Bearer " + unquote(key).encode("latin-1", "replace"))] if key else headers
+
+
+def notice_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """What the form that led here did, as its response said it; empty if none did."""
+    cookie = b"; ".join(value for name, value in headers if name == b"cookie")
+    return _value_of(cookie, NOTICE) if NOTICE.encode() in cookie else ""
+
+
+def notice_cookie(notice: str, *, to: str, is_tls: bool) -> tuple[bytes, bytes]:
+    """The header that keeps a notice for the page at `to`, for a moment: long enough to load itself again."""
+    secure = "; Secure" if is_tls else ""
+    value = f"{NOTICE}={notice}; Path={to}; Max-Age={_NOTICE_S}; HttpOnly; SameSite=Strict{secure}"
+    return (b"set-cookie", value.encode("ascii"))
+
+
+def _value_of(cookie: bytes, name: str) -> str:
     try:
-        found = SimpleCookie(cookie.decode("latin-1")).get(COOKIE)
+        found = SimpleCookie(cookie.decode("latin-1")).get(name)
     except CookieError:
-        return headers
-    if found is None or not found.value:
-        return headers
-    return [*headers, (b"authorization", b"Bearer " + unquote(found.value).encode("latin-1", "replace"))]
+        return ""
+    return found.value if found is not None else ""
 
 
 def cookie_of(key: str, *, is_tls: bool) -> tuple[bytes, bytes]:

@@ -82,8 +82,9 @@ class OnlineReads:
     ) -> None:
         self.store = store
         self.applied = AppliedDefinitions(
-            store.project, lambda: open_store_of(store).stores.registry, self._decide, decide_ahead=True
-        )
+            store.project, lambda: open_store_of(store).stores.registry, self._decide,
+            load=lambda: open_store_of(store).stores.applied(), decide_ahead=True,
+        )  # fmt: skip
         self.without_blocking: NonBlockingReader | None = None
         self._threads = threads
         # So many take a thread; the others wait without one, and hold up no read that needs none of history.

@@ -15,8 +15,6 @@ from asof.definitions import FeatureView, LogSource
 from asof.flows.stream.status import PartitionStatus
 from asof.timing import moment
 
-_BUDGET_S = 0.5
-
 
 @dataclass(frozen=True)
 class LogState:
@@ -93,7 +91,7 @@ class ViewFreshness:
 
 def view_freshness(request: PageRequest, view: FeatureView) -> ViewFreshness:
     """How fresh the values of a view are, and what its last audit found."""
-    health = request.health.of(request.index.snapshot, with_streams=False).views.get(view.name)
+    health = request.current_health(with_streams=False).views.get(view.name)
     run = health.last_run if health is not None else None
     return ViewFreshness(
         view.name, url_of("view", view.name), view.source.name, url_of("source", view.source.name), view.online,
@@ -106,9 +104,7 @@ def view_freshness(request: PageRequest, view: FeatureView) -> ViewFreshness:
 
 def log_state(request: PageRequest, source: str) -> LiveValue[LogState]:
     """The state of the log of a source."""
-    return request.live.get(
-        ("log-state", source), lambda: _state(list(request.store.stream_status(source))), budget_s=_BUDGET_S
-    )
+    return request.live.get(("log-state", source), lambda: _state(list(request.store.stream_status(source))))
 
 
 def _materialize_state(request: PageRequest, view: FeatureView) -> MaterializeState | None:

@@ -137,7 +137,7 @@ def list_training_sets(stores: Stores) -> Records[TrainingSet]:
 
 def saved_training_sets(stores: Stores) -> Mapping[str, TrainingSet]:
     """All saved training sets by name."""
-    return stores.registry.load(stores.project).facts.training_sets
+    return stores.applied().facts.training_sets
 
 
 def saved_training_set(stores: Stores, name: str) -> TrainingSet:

@@ -1,0 +1,1 @@
+SELECT "big", "moment" FROM archive ORDER BY CASE WHEN "moment" < make_timestamptz(1706745600123456) THEN 0 WHEN "moment" < make_timestamptz(1706745600123457) THEN 1 ELSE 2 END, "big" NULLS FIRST, "moment" NULLS FIRST

@@ -1,0 +1,1 @@
+SELECT "b""ig" FROM archive WHERE "b""ig" IS NOT NULL

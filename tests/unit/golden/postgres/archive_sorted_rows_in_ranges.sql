@@ -1,0 +1,1 @@
+SELECT "big", "moment" FROM archive ORDER BY CASE WHEN "moment" < timestamptz '2024-02-01 00:00:00.123456+00:00' THEN 0 WHEN "moment" < timestamptz '2024-02-01 00:00:00.123457+00:00' THEN 1 ELSE 2 END, "big" NULLS FIRST, "moment" NULLS FIRST
