@@ -19,7 +19,7 @@ _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "P
 
 
 class SizePartitioner:
-    """See `asof.sql.duckdb.partition.Partitioner`: as many as it takes for each to fit in memory.
+    """See `asof.sql.duckdb.hash_partition.Partitioner`: as many as it takes for each to fit in memory.
 
     Args:
         forced: that many, whatever the sizes; 0 for by the sizes.

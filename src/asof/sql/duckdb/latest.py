@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from asof.selection import ViewRead
 from asof.sql.duckdb.dialect import DUCKDB, LAST_OF_ALL
-from asof.sql.duckdb.partition import WHOLE, Partition, width
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, width
 from asof.sql.source_rows import SourceRows, SpineTable
 
 _PEAK_OF_SORTED = 1.3
@@ -23,7 +23,7 @@ def peak_bytes(rows: SourceRows) -> int:
     return round(_PEAK_OF_SORTED * width(rows, len(("ts", *rows.ties, "source_row", "n"))))
 
 
-def find_outdone(rows: SourceRows, partition: Partition = WHOLE) -> str:
+def find_outdone(rows: SourceRows, partition: HashPartition = WHOLE) -> str:
     """SELECT of `outdone`, the numbers of rows that another one of the same key and time comes after."""
     same = ", ".join([*([rows.key_names()] if rows.keys else []), "ts"])
     ties = ", ".join(f"{tie} DESC NULLS LAST" for tie in rows.ties)
@@ -51,7 +51,7 @@ def find_rows(
     *,
     as_known: bool,
     outdone: str = "",
-    partition: Partition = WHOLE,
+    partition: HashPartition = WHOLE,
 ) -> str:
     """SELECT of n (the spine row's number) and `row` (the number of the source's row, or null), one per spine row.
 
@@ -119,7 +119,7 @@ LEFT JOIN (SELECT asof_row, {inner} FROM {source}) features ON features.asof_row
 ORDER BY found.n"""
 
 
-def _find_known_rows(rows: SourceRows, read: ViewRead, spine: SpineTable, partition: Partition) -> str:
+def _find_known_rows(rows: SourceRows, read: ViewRead, spine: SpineTable, partition: HashPartition) -> str:
     """The same with `known_at=True`: a row counts from the moment when it has both happened and been written down.
 
     Rows are numbered in their order first; sorted by the moment from which they count, the greatest number so far is

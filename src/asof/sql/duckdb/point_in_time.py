@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.duckdb import latest, positions
 from asof.sql.duckdb.dialect import literal
+from asof.sql.duckdb.hash_partition import HashPartition, Partitioner, in_one_go, partitions
 from asof.sql.duckdb.latest import find_outdone, find_rows, gather
-from asof.sql.duckdb.partition import Partition, Partitioner, in_one_go, partitions
 from asof.sql.duckdb.positions import answer, find_positions, find_sessions, sort_rows
 from asof.sql.duckdb.windows import aggregate_pairs, answer_pairs, over_pairs
 from asof.sql.query import PointInTime, Program, QueryStep, grouped, latest_rows, range_rows
@@ -124,22 +124,22 @@ def _windows_steps(
 
 
 def _position_steps(
-    windows: WindowGroup, spine: SpineTable, index: int, partition: Partition, made: str
+    windows: WindowGroup, spine: SpineTable, index: int, partition: HashPartition, made: str
 ) -> list[QueryStep]:
     """The steps for one partition.
 
     Args:
-        made: the table for the answers, to which all partitions but the first add theirs.
+        made: the table for the outputs, to which all partitions but the first add theirs.
     """
-    ordered, places, sessions = f"asof__ordered_{index}", f"asof__positions_{index}", f"asof__sessions_{index}"
+    ordered, totals, sessions = f"asof__ordered_{index}", f"asof__positions_{index}", f"asof__sessions_{index}"
     steps = [
         QueryStep(ordered, sort_rows(windows, spine, partition)),
-        QueryStep(places, find_positions(windows, ordered)),
+        QueryStep(totals, find_positions(windows, ordered)),
     ]
     if windows.gaps:
-        steps.append(QueryStep(sessions, find_sessions(windows, ordered, places)))
+        steps.append(QueryStep(sessions, find_sessions(windows, ordered, totals)))
     drop = tuple(step.table for step in steps)
-    select = answer(windows, ordered, places, sessions, numbered=partition.of > 1)
+    select = answer(windows, ordered, totals, sessions, numbered=partition.of > 1)
     return [*steps, QueryStep(made, select, drop, adds=partition.number > 0)]
 
 

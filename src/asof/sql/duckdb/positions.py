@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from asof.definitions import Session, Sliding
 from asof.sql.duckdb.dialect import floor_to
-from asof.sql.duckdb.partition import WHOLE, Partition, width
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, width
 from asof.sql.duckdb.sessions import begins
 from asof.sql.duckdb.windows import declared, framed_value, spine_rows
 from asof.sql.source_rows import SpineTable
@@ -33,7 +33,7 @@ def peak_bytes(windows: WindowGroup) -> int:
     return round(_PEAK_OF_SORTED * width(windows.rows, len(("ts", "mark", "n", *ties, *_stored(windows)))))
 
 
-def sort_rows(windows: WindowGroup, spine: SpineTable, partition: Partition = WHOLE) -> str:
+def sort_rows(windows: WindowGroup, spine: SpineTable, partition: HashPartition = WHOLE) -> str:
     """SELECT of events and marks, in their order; `n` is the spine row's number, and null for events."""
     rows = windows.rows
     names = _stored(windows)

@@ -7,7 +7,7 @@ from functools import partial
 
 from asof.definitions import Session, Sliding
 from asof.sql.duckdb.dialect import DUCKDB, aggregate, cast, floor_to, type_name
-from asof.sql.duckdb.partition import WHOLE, Partition
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition
 from asof.sql.duckdb.sessions import begin, is_open, mark_begin, start
 from asof.sql.source_rows import SpineTable
 from asof.sql.windows import WindowAggregate, WindowGroup
@@ -21,7 +21,7 @@ def over_pairs(windows: WindowGroup, spine: SpineTable) -> str:
     return answer_pairs(windows, spine, f"(\n{aggregate_pairs(windows, spine)}\n)")
 
 
-def aggregate_pairs(windows: WindowGroup, spine: SpineTable, partition: Partition = WHOLE) -> str:
+def aggregate_pairs(windows: WindowGroup, spine: SpineTable, partition: HashPartition = WHOLE) -> str:
     """SELECT of n and the outputs as o0, o1, …, one row per spine row with an event."""
     rows, gaps = windows.rows, windows.gaps
     join = " AND ".join(

@@ -16,7 +16,7 @@ _BITS_IN_USE = 24
 
 
 @dataclass(frozen=True)
-class Partition:
+class HashPartition:
     """The keys whose hash has one remainder; all keys where `of` is 1.
 
     Rows and spine are cut alike, so that a key's rows are all in the partition of its spine rows.
@@ -34,18 +34,18 @@ class Partition:
         return f"SELECT * FROM (\n{select}\n) WHERE {bucket} = {self.number}"
 
 
-WHOLE = Partition()
+WHOLE = HashPartition()
 """All keys."""
 
 
-def partitions(rows: SourceRows, peak_bytes: int, partitioner: Partitioner) -> list[Partition]:
+def partitions(rows: SourceRows, peak_bytes: int, partitioner: Partitioner) -> list[HashPartition]:
     """The partitions to read one after the other; a view without keys has one.
 
     Args:
         peak_bytes: what the plan holds per row at its peak.
     """
     of = partitioner(rows, peak_bytes) if rows.keys else 1
-    return [Partition(number, of) for number in range(of)]
+    return [HashPartition(number, of) for number in range(of)]
 
 
 def in_one_go(rows: SourceRows, peak_bytes: int) -> int:
@@ -70,4 +70,4 @@ def _hashed(rows: SourceRows, index: int) -> str:
     return f"TRY_CAST({name} AS BIGINT)" if key.dtype.is_integer else name
 
 
-__all__ = ["WHOLE", "Partition", "Partitioner", "in_one_go", "partitions", "width"]
+__all__ = ["WHOLE", "HashPartition", "Partitioner", "in_one_go", "partitions", "width"]
