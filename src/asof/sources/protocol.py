@@ -72,7 +72,7 @@ class Files:
         is_ordered: whether their arrival is (file, row number), in the order of the paths; else they have none.
         storage: how paths that are addresses in object storage (`s3://…`) are read; None where they are local.
         bounds: a row per path with the least and greatest value of columns, as far as it is known without opening
-            files: `min.<column>` and `max.<column>`. Floats are in no bounds.
+            files: `min.<column>` and `max.<column>`, and the file's `bytes`. NaN is in no bounds.
     """
 
     paths: tuple[str, ...]
