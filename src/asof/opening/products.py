@@ -120,7 +120,11 @@ def opened(family: str, part: ProductConfig, root: Path, **extra: Any) -> Any:
     """
     options = dict(part.options)
     if is_object_address(str(options.get("path", ""))) and (family, part.type) in IN_BUCKETS:
-        pass
+        if "@" in str(options["path"]):
+            raise ConfigError(
+                f"path of {family} product {part.type!r}: a URL ({scheme_of(str(options['path']))}://) with credentials",
+                hint="write s3://BUCKET/PREFIX, and give the credentials in storage", where=part.where,
+            )  # fmt: skip
     elif "path" in options and (family, part.type) in EMBEDDED:
         # A configuration made in code was not checked by `load_config`.
         try:
