@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -417,3 +418,31 @@ def test_a_file_that_goes_away_between_plan_and_read_is_one_clear_error(tmp_path
 
     with pytest.raises(SourceError, match="there is no file"):
         answers(store, [1])
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "csv"])
+def test_a_column_with_another_case_in_some_files_is_refused_by_name(store, tmp_path, file_format):
+    def put(name, **columns):
+        place = tmp_path / "rows" / f"{name}.{file_format}"
+        rows = table(1, **{each: [value] for each, value in columns.items()})
+        if file_format == "parquet":
+            write(place, rows)
+        else:
+            place.parent.mkdir(exist_ok=True)
+            pacsv.write_csv(rows, place)
+
+    put("a", x=1.0, y=5.0)
+    view = view_of("rows", file_format=file_format)
+    store.apply([view])
+    put("b", X=2.0, y=6.0)
+
+    found = refusal(store, view)
+    assert f"its files name a column in two ways: 'x' in 'a.{file_format}', 'X' in 'b.{file_format}'" in found
+    with pytest.raises(SourceError, match="name a column in two ways"):
+        answers(store, [1])
+    with pytest.raises(SourceError, match="name a column in two ways"):
+        store.materialize()
+    # Columns that nothing reads may differ, and two in one file are two columns.
+    assert not store.plan([view_of("rows", Field("y", Float64), file_format=file_format)]).errors
+    put("c", x=3.0, X=4.0, y=7.0)
+    assert not store.plan([view]).errors

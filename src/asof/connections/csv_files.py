@@ -66,6 +66,11 @@ class CsvFiles:
             raise SourceError(f"{what}: {self.paths[0]!r} is empty: a CSV file begins with a header line",
                            hint="write the names of the columns into its first line")  # fmt: skip
 
+    @property
+    def columns_of_files(self) -> Mapping[str, Sequence[str]]:
+        """Path → the names of its columns."""
+        return {path: head.columns for path, head in self._heads.items()}
+
     def types(self, declared: Mapping[str, DType], columns: Sequence[str] | None = None) -> dict[str, DType]:
         """The types of columns (of all, if none are named): as declared, else the narrowest that loses no text."""
         wanted = self.columns if columns is None else [name for name in self.columns if name in columns]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,10 +24,12 @@ class Union:
     Args:
         columns: name → the Arrow type of the union; None where the files' types have none.
         differing: name → the types that it has, each with the first file of it, where an engine may not unite them.
+        of_files: path → the names of its columns.
     """
 
     columns: Mapping[str, pa.DataType | None]
     differing: Mapping[str, Mapping[pa.DataType, str]]
+    of_files: Mapping[str, Collection[str]]
 
     def described(self, declared: Mapping[str, DType]) -> list[SourceColumn]:
         """The columns; one whose types differ is of the declared type, if each of them may be read as that."""
@@ -58,8 +60,9 @@ def union_of(source: FileSource, paths: Sequence[str]) -> Union:
         SourceError: a file is no Parquet file.
     """
     kinds: dict[str, dict[pa.DataType, str]] = {}
-    for path in paths:
-        for field in _schema(source, path):
+    schemas = {path: _schema(source, path) for path in paths}
+    for path, schema in schemas.items():
+        for field in schema:
             kinds.setdefault(field.name, {}).setdefault(_plain(field.type), path)
     columns: dict[str, pa.DataType | None] = {}
     differing = {}
@@ -68,7 +71,7 @@ def union_of(source: FileSource, paths: Sequence[str]) -> Union:
         columns[name] = _united(list(known))
         if len(known) > 1 and not _widen(list(known)):
             differing[name] = known
-    return Union(columns, differing)
+    return Union(columns, differing, {path: schema.names for path, schema in schemas.items()})
 
 
 def fitted_rows(source: FileSource, path: str, types: Mapping[str, DType]) -> Iterator[pa.RecordBatch]:

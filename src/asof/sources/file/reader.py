@@ -13,6 +13,7 @@ from asof.connections.csv_files import CsvFiles
 from asof.definitions import FileSource, Source
 from asof.dtypes import DType, Int64, Timestamp, from_arrow
 from asof.errors import SourceError
+from asof.sources.file.case import refuse_split_columns
 from asof.sources.file.delta import delta_files
 from asof.sources.file.find import SourceFiles, find_files, refused
 from asof.sources.file.parquet import fitted_rows, union_of
@@ -40,7 +41,9 @@ class FileReader(SourceReaderDefaults):
         found = find_files(source, self.root, self._path(source))
         declared = {field.name: field.dtype for field in source.schema}
         if source.file_format == "csv":
-            texts = _csv(source, found).types(declared)
+            files = _csv(source, found)
+            refuse_split_columns(source, files.columns, files.columns_of_files, _read_columns(source))
+            texts = files.types(declared)
             if (
                 source.timestamp_field in texts.keys() - declared.keys()
                 and not texts[source.timestamp_field].is_integer
@@ -48,7 +51,9 @@ class FileReader(SourceReaderDefaults):
                 texts[source.timestamp_field] = Timestamp
             columns = [SourceColumn(name, dtype, f"text, {dtype}", is_text=True) for name, dtype in texts.items()]
         else:
-            columns = union_of(source, found.paths).described(declared)
+            union = union_of(source, found.paths)
+            refuse_split_columns(source, union.columns, union.of_files, _read_columns(source))
+            columns = union.described(declared)
         partitions = _partition_columns(source, found, {column.name for column in columns})
         of_folders = [
             SourceColumn(each.name, from_arrow(each.type), "text of a folder's name", is_text=True)
@@ -64,9 +69,12 @@ class FileReader(SourceReaderDefaults):
         found = find_files(source, self.root, self._path(source))
         if source.file_format == "csv":
             files = _csv(source, found)
+            read = request.columns or _read_columns(source)
+            refuse_split_columns(source, files.columns, files.columns_of_files, read)
             types = files.types(_with_times(source), request.columns or None)
             return _batches(source, found, files.columns, types, files.rows)
         union = union_of(source, found.paths)
+        refuse_split_columns(source, union.columns, union.of_files, request.columns or _read_columns(source))
         if not union.differing:
             partitions = _partition_columns(source, found, union.columns)
             return Files(found.paths, union.schema, partitions if partitions.num_columns else None)
@@ -99,6 +107,11 @@ class FileReader(SourceReaderDefaults):
 
 def _csv(source: FileSource, found: SourceFiles) -> CsvFiles:
     return CsvFiles(found.paths, f"source {source.name!r}")
+
+
+def _read_columns(source: FileSource) -> set[str]:
+    """The columns that something declares."""
+    return {*_with_times(source)}
 
 
 def _with_times(source: FileSource) -> dict[str, DType]:
