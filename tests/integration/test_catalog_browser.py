@@ -6,7 +6,7 @@ import jinja2
 import pytest
 
 from asof.catalog.live import LiveValue
-from asof.catalog.rendering import age, number, seconds, when
+from asof.catalog.rendering import age, number, prose, seconds, when
 from asof.display import cell
 from tests.browser.chromium import Tab
 from tests.browser.shop import ShopStore, tell
@@ -26,7 +26,7 @@ class TestEmbedded(CatalogWalk):
 
     def test_a_page_with_something_late_completes_itself(self, tab: Tab) -> None:
         environment = jinja2.Environment(loader=jinja2.PackageLoader("asof.catalog"), autoescape=True)
-        environment.filters |= {"age": age, "number": number, "seconds": seconds, "value": cell, "when": when}
+        environment.filters |= {"age": age, "number": number, "prose": prose, "seconds": seconds, "value": cell, "when": when}
         macros = environment.get_template("macros.html").module
         late = macros.part(LiveValue(is_late=True), "The moon", caller=lambda: "")
         whole = tab.page.request.get(tab.address + "/ui/").text()
