@@ -15,6 +15,8 @@ import pytest
 from asof import FeatureStore
 from asof.catalog.descriptions import describe_feature
 from asof.errors import NotFound, RequestError
+from asof.flows.use import count_served
+from asof.store import open_store_of
 from asof.timing import iso, micros
 from tests.catalog_site import SiteOf, site_of
 
@@ -201,7 +203,7 @@ class TestFeature:
         assert page["defined_at"].startswith("features.py:")
         assert page["meaning"] == describe_feature(store.get_feature_view("counts"), "page")
         assert "<code>page</code>" in site.html("feature/counts/page")
-        assert page["use"] == {"requests": 0, "training_sets": 0}
+        assert page["use"] == {"requests": 0, "training_sets": 0, "requests_by_day": []}
         assert site.json("feature/counts/n_1d")["use"]["training_sets"] == 1
         derived = site.json("feature/doubled/twice")
         assert [each["text"] for each in derived["inputs"]] == ["profile:age"]
@@ -218,12 +220,52 @@ class TestFeature:
         assert own is not None and own.null_share == 1 / 3
         trust = site.json("feature/profile/age")["trust"]["value"]
         assert (trust["profile"]["nulls"], trust["profile"]["rows"]) == (1, 3)
-        assert trust["over_time"] == [{"when": kept.when, "null_share": 1 / 3, "middle": own.quantiles["0.5"]}]
+        assert trust["over_time"] == [], "one profile is no series"
         assert "33.3 %" in site.html("feature/profile/age")
         for name in ("profile/mail", "counts/last_secret"):
             hidden = json.dumps(site.json(f"feature/{name}")) + site.html(f"feature/{name}")
             assert "tagged pii" in hidden and SECRET not in hidden
             assert site.json(f"feature/{name}")["trust"]["value"]["over_time"] == []
+        view = site.json("view/profile")["trust"]["value"]
+        age, mail = view["features"]
+        assert (view["rows"], age["name"], age["profile"]["nulls"], mail["profile"]["is_hidden"]) == (3, "age", 1, True)
+        assert "hidden: tagged pii" in site.html("view/profile") and SECRET not in site.html("view/profile")
+
+    def test_its_profiles_are_series_over_time_without_those_of_hidden_values(self, folder: Path) -> None:
+        with FeatureStore(folder, clock=lambda: NOW + timedelta(days=1)) as store, site_of(store) as site:
+            store.profile(["profile"])
+            store.profile(["profile"])  # Of one moment the newest counts.
+            kept = sorted({each.when: each for each in store.kept_profiles("profile", limit=9)}.items())
+            assert len(kept) == 2
+            nulls, values = site.json("feature/profile/age")["trust"]["value"]["over_time"]
+            assert nulls["times"] == values["times"] == [when for when, _ in kept]
+            assert nulls["lines"] == {"nulls": [1 / 3, 1 / 3]}
+            own = [each.feature("age") for _, each in kept]
+            assert values["lines"]["median"] == [each.quantiles["0.5"] for each in own if each is not None]
+            assert list(values["lines"]) == ["median", "5th percentile", "95th percentile"]
+            hidden = site.html("feature/profile/mail")
+            assert site.json("feature/profile/mail")["trust"]["value"]["over_time"] == [] and SECRET not in hidden
+            page = site.html("feature/profile/age")
+            assert page.count('<figure class="chart" data-series="{&#34;times&#34;: [') == 2 and "uplot.min.js" in page
+            assert 'class="trend pale"' in page, "it is drawn without JavaScript too"
+            view = site.json("view/profile")["trust"]["value"]["features"]
+            assert [len(each["medians"]) for each in view] == [2, 0]
+
+    def test_its_use_is_a_series_by_day(self, folder: Path) -> None:
+        for days, count in ((0, 5), (2, 7), (29, 1), (30, 100), (-1, 100)):
+            with FeatureStore(folder, clock=lambda ago=days: NOW - timedelta(days=ago)) as store:
+                count_served(open_store_of(store).stores, {"counts:n_1d": count, "counts:page": 2})
+        with opened(folder) as store, site_of(store) as site:
+            use = site.json("feature/counts/n_1d")["use"]
+            by_day = [1, *[0] * 26, 7, 0, 5]
+            assert (use["requests"], use["requests_by_day"]) == (13, by_day)
+            page = site.json("view/counts")
+            assert page["requests_per_day"] == (13 + 3 * 2) / 30 and page["training_sets"] == 1
+            series = page["use_over_time"]
+            assert series["lines"] == {"requests": [by_day[at] + 2 * bool(by_day[at]) for at in range(30)]}
+            assert [iso(series["times"][at])[:10] for at in (0, -1)] == ["2025-12-03", "2026-01-01"]
+            assert '2025-12-30</th><td class="num">9</td>' in site.html("view/counts"), "as a table"
+            assert site.json("view/archived")["use_over_time"] is None
 
     def test_its_freshness_is_that_of_the_log_or_of_the_last_run(self, site: SiteOf, store: FeatureStore) -> None:
         (found,) = site.json("feature/counts/n_1d")["freshness"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import jinja2
 import pytest
 
+from asof.catalog import rendering
 from asof.catalog.live import LiveValue
-from asof.catalog.rendering import age, number, prose, seconds, when
-from asof.display import cell
 from tests.browser.chromium import Tab
 from tests.browser.shop import ShopStore, tell
 from tests.browser.walk import CatalogWalk
@@ -25,9 +23,7 @@ class TestEmbedded(CatalogWalk):
         return tell(tmp_path_factory.mktemp("shop"))
 
     def test_a_page_with_something_late_completes_itself(self, tab: Tab) -> None:
-        environment = jinja2.Environment(loader=jinja2.PackageLoader("asof.catalog"), autoescape=True)
-        environment.filters |= {"age": age, "number": number, "prose": prose, "seconds": seconds, "value": cell, "when": when}
-        macros = environment.get_template("macros.html").module
+        macros = rendering._environment().get_template("macros.html").module
         late = macros.part(LiveValue(is_late=True), "The moon", caller=lambda: "")
         whole = tab.page.request.get(tab.address + "/ui/").text()
         requests = []

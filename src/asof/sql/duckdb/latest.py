@@ -89,10 +89,13 @@ def gather(rows: SourceRows, found: str, features: Sequence[str]) -> str:
     """
     inner = ", ".join(f"{sql} AS o{index}" for index, sql in enumerate(features))
     outer = ", ".join(f"o{index}" for index in range(len(features)))
+    # The rows that were found fulfil it. Archives are sorted by key, so that many row groups are not read again.
+    where = " AND ".join(rows.skipping()) if rows.table.is_archive else ""
+    source = f"{rows.table.relation} WHERE {where}" if where else rows.table.relation
     return f"""\
 SELECT {outer}
 FROM {found} found
-LEFT JOIN (SELECT asof_row, {inner} FROM {rows.table.relation}) features ON features.asof_row = found.source_row
+LEFT JOIN (SELECT asof_row, {inner} FROM {source}) features ON features.asof_row = found.source_row
 ORDER BY found.n"""
 
 
