@@ -290,7 +290,8 @@ def bounds_of(table: DeltaTable) -> pa.Table:
     found = pa.table(table.get_add_actions(flatten=True))
     paths = [unquote(path) for path in found["path"].to_pylist()]
     known = [name for name in found.column_names if name.startswith(("min.", "max."))]
-    return found.select(known).take(pa.array(sorted(range(len(paths)), key=paths.__getitem__), pa.int64()))
+    by_path = pa.array(sorted(range(len(paths)), key=paths.__getitem__), pa.int64())
+    return found.select([*known, "size_bytes"]).rename_columns([*known, "bytes"]).take(by_path)
 
 
 def statistics_of(metadata: pyarrow.parquet.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
