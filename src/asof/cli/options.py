@@ -15,6 +15,7 @@ from asof.cli.arguments import spelled_for
 from asof.cli.context import CliContext
 from asof.errors import AsofError
 from asof.timing import EARLIEST, LATEST, micros, moment
+from asof.values.exact_floats import exact_float
 from asof.values.local_paths import NotLocal, local_path
 
 
@@ -204,6 +205,6 @@ def key_types(context: CliContext) -> dict[str, str]:
 
 def _value_of(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=exact_float)
     except ValueError:
         return text

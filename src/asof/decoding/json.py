@@ -17,6 +17,7 @@ from asof.definitions import Field
 from asof.definitions.formats import JsonFormat
 from asof.dtypes import DType
 from asof.values.check import checker
+from asof.values.exact_floats import exact_decoder, exact_float
 from asof.values.fit import fit_values
 from asof.values.json import message_reader
 from asof.values.legible import why
@@ -50,8 +51,10 @@ class JsonCodec:
         members += [(f"p{i}", msgspec.Raw, msgspec.Raw()) for i in range(len(passed_over))]
         rename |= {f"p{i}": name for i, name in enumerate(passed_over)}
         self.fitted_type = msgspec.defstruct("Message", members, gc=False)
-        self.strict = _strict_decoder(members, rename)
-        self.plain = msgspec.json.Decoder(dict[str, Any]).decode
+        # In lists of integers the text decides; elsewhere that would cost a call for each float.
+        has_integers = any(each.dtype.name == "Array" and _holds_integers(each.dtype) for each in fields)
+        self.strict = _strict_decoder(members, rename, float_hook=exact_float if has_integers else None)
+        self.plain = exact_decoder(dict[str, Any]).decode
         # Other types have no nested lists; the recursion limit of the parser depends on the caller's stack.
         self.may_nest = bool(passed_over) or any(_wire_type(each.dtype) is Any for each in fields)
         self.dtypes = {each.name: each.dtype for each in fields}
@@ -124,7 +127,7 @@ class JsonCodec:
                 # conversion.
                 self.checks[name](found)
                 is_whole = isinstance(found, float) and self.dtypes[name].is_integer
-                fitted[attribute] = int(found) if is_whole else found
+                fitted[attribute] = self.checks[name](found) if is_whole else found
             except Exception as error:
                 dead_letters[place] = f"column {name!r}: {why(error)}"
                 return None
@@ -151,14 +154,20 @@ class JsonCodec:
         return array
 
 
-def _strict_decoder(members: list[tuple[str, Any, Any]], rename: dict[str, str]) -> Callable[[bytes], Any]:
+def _holds_integers(dtype: DType) -> bool:
+    return dtype.is_integer or (dtype.inner is not None and _holds_integers(dtype.inner))
+
+
+def _strict_decoder(
+    members: list[tuple[str, Any, Any]], rename: dict[str, str], *, float_hook: Callable[[str], float] | None
+) -> Callable[[bytes], Any]:
     """What decodes a message that is plainly as declared, and raises for any other."""
     try:
         strict = msgspec.defstruct("Message", members, forbid_unknown_fields=True, rename=rename, gc=False)
     except ValueError:
         # msgspec takes no names with quotes, backslashes or control characters: each message gets the second look.
         return _refuse
-    return msgspec.json.Decoder(strict).decode
+    return msgspec.json.Decoder(strict, float_hook=float_hook).decode
 
 
 def _refuse(value: bytes) -> Any:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -19,11 +18,14 @@ from asof.decoding.schemas import Schemas
 from asof.definitions import AvroFormat, Field, LogSource
 from asof.dtypes import DType
 from asof.timing import EARLIEST, LATEST
+from asof.values.exact_floats import exact_decoder
 from asof.values.fit import fit_values
 from asof.values.legible import why
 from asof.values.nesting import is_too_deep
 
 Headers = Sequence[tuple[str, bytes | None]]
+
+_decode_key = exact_decoder(Any).decode
 
 UNREADABLE = "asof.unreadable"
 """Stands for the headers of a message that its client cannot read, since a name is not UTF-8."""
@@ -139,7 +141,7 @@ def _int_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
 def _json_key(key: bytes, fields: Sequence[Field], *, bounds: MessageBounds) -> dict[str, Any]:
     if is_too_deep(key, bounds.max_depth):
         raise ValueError(bounds.too_deep)
-    found = msgspec.json.decode(key)
+    found = _decode_key(key)
     if isinstance(found, dict):
         return found
     if len(fields) > 1:

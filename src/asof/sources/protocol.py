@@ -70,7 +70,7 @@ class Files:
         order: of an archive's rows, the short way in which they can be ordered.
         is_ordered: whether their arrival is (file, row number), in the order of the paths; else they have none.
         bounds: a row per path with the least and greatest value of columns, as far as it is known without opening
-            files: `min.<column>` and `max.<column>`. Floats are in no bounds.
+            files: `min.<column>` and `max.<column>`, and the file's `bytes`. NaN is in no bounds.
     """
 
     paths: tuple[str, ...]

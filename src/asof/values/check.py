@@ -14,6 +14,7 @@ from typing import Any
 
 from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, GREATEST_FLOAT32, INT_BOUNDS, DType
 from asof.timing import EARLIEST, LATEST, micros
+from asof.values.exact_floats import RoundedNumber
 from asof.values.legible import shown
 from asof.values.nesting import MOST_DEPTH, is_too_deep
 
@@ -80,7 +81,9 @@ def _integer(value: Any, low: int, high: int, name: str) -> int | None:
             return None
         if not value.is_integer():
             raise _refused(value, f"a whole number ({name})")
-        if abs(value) > GREATEST_EXACT:
+        if isinstance(value, RoundedNumber) and abs(value) < GREATEST_EXACT:
+            raise _refused(str(value.written), f"a whole number ({name})")
+        if abs(value) > GREATEST_EXACT or isinstance(value, RoundedNumber):
             raise ValueError(f"{shown(value)} is a float beyond 2**53, which stands for several integers ({name})")
         value = int(value)
     elif not isinstance(value, int):

@@ -28,6 +28,7 @@ from asof.cli.options import (
 from asof.cli.tables import Column
 from asof.cli.values import cell
 from asof.display import counted
+from asof.values.exact_floats import exact_float
 
 
 @click.group(cls=Group)
@@ -155,7 +156,7 @@ def _show_rows(context: CliContext, result: Any, limit: int | None) -> None:
 
 def _rows_of(text: str) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(sys.stdin.read() if text == "-" else text)
+        rows = json.loads(sys.stdin.read() if text == "-" else text, parse_float=exact_float)
     except ValueError as error:
         raise misused(f"--rows is not JSON: {error}") from error
     rows = [rows] if isinstance(rows, dict) else rows

@@ -12,6 +12,7 @@ import click
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import LOCAL_PATH, Command, misused
 from asof.display import counted
+from asof.values.exact_floats import exact_float
 
 
 @click.command(cls=Command)
@@ -61,11 +62,11 @@ def _read_file(context: CliContext, source: str, file: str) -> Any:
 def _read_json(text: str, where: str) -> list[dict[str, Any]]:
     """One object, a list of them, or one per line."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_float=exact_float)
         rows = found if isinstance(found, list) else [found]
     except ValueError:
         try:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [json.loads(line, parse_float=exact_float) for line in text.splitlines() if line.strip()]
         except ValueError as error:
             raise misused(f"{where}: not JSON: {error}") from error
     if not rows or not all(isinstance(row, dict) for row in rows):

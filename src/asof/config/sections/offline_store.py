@@ -27,7 +27,13 @@ class DuckDBOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
     PRODUCT: ClassVar[str] = "duckdb"
 
     path: Annotated[Path, OptionDoc("The folder for archives (Delta tables).")] = "data/offline"
-    memory_limit: Annotated[Size | None, OptionDoc("Memory limit of a query, such as `4GB`.")] = None
+    memory_limit: Annotated[
+        Size | None,
+        OptionDoc(
+            "Memory limit of queries, such as `4GB`; default: 80 % of the machine's memory, or of the container's. "
+            "Larger sources are read in partitions of their keys."
+        ),
+    ] = None
     threads: Annotated[Whole | None, OptionDoc("Threads of a query; default: all cores.")] = None
     temp_directory: Annotated[
         Path | None,

@@ -30,6 +30,7 @@ from asof.log.protocol import UnknownTopic
 from asof.online.protocol import OnlineTable
 from asof.results import Record
 from asof.sql import archive as statements
+from asof.values.exact_floats import exact_decoder
 from asof.values.json import bytes_or_same
 from asof.values.packing import key_bytes, key_values
 
@@ -38,7 +39,7 @@ WAIT_S = 10.0
 
 _DEAD_LETTERS_SHOWN = 20
 
-_decode = msgspec.json.Decoder().decode
+_decode = exact_decoder(Any).decode
 
 
 @dataclass

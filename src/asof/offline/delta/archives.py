@@ -27,7 +27,7 @@ from asof.connections.delta import open_table
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, files_of
+from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, drop_leftovers, files_of
 from asof.offline.delta.levels import ArchiveFile
 from asof.offline.protocol import ARRIVAL_COLUMNS, COMPACTED, LATER_COLUMNS, Archive, Archives, Engine
 from asof.sources.protocol import ArchiveOrder, Files
@@ -199,8 +199,10 @@ class DeltaArchives(Archives):
             else:
                 metrics = table.optimize.compact()
                 added, removed, busy = metrics["numFilesAdded"], metrics["numFilesRemoved"], False
-            table = open_table(self._path(archive))
+            table = open_table(self._path(archive))  # at its new version
             vacuumed = self._vacuum(archive, table, keep_hours)
+            if added:
+                table.create_checkpoint()  # readers need not go through each flush
         except CommitFailedError:
             return _compacted(before, before)  # another writer was active; the next run does it
         except (DeltaError, OSError, pa.ArrowInvalid) as error:
@@ -263,6 +265,7 @@ class DeltaArchives(Archives):
             try:
                 metrics = table.delete(predicate)
                 table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+                drop_leftovers(self._path(archive), table)
                 return int(metrics.get("num_deleted_rows") or 0)
             except CommitFailedError:
                 table = open_table(self._path(archive))

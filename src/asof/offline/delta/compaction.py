@@ -33,8 +33,8 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from asof.offline.delta.lease import COMMIT_ATTEMPTS, Lease, Open, pause, system_us
-from asof.offline.delta.levels import ArchiveFile, file_name, order_id, to_join
+from asof.offline.delta.lease import COMMIT_ATTEMPTS, Lease, Open, held_until, pause, system_us
+from asof.offline.delta.levels import ArchiveFile, file_name, is_sorted, order_id, to_join
 
 ROW_GROUP_ROWS = 122_880
 """What a reader of one key reads at least; it is also what DuckDB makes row groups of."""
@@ -271,12 +271,27 @@ def files_of(table: DeltaTable) -> list[ArchiveFile]:
     return [ArchiveFile(unquote(path), size, records or 0, day) for path, size, records, day in rows]
 
 
+def drop_leftovers(folder: Path, table: DeltaTable) -> None:
+    """Delete what compactions that died have written and not committed: it may hold rows that are forgotten now.
+
+    A compaction that goes on deletes its files itself, since the rows were forgotten in files that it replaces.
+    """
+    if held_until(table) > system_us():
+        return
+    unused = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False, full=True)
+    for path in map(unquote, unused):
+        # Other files may be of an append that goes on.
+        if is_sorted(path):
+            (folder / path).unlink(missing_ok=True)
+
+
 def bounds_of(table: DeltaTable) -> pa.Table:
     """What the table's log knows of the values in its files, in the order of their paths; see `Files.bounds`."""
     found = pa.table(table.get_add_actions(flatten=True))
     paths = [unquote(path) for path in found["path"].to_pylist()]
     known = [name for name in found.column_names if name.startswith(("min.", "max."))]
-    return found.select(known).take(pa.array(sorted(range(len(paths)), key=paths.__getitem__), pa.int64()))
+    by_path = pa.array(sorted(range(len(paths)), key=paths.__getitem__), pa.int64())
+    return found.select([*known, "size_bytes"]).rename_columns([*known, "bytes"]).take(by_path)
 
 
 def statistics_of(metadata: pyarrow.parquet.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
@@ -328,4 +343,4 @@ def _as_json(value: Any) -> int | str | None:
     return int(value)
 
 
-__all__ = ["Compaction", "Sizes", "bounds_of", "files_of", "statistics_of"]
+__all__ = ["Compaction", "Sizes", "bounds_of", "drop_leftovers", "files_of", "statistics_of"]

@@ -33,24 +33,28 @@ class DuckDBEngine(Engine, ForkListener):
     """Runs point-in-time reads and SQL on an in-memory DuckDB; nothing is kept between two reads.
 
     Args:
-        memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine.
+        memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine's memory, or of the control group's.
         threads: DuckDB's default is one per core.
         temp_directory: where sorts and joins spill, in a subfolder per engine; default: the system's folder for
             temporary files.
+        partitions: in how many hash partitions of its keys each view is read, whatever its size; 0 chooses by the
+            number of rows and the memory limit. For tests.
     """
 
     dialect = DUCKDB
     batch_dialect = DUCKDB.forms
     reach_hint = ""
 
-    def __init__(self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
+    def __init__(
+        self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "", partitions: int = 0
+    ) -> None:
         # Extensions must not be downloaded without the user knowing.
         config: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         if memory_limit:
             config["memory_limit"] = memory_limit
         if threads:
             config["threads"] = threads
-        self._config, self._temp_directory = config, temp_directory
+        self._config, self._temp_directory, self._partitions = config, temp_directory, partitions
         self._opening = Lock()
         self._database: tuple[duckdb.DuckDBPyConnection, SpillFolder] | None = self._opened()
         self._evaluator = Evaluator(threads=threads)
@@ -86,7 +90,7 @@ class DuckDBEngine(Engine, ForkListener):
         """
         if isinstance(query, ViewRows):
             return DuckDBViewRowsResult(self.session, query, dict(inputs))
-        return DuckDBPointInTimeResult(query, dict(inputs), spine, open=self.session)
+        return DuckDBPointInTimeResult(query, dict(inputs), spine, open=self.session, partitions=self._partitions)
 
     def sql(self, text: str, inputs: Mapping[str, Input | pa.Table | None]) -> DuckDBSqlResult:
         """SQL text over named inputs."""

@@ -14,6 +14,7 @@ from asof.errors import EntityFrameError
 from asof.offline import results
 from asof.offline.duckdb.errors import wrapping
 from asof.offline.duckdb.inputs import BatchFetcher, columns_named, expose, prepare
+from asof.offline.duckdb.partitioner import SizePartitioner
 from asof.offline.duckdb.tables import copy, drop, files_sql, schema_of, stream
 from asof.offline.results import SPINE, WHOLE, LazyResult, in_types
 from asof.sources.protocol import Files, Input
@@ -86,9 +87,14 @@ class DuckDBViewRowsResult(LazyResult):
 
 @dataclass(frozen=True, kw_only=True)
 class DuckDBPointInTimeResult(results.PointInTimeResult):
-    """See `asof.offline.results.PointInTimeResult`."""
+    """See `asof.offline.results.PointInTimeResult`.
+
+    Args:
+        partitions: in how many partitions of its keys each view is read; 0 chooses by its rows and the memory limit.
+    """
 
     open: Open
+    partitions: int = 0
 
     def schema(self) -> pa.Schema:
         """The spine's columns, then the outputs."""
@@ -106,7 +112,11 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             tables = prepare(cursor, self.query, self.inputs, spine=self.spine)
             _, columns = self._load_spine(cursor, tables)
             cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {WHOLE} LIMIT {self.chunk}")
-            return compile_program(self.query, tables, _measured(cursor, self.query.time, columns)).text
+            spine = _measured(cursor, self.query.time, columns)
+            return compile_program(self.query, tables, spine, partitioner=self._partitioner(cursor)).text
+
+    def _partitioner(self, cursor: duckdb.DuckDBPyConnection) -> SizePartitioner:
+        return SizePartitioner(cursor, forced=self.partitions)
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         schema = self.schema()
@@ -165,9 +175,12 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         batch_rows: int,
     ) -> Iterator[pa.RecordBatch]:
         spine = _measured(cursor, self.query.time, columns)
-        program = compile_program(self.query, tables, spine, with_spine=with_spine)
+        program = compile_program(
+            self.query, tables, spine, with_spine=with_spine, partitioner=self._partitioner(cursor)
+        )
         for step in program.steps:
-            drop(cursor, step.table)
+            if not step.adds:
+                drop(cursor, step.table)
             cursor.execute(step.text)
         yield from stream(cursor, program.final, batch_rows)
         for step in program.steps:

@@ -17,6 +17,7 @@ from asof.server.http.route import ActiveRequest, HttpRequest, HttpResponse, Rou
 from asof.server.process.service import Service
 from asof.server.security.binding import refuse_foreign_host
 from asof.server.security.callers import Caller, IdentityLookupNeeded, RequestPrincipal
+from asof.values.exact_floats import exact_decoder, may_be_inexact
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -49,6 +50,8 @@ class Endpoint:
         self._decoder: msgspec.json.Decoder[Any] | None = (
             msgspec.json.Decoder(route.content) if route.content not in (None, bytes) else None
         )
+        # Slower: for bodies with numbers so long that a float may stand for another.
+        self._exact_decoder = exact_decoder(route.content) if self._decoder is not None else None
         self._has_body = route.content is not None
         self._most = service.settings.max_body_bytes
         self._body_of = feast_body if route.is_feast else asof_body
@@ -130,7 +133,10 @@ class Endpoint:
                     if name == b"accept":
                         request.accept = value
                         break
-                request.content = decoded(self._decoder, request.body)
+                decoder = self._decoder
+                if self._exact_decoder is not None and may_be_inexact(request.body):
+                    decoder = self._exact_decoder
+                request.content = decoded(decoder, request.body)
             _describe(request, scope)
             return await route.handler(service, request)
         finally:
