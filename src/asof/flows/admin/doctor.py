@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +43,7 @@ from asof.values.packing import key_values
 
 _SMALL_BYTES = 8 * 1024 * 1024
 _MANY_SMALL_FILES = 200
+_LEFT_OF_A_DATE = 8
 _SCANNED_ROWS = 100_000
 """Number of online rows per view that are scanned for rows above their size limit."""
 
@@ -212,10 +213,14 @@ def _archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
     text = f"version {version}, {counted(count(stores, found), 'row')}"
     if not isinstance(found, Files):
         return True, text, ""
-    sizes = [Path(path).stat().st_size for path in found.paths]
-    small = sum(size < _SMALL_BYTES for size in sizes)
-    text += f", {counted(len(sizes), 'file')} of {sum(sizes) / 1e6:.1f} MB, {small} of them small"
-    return small < _MANY_SMALL_FILES, text, "run `asof compact`" if small >= _MANY_SMALL_FILES else ""
+    if found.bounds is None:
+        return True, f"{text}, {counted(len(found.paths), 'file')}", ""
+    sizes = found.bounds["bytes"].to_pylist()
+    small = [path.rpartition("/")[0] for path, size in zip(found.paths, sizes, strict=True) if size < _SMALL_BYTES]
+    text += f", {counted(len(sizes), 'file')} of {sum(sizes) / 1e6:.1f} MB, {len(small)} of them small"
+    # Of each folder, which is a date, a compaction leaves some.
+    to_join = sum(count for count in Counter(small).values() if count > _LEFT_OF_A_DATE)
+    return to_join < _MANY_SMALL_FILES, text, "run `asof compact`" if to_join >= _MANY_SMALL_FILES else ""
 
 
 def _ahead_of_archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> str:
