@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from asof.connections.duckdb import Evaluator, SpillFolder
+from asof.connections.object_storage import ObjectStorage
 from asof.errors import EntityFrameError, StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.offline.delta.archives import DeltaArchives
@@ -167,12 +168,21 @@ class DuckDBOffline(DuckDBEngine, DeltaArchives):
     """DuckDB over Delta archives.
 
     Args:
-        path: the folder of the archives.
+        path: the folder of the archives, or their address in object storage.
+        storage: how that is reached.
     """
 
-    def __init__(self, path: Path | str, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        memory_limit: str = "",
+        threads: int = 0,
+        temp_directory: str = "",
+        storage: ObjectStorage | None = None,
+    ) -> None:
         DuckDBEngine.__init__(self, memory_limit=memory_limit, threads=threads, temp_directory=temp_directory)
-        DeltaArchives.__init__(self, path, engine=self)
+        DeltaArchives.__init__(self, path, engine=self, storage=storage)
 
 
 __all__ = ["DuckDBEngine", "DuckDBOffline"]

@@ -15,7 +15,7 @@ from asof.offline import results
 from asof.offline.duckdb.errors import wrapping
 from asof.offline.duckdb.inputs import BatchFetcher, columns_named, expose, prepare
 from asof.offline.duckdb.partitioner import SizePartitioner
-from asof.offline.duckdb.tables import copy, drop, files_sql, schema_of, stream
+from asof.offline.duckdb.tables import copy, drop, files_sql, reach, schema_of, stream
 from asof.offline.results import SPINE, WHOLE, LazyResult, in_types
 from asof.sources.protocol import Files, Input
 from asof.sql.duckdb.dialect import DUCKDB
@@ -104,7 +104,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             tables: dict[str, SourceTable] = {}
             if not isinstance(self.spine, Files):
                 tables = prepare(cursor, self.query, self.inputs, spine=self.spine, describe_only=True)
-            return self.with_outputs(self._named(schema_of(cursor, self._spine_select(tables))))
+            return self.with_outputs(self._named(schema_of(cursor, self._spine_select(cursor, tables))))
 
     def text(self) -> str:
         """The SQL that a read would run now (for its first pass)."""
@@ -186,10 +186,11 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         for step in program.steps:
             drop(cursor, step.table)
 
-    def _spine_select(self, tables: Mapping[str, SourceTable]) -> str:
+    def _spine_select(self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable]) -> str:
         if self.spine is None:
             return range_spine(self.query, tables)
         if isinstance(self.spine, Files):
+            reach(cursor, self.spine)
             return f"SELECT * FROM {files_sql(self.spine)}"
         assert isinstance(self.spine, str)
         return self.spine.strip().rstrip(";")
@@ -209,7 +210,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             columns = self.spine.column_names
             copy(cursor, WHOLE, self.spine, names=safe_names(columns))
             return int(self.spine.num_rows), columns
-        select = self._spine_select(tables)
+        select = self._spine_select(cursor, tables)
         columns = self._named(schema_of(cursor, select)).names
         names = ", ".join(map(quote, safe_names(columns).values()))
         cursor.execute(f"CREATE TEMP TABLE {WHOLE} AS SELECT * FROM (\n{select}\n) AS asof_frame({names})")
