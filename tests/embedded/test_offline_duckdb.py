@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.definitions import Field
 from asof.dtypes import Int64
-from asof.errors import SourceError, StorageError
+from asof.errors import AsofError, SourceError, StorageError
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.sources.protocol import Batches, Files, ScanRequest
 from asof.sql.query import PointInTime
@@ -217,3 +219,38 @@ def test_two_reads_at_once_do_not_see_each_other(shared: DuckDBEngine) -> None:
     ]
 
     assert pairs == [(7, 8), (None, None)]
+
+
+def test_a_read_that_runs_while_the_engine_is_closed_is_interrupted(tmp_path: Path) -> None:
+    engine = DuckDBEngine()
+    outcome: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            # Hours of it.
+            engine.sql("SELECT count(*) FROM range(100000000) a, range(1000000) b WHERE a.range % 7 = 3", {}).to_arrow()
+        except BaseException as error:
+            outcome.append(error)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    while not engine._cursors and reading.is_alive():
+        time.sleep(0.01)
+
+    engine.close()
+    engine.close()
+
+    reading.join(60)
+    assert not reading.is_alive() and len(outcome) == 1 and isinstance(outcome[0], AsofError)
+
+
+def test_a_result_that_is_half_read_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    engine = DuckDBEngine()
+    batches = iter(engine.sql("SELECT * FROM range(10000000)", {}).reader(1000))
+    next(batches)
+
+    engine.close()
+
+    with pytest.raises(AsofError):
+        for _ in batches:
+            pass
