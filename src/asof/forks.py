@@ -7,6 +7,7 @@ not use, free or wait for what the parent has open; it opens its own.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import weakref
 
@@ -56,6 +57,9 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
+    # What was garbage of the parent and not yet collected stays: some libraries crash where they free it without their
+    # threads.
+    gc.freeze()
     for each in list(_listeners):
         each.after_fork_in_child()
 

@@ -166,7 +166,7 @@ class TestAddresses:
         while browser.get("/ui/search.json?q=agee").json()["late"]:
             pass  # Until the index of all texts is made, a search goes by names as they are.
         part = browser.get("/ui/search?q=agee&part=results").text
-        assert "profile:age" in part and "<html" not in part
+        assert "profile:<wbr>age" in part and "<html" not in part
 
 
 def test_a_server_without_the_catalog_has_no_pages(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sqlite3
@@ -174,3 +175,24 @@ def test_a_child_forked_in_the_middle_of_another_thread_s_use_says_so(
     thread.join()
     assert file.look(lambda db: "fine") == "fine"
     assert registry.version("shop") == (1 if part == "online" else 2)
+
+
+def test_a_child_never_frees_what_was_garbage_of_its_parent() -> None:
+    freed: list[int] = []
+
+    class Freed:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            freed.append(os.getpid())
+
+    gc.collect()
+    gc.disable()
+    try:
+        Freed()
+        code = in_child(lambda: gc.collect() * 0 + len(freed))
+    finally:
+        gc.enable()
+    gc.collect()
+    assert (code, freed) == (0, [os.getpid()])

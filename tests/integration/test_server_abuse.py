@@ -387,29 +387,31 @@ def columns(n: int, **options: Any) -> dict[str, list[int]]:
     return {name: [1] for name in names(n, **options)}
 
 
-MANY = {
-    "keys of a read": (READ, {"features": ["profile:age"], "entities": columns(45_000)}),
-    "keys beside the right one": (READ, {"features": ["profile:age"], "entities": {**columns(45_000), "user_id": [1]}}),
-    "keys of the lean route": ("/v1/features", {"features": ["profile:age"], "entities": columns(45_000)}),
-    "keys of one row": ("/v1/features", {"features": ["profile:age"], "entities": [columns(45_000)]}),
-    "pushed columns": ("/push", {"push_source_name": "clicks", "df": columns(45_000)}),
-    "pushed columns of long names": ("/push", {"push_source_name": "clicks", "df": columns(45_000, length=150)}),
-    "written columns": ("/write-to-online-store", {"feature_view_name": "profile", "df": columns(45_000)}),
-    "features that repeat": (READ, {"features": ["profile:age"] * 500_000, "entities": {"user_id": [1]}}),
-    "features that are not there": (READ, {"features": names(500_000), "entities": {"user_id": [1]}}),
-    "a long service": (READ, {"feature_service": "s" * (12 * MB), "entities": {"user_id": [1]}}),
-    "a long feature": (READ, {"features": ["profile:" + "ab" * (6 * MB)], "entities": {"user_id": [1]}}),
-    "a long source": ("/push", {"push_source_name": "ab" * (6 * MB), "df": {}}),
-    "a long view": ("/write-to-online-store", {"feature_view_name": "ab" * (6 * MB), "df": {}}),
-    "a long column": ("/push", {"push_source_name": "clicks", "df": {"user_i" * MB: [1]}}),
-}  # fmt: skip
+def bodies() -> dict[str, tuple[str, Any]]:
+    """Case → path and content; made where they are sent, for each process of a run loads this file."""
+    return {
+        "keys of a read": (READ, {"features": ["profile:age"], "entities": columns(45_000)}),
+        "keys beside the right one": (READ, {"features": ["profile:age"], "entities": {**columns(45_000), "user_id": [1]}}),
+        "keys of the lean route": ("/v1/features", {"features": ["profile:age"], "entities": columns(45_000)}),
+        "keys of one row": ("/v1/features", {"features": ["profile:age"], "entities": [columns(45_000)]}),
+        "pushed columns": ("/push", {"push_source_name": "clicks", "df": columns(45_000)}),
+        "pushed columns of long names": ("/push", {"push_source_name": "clicks", "df": columns(45_000, length=150)}),
+        "written columns": ("/write-to-online-store", {"feature_view_name": "profile", "df": columns(45_000)}),
+        "features that repeat": (READ, {"features": ["profile:age"] * 500_000, "entities": {"user_id": [1]}}),
+        "features that are not there": (READ, {"features": names(500_000), "entities": {"user_id": [1]}}),
+        "a long service": (READ, {"feature_service": "s" * (12 * MB), "entities": {"user_id": [1]}}),
+        "a long feature": (READ, {"features": ["profile:" + "ab" * (6 * MB)], "entities": {"user_id": [1]}}),
+        "a long source": ("/push", {"push_source_name": "ab" * (6 * MB), "df": {}}),
+        "a long view": ("/write-to-online-store", {"feature_view_name": "ab" * (6 * MB), "df": {}}),
+        "a long column": ("/push", {"push_source_name": "clicks", "df": {"user_i" * MB: [1]}}),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("role", ["nothing", "read", "write"])
 def test_no_body_stops_a_worker(serving, role):
     server = serving()
     statuses = {}
-    for case, (path, content) in MANY.items():
+    for case, (path, content) in bodies().items():
         raw = json.dumps(content).encode()
         asking = [threading.Thread(target=server.ask, args=(path, raw), kwargs={"role": role}) for _ in range(2)]
         for each in asking:

@@ -383,10 +383,22 @@ class TestSeries:
     def test_the_range_is_at_least_the_one_that_was_asked_for(self) -> None:
         assert "100 %" in texts(checked(series_svg([(0, 0.02), (1, 0.03)], title="x", shown=share_text, low=0, high=1)))
 
+    def test_a_range_with_a_least_value_does_not_go_below_it(self) -> None:
+        assert set(texts(checked(series_svg([(0, 0.0), (1, 0.0)], title="x", shown=share_text, low=0)))) >= {
+            "0 %",
+            "100 %",
+        }
+
+    def test_lines_around_are_drawn_in_the_same_range(self) -> None:
+        svg = series_svg([(0, 1.0), (DAY, 2.0)], title="x", around=[[0.0, None], [3.0, 4.0]])
+        assert len(drawn(svg, "pale")) == 2
+        assert {"0", "2", "4"} <= set(texts(checked(svg)))
+
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.none() | st.floats(), max_size=30))
     def test_any_series_can_be_drawn(self, values: list[float | None]) -> None:
-        checked(series_svg([(place * DAY, value) for place, value in enumerate(values)], title="x"))
+        points = [(place * DAY, value) for place, value in enumerate(values)]
+        checked(series_svg(points, title="x", around=[values[::-1]]))
         root = checked(sparkline_svg(values, title="x"))
 
         for each in root.iter(f"{SVG}circle"):

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asof.catalog.live import LiveValue, LiveValues
-from asof.catalog.rendering import age, number, seconds, share, static_file, static_url, when
+from asof.catalog.rendering import age, breaks, number, seconds, share, static_file, static_url, when
 from asof.catalog.urls import page_url, segments_of, url_of
 from asof.errors import StorageError
 from asof.server.pages.sign_in import cookie_of, is_own_form, own_address, with_key_of_cookie
@@ -133,7 +133,7 @@ class TestLiveValues:
 
 class TestStaticFiles:
     def test_all_javascript_of_the_pages_is_small(self) -> None:
-        scripts = [static_file(name) for name in ("htmx.min.js", "uplot.min.js", "catalog.js")]
+        scripts = [static_file(name) for name in ("htmx.min.js", "uplot.min.js", "catalog.js", "charts.js")]
         assert sum(len(gzip.compress(content, 9)) for content, _ in filter(None, scripts)) <= 40_000
 
     @pytest.mark.parametrize("name", ["../site.py", "..", "", "README.md", ".", "x/y.css", "nothing.css", "a\\b.js"])
@@ -145,6 +145,11 @@ class TestStaticFiles:
 
 
 class TestFilters:
+    def test_a_name_may_break_between_its_terms_and_nowhere_else(self) -> None:
+        assert breaks("user_traffic:views_1d") == "user_<wbr>traffic:<wbr>views_<wbr>1d"
+        assert breaks("a__b_<i>") == "a__<wbr>b_<wbr>&lt;i&gt;" and breaks("_") == "_"
+        assert breaks("lastPage not_null(age)") == "last<wbr>Page not_<wbr>null(<wbr>age)"
+
     def test_moments_ages_and_numbers_read_as_people_write_them(self) -> None:
         now = moment(1_600_000_000_000_000)
         assert when(now) == "2020-09-13 12:26:40"

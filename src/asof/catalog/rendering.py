@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -9,15 +11,16 @@ from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 
-from asof.catalog.drawings.bars import histogram_svg, top_values_svg
+from asof.catalog.drawings.bars import histogram_svg, share_text, top_values_svg
 from asof.catalog.drawings.lineage import lineage_svg
-from asof.catalog.drawings.series import series_svg
+from asof.catalog.drawings.series import series_svg, sparkline_svg
+from asof.catalog.pages.sections.series import SHARE, Series
 from asof.catalog.urls import STATIC, page_url, url_of
 from asof.display import cell, counted
 from asof.errors import MissingExtra
 from asof.lineage import Neighbourhood
 from asof.profiles.summary import FeatureProfile
-from asof.timing import Micros, span_text
+from asof.timing import SECOND, moment, span_text
 
 TYPES = {
     "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml",
@@ -42,8 +45,23 @@ def _histogram(own: FeatureProfile) -> str:
     return histogram_svg(own.histogram.bins, title=title, shown=own.shown, whole=whole)
 
 
-def _over_time(points: Sequence[tuple[Micros, float | None]]) -> str:
-    return series_svg(points, title="Median of each profile")
+def _series(own: Series) -> str:
+    """A series for readers without JavaScript, and until it is there."""
+    main, *around = own.lines.values()
+    points = list(zip(own.times, main, strict=True))
+    if own.unit == SHARE:
+        return series_svg(points, title=own.title, shown=share_text, low=0.0, around=around)
+    return series_svg(points, title=own.title, low=0.0 if own.whole_days else None, around=around)
+
+
+def _series_json(own: Series) -> str:
+    """A series for the script that draws it."""
+    times = [time / SECOND for time in own.times]
+    return json.dumps({"times": times, "lines": own.lines, "unit": own.unit, "days": own.whole_days})
+
+
+def _sparkline(values: Sequence[float | None], title: str) -> str:
+    return sparkline_svg(values, title=title)
 
 
 def _drawn(svg: str) -> str:
@@ -51,9 +69,12 @@ def _drawn(svg: str) -> str:
 
 
 DRAWINGS: Mapping[str, Callable[..., str]] = {
-    "lineage_svg": _lineage, "distribution_svg": _histogram, "medians_svg": _over_time, "drawn": _drawn,
+    "lineage_svg": _lineage, "distribution_svg": _histogram, "series_svg": _series, "sparkline_svg": _sparkline,
+    "drawn": _drawn,
 }  # fmt: skip
 """What templates draw with, by name."""
+
+_BREAKS = re.compile(r"(?<=[_:.(])(?=[^_:.(])|(?<=[a-z0-9])(?=[A-Z])")
 
 _AGES = ((86400 * 2, 86400, "day"), (3600 * 2, 3600, "hour"), (60 * 2, 60, "minute"), (0, 1, "second"))
 
@@ -98,6 +119,9 @@ def _environment() -> Any:
         share=share,
         duration=duration,
         prose=prose,
+        moment=moment,
+        breaks=breaks,
+        series_json=_series_json,
     )
     environment.globals.update({name: _markup(function) for name, function in DRAWINGS.items()})
     return environment
@@ -116,8 +140,15 @@ def prose(text: str) -> str:
 
     parts = text.split("`")
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if odd % 2 else escape(part) for odd, part in enumerate(parts)
+        Markup("<code>{}</code>").format(breaks(part)) if odd % 2 else escape(part) for odd, part in enumerate(parts)
     )
+
+
+def breaks(name: str) -> str:
+    """A name as HTML that a line may break between its terms: after `_`, `:`, `.`, `(`, and where a hump begins."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(name))
 
 
 def render(name: str, content: Mapping[str, Any]) -> bytes:

@@ -86,21 +86,33 @@ def feature_use(stores: Stores, days: int = USE_DAYS) -> Records[FeatureUse]:
 
 @dataclass(frozen=True)
 class UseSums:
-    """The use of one feature over some days."""
+    """The use of one feature over some days.
+
+    Args:
+        requests_by_day: of each day, the oldest first and today last; empty where no request was counted.
+    """
 
     requests: int = 0
     training_sets: int = 0
+    requests_by_day: tuple[int, ...] = ()
 
 
 def summed_use(stores: Stores, days: int = USE_DAYS) -> dict[str, UseSums]:
     """The use of each feature, `view:feature`, over the last days; features without any are left out."""
     since = moment(stores.clock()).date() - timedelta(days=days - 1)
-    served: Counter[str] = Counter()
     saved: Counter[str] = Counter()
-    for kind, sums in ((SERVED, served), (SAVED, saved)):
-        for counts in stores.registry.counts(stores.project, kind, since=since).values():
-            sums.update(counts)
-    return {feature: UseSums(served[feature], saved[feature]) for feature in {*served, *saved}}
+    for counts in stores.registry.counts(stores.project, SAVED, since=since).values():
+        saved.update(counts)
+    served: dict[str, list[int]] = {}
+    for day, counts in stores.registry.counts(stores.project, SERVED, since=since).items():
+        place = (day - since).days
+        # A count of tomorrow comes from a server whose clock is ahead.
+        for feature, count in counts.items() if place < days else ():
+            served.setdefault(feature, [0] * days)[place] = count
+    return {
+        feature: UseSums(sum(served.get(feature, ())), saved[feature], tuple(served.get(feature, ())))
+        for feature in {*served, *saved}
+    }
 
 
 __all__ = ["FeatureUse", "count_served", "count_training_set", "UseSums", "feature_use", "summed_use"]

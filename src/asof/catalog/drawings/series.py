@@ -22,17 +22,20 @@ def series_svg(
     shown: Callable[[float], str] = number_text,
     low: float | None = None,
     high: float | None = None,
+    around: Sequence[Sequence[float | None]] = (),
 ) -> Markup:
     """Values at moments, joined by a line; where a value is missing or not finite, the line is interrupted.
 
     Args:
         points: (moment, value), by time.
+        around: other values at the same moments, as paler lines.
         title: what a screen reader says of it.
         shown: a value as text.
         low, high: the least range of the axis, such as 0 and 1 for shares.
     """
-    points = [(time, value if value is None or isfinite(value) else None) for time, value in points]
-    values = [value for _, value in points if value is not None]
+    points = [(time, _finite(value)) for time, value in points]
+    around = [[_finite(value) for value in line] for line in around]
+    values = [value for line in ([value for _, value in points], *around) for value in line if value is not None]
     if not values:
         return drawing(
             "series", title, label("no values", _WIDTH / 2, _TOP + _PLOT / 2, class_="axis", anchor="middle"),
@@ -41,7 +44,7 @@ def series_svg(
     least, most = min([*values, *([] if low is None else [low])]), max([*values, *([] if high is None else [high])])
     if least == most:
         margin = abs(least) / 10 or 1.0
-        least, most = least - margin, most + margin
+        least, most = least - margin if low is None else least, most + margin
     ticks = [least, least / 2 + most / 2, most]
     left = max(cells_of(shown(tick)) for tick in ticks) * _CHARACTER + 12
     begin, end = points[0][0], points[-1][0]
@@ -71,17 +74,22 @@ def series_svg(
     ends = [label(day(begin), x(begin), floor + 20, class_="axis", anchor="middle" if is_one else "start")]
     if not is_one:
         ends.append(label(day(end), x(end), floor + 20, class_="axis", anchor="end"))
-    line = _line([(x(time), None if value is None else y(value)) for time, value in points])
+
+    def path(values: Sequence[float | None], class_: str) -> Markup:
+        positions = [(x(time), None if value is None else y(value)) for (time, _), value in zip(points, values)]
+        return element("path", d=_line(positions) or "M0 0", class_=class_)
+
     return drawing(
         "series", title,
-        element("g", *rules, *ends, aria_hidden="true"), element("path", d=line, class_="trend"), *dots,
+        element("g", *rules, *ends, aria_hidden="true"), *(path(line, "trend pale") for line in around),
+        path([value for _, value in points], "trend"), *dots,
         width=_WIDTH, height=floor + _BOTTOM,
     )  # fmt: skip
 
 
 def sparkline_svg(values: Sequence[float | None], *, title: str) -> Markup:
     """Values in their order as a small line with a dot at its end, without axes."""
-    values = [value if value is None or isfinite(value) else None for value in values]
+    values = [_finite(value) for value in values]
     there = [value for value in values if value is not None]
     width, height = _SPARK
     least, most = (min(there), max(there)) if there else (0.0, 1.0)
@@ -95,6 +103,10 @@ def sparkline_svg(values: Sequence[float | None], *, title: str) -> Markup:
     dots = [] if last is None else [element("circle", cx=last[0], cy=last[1], r=3, class_="dot")]
     line = element("path", d=_line(positions) or "M0 0", class_="trend")
     return drawing("sparkline", title, line, *dots, width=width, height=height)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not isfinite(value) else value
 
 
 def _share(value: float, least: float, most: float) -> float:

@@ -14,6 +14,7 @@ from asof.catalog.pages.page import Link, Page, PageRequest, missing
 from asof.catalog.pages.sections.examples import example_row, read_views, snippet_subject
 from asof.catalog.pages.sections.freshness import ViewFreshness, view_freshness
 from asof.catalog.pages.sections.impact import Impact, impact_of
+from asof.catalog.pages.sections.series import Series, requests_by_day
 from asof.catalog.pages.sections.trust import FeatureTrust, feature_trust, profile_command
 from asof.catalog.pages.view import reads_of
 from asof.catalog.snippets import Snippet, snippets_of
@@ -41,6 +42,7 @@ class FeaturePage(Page):
         freshness: of its view; of an on-demand feature, of each view that it is made of.
         profile_command: makes a profile of its view.
         use: requests and saved training sets of the last `use_days` days.
+        use_over_time: the requests by day; None without any.
         late: what of runs, audits and use cannot be said yet.
         note: why the key in the snippets is made up; empty where it is real.
     """
@@ -71,6 +73,7 @@ class FeaturePage(Page):
     profile_command: str
     freshness: Sequence[ViewFreshness]
     use: UseSums
+    use_over_time: Series | None
     use_days: int
     late: Sequence[str]
     snippets: Sequence[Snippet]
@@ -93,6 +96,7 @@ def feature_page(request: PageRequest) -> FeaturePage:
     aggregation = _aggregation(view, feature)
     row = example_row(request, [view])
     health = request.current_health(with_streams=False)
+    use = health.use.get(reference, UseSums())
     return FeaturePage(
         title=reference, above=[Link("Home", page_url()), Link(name, url_of(kind, name))],
         view=name, name=feature, kind=kind, type=entry.type, description=entry.description or view.description,
@@ -110,7 +114,7 @@ def feature_page(request: PageRequest) -> FeaturePage:
         function=view.source_text if isinstance(view, OnDemandFeatureView) else "",
         trust=feature_trust(request, view, feature), profile_command=profile_command(name),
         freshness=[view_freshness(request, each) for each, _ in read_views([view])],
-        use=health.use.get(reference, UseSums()), use_days=USE_DAYS, late=health.late,
+        use=use, use_over_time=requests_by_day([use], request.now), use_days=USE_DAYS, late=health.late,
         snippets=snippets_of(snippet_subject(request, row, [view], features=[reference])), note=row.note,
         impact=impact_of(request, LineageNode("feature", reference)),
         lineage=near_lineage(request, LineageNode("feature", reference)),

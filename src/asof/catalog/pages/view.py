@@ -13,7 +13,10 @@ from asof.catalog.pages.page import Link, Page, PageRequest, Redirect, missing
 from asof.catalog.pages.sections.examples import read_views
 from asof.catalog.pages.sections.freshness import ViewFreshness, view_freshness
 from asof.catalog.pages.sections.impact import Impact, impact_of
+from asof.catalog.pages.sections.series import Series, requests_by_day
+from asof.catalog.pages.sections.trust import ProfiledView, profile_command, view_trust
 from asof.catalog.urls import page_url, url_of
+from asof.defaults import USE_DAYS
 from asof.definitions import FeatureView, RequestSource
 from asof.lineage import LineageNode
 
@@ -56,6 +59,10 @@ class ViewPage(Page):
         on_demand: on-demand views that read it.
         freshness: of the view, or of those that an on-demand view is made of.
         windows: each distinct one once.
+        trust: what its newest profile says; `profile_command` makes one.
+        requests_per_day, training_sets: use of its features in the last `use_days` days, a request for two of them
+            counted for each; `use_over_time` has the requests by day, None without any.
+        late: what of runs, audits and use cannot be said yet.
     """
 
     kind: str
@@ -74,6 +81,13 @@ class ViewPage(Page):
     on_demand: Sequence[Link]
     freshness: Sequence[ViewFreshness]
     windows: Sequence[ViewWindow]
+    trust: LiveValue[ProfiledView]
+    profile_command: str
+    requests_per_day: float
+    training_sets: int
+    use_over_time: Series | None
+    use_days: int
+    late: Sequence[str]
     impact: LiveValue[Impact]
     lineage: LiveValue[DrawnLineage]
 
@@ -96,6 +110,8 @@ def view_page(request: PageRequest) -> ViewPage | Redirect:
     ]  # fmt: skip
     services = [each for each in index.services_of(name) if index.shows_service(request.viewer, each)]
     derived = [each for each in index.on_demand_of(name) if index.shows_view(request.viewer, each)]
+    health = request.current_health(with_streams=False)
+    use = [each for feature in view.feature_names if (each := health.use.get(f"{name}:{feature}")) is not None]
     return ViewPage(
         title=name, above=[Link("Home", page_url()), Link("Views", page_url("search", query={"kind": own.kind}))],
         kind=own.kind, name=name, description=own.description, owner=own.owner, tags=own.tags, defined_at=own.where,
@@ -106,6 +122,10 @@ def view_page(request: PageRequest) -> ViewPage | Redirect:
         services=[Link(each.name, url_of("service", each.name)) for each in services],
         on_demand=[Link(each.name, url_of("on-demand-view", each.name)) for each in derived],
         freshness=[view_freshness(request, each) for each, _ in read_views([view])], windows=_windows(view),
+        trust=view_trust(request, view), profile_command=profile_command(name),
+        requests_per_day=sum(each.requests for each in use) / USE_DAYS,
+        training_sets=max((each.training_sets for each in use), default=0),
+        use_over_time=requests_by_day(use, request.now), use_days=USE_DAYS, late=health.late,
         impact=impact_of(request, LineageNode(own.kind, name)),
         lineage=near_lineage(request, LineageNode(own.kind, name)),
     )  # fmt: skip

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from shlex import quote
 
 from asof.catalog.index import View
 from asof.catalog.live import LiveValue
 from asof.catalog.pages.page import PageRequest
+from asof.catalog.pages.sections.series import Series, distributions, null_shares
+from asof.catalog.urls import page_url
 from asof.lineage import hides_values
 from asof.profiles.expectations import ExpectationResult
 from asof.profiles.summary import FeatureProfile, ViewProfile
@@ -20,37 +23,51 @@ _PROFILES = 14
 
 
 @dataclass(frozen=True)
-class ProfilePoint:
-    """One of the profiles over time.
-
-    Args:
-        middle: the median of the values; None where they have none.
-    """
-
-    when: Micros
-    null_share: float
-    middle: float | None
-
-
-@dataclass(frozen=True)
 class FeatureTrust:
     """What profiles say of one feature.
 
     Args:
         profile: the newest; None if there is none yet, or its values are hidden.
-        over_time: the profiles, oldest first.
+        over_time: nulls and distribution of the kept profiles, as far as there are some; of hidden values only nulls.
         expectations: those of the feature and of the whole view, of the newest profile.
     """
 
     when: datetime | None
     profile: FeatureProfile | None
-    over_time: Sequence[ProfilePoint]
+    over_time: Sequence[Series]
     expectations: Sequence[ExpectationResult]
 
-    @property
-    def points(self) -> list[tuple[Micros, float | None]]:
-        """The medians over time."""
-        return [(each.when, each.middle) for each in self.over_time]
+
+@dataclass(frozen=True)
+class ProfiledFeature:
+    """A feature of a view in a profile.
+
+    Args:
+        profile: None if the newest profile does not have it.
+        medians: of the kept profiles, the oldest first; empty of hidden values, and of fewer than two profiles.
+    """
+
+    name: str
+    url: str
+    profile: FeatureProfile | None
+    medians: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class ProfiledView:
+    """What profiles say of a view.
+
+    Args:
+        when, rows: of the newest; None and 0 if there is none yet.
+        sampled: how many moments an aggregated view was read as of; None: all rows were read.
+        expectations: what they found.
+    """
+
+    when: datetime | None
+    rows: int
+    sampled: int | None
+    features: Sequence[ProfiledFeature]
+    expectations: Sequence[ExpectationResult]
 
 
 def view_profiles(request: PageRequest, view: View) -> LiveValue[Sequence[ViewProfile]]:
@@ -68,6 +85,30 @@ def feature_trust(request: PageRequest, view: View, feature: str) -> LiveValue[F
     return LiveValue(_trust(found.value, view, feature), found.age_s, found.is_late)
 
 
+def view_trust(request: PageRequest, view: View) -> LiveValue[ProfiledView]:
+    """What the newest profile of a view says of each of its features."""
+    found = view_profiles(request, view)
+    if found.value is None:
+        return LiveValue(None, found.age_s, found.is_late, found.error, found.hint)
+    newest = found.value[0] if found.value else None
+    features = []
+    for name in view.feature_names:
+        own = _of_feature(found.value, name)
+        medians = [each.quantiles.get("0.5") for _, each in own]
+        is_shown = len(own) > 1 and not hides_values(view, name) and own[-1][1].measured in ("value", "length")
+        features.append(
+            ProfiledFeature(
+                name, page_url("feature", view.name, name), newest.feature(name) if newest is not None else None,
+                medians if is_shown else (),
+            )
+        )  # fmt: skip
+    trust = ProfiledView(
+        None if newest is None else moment(newest.when), newest.rows if newest is not None else 0,
+        newest.sampled if newest is not None else None, features, newest.expectations if newest is not None else (),
+    )  # fmt: skip
+    return LiveValue(trust, found.age_s, found.is_late)
+
+
 def profile_command(view: str) -> str:
     """The command that makes a profile of a view."""
     return f"asof profile {quote(view)}"
@@ -75,15 +116,24 @@ def profile_command(view: str) -> str:
 
 def _trust(profiles: Sequence[ViewProfile], view: View, feature: str) -> FeatureTrust:
     newest = profiles[0] if profiles else None
-    own = [(each.when, found) for each in reversed(profiles) if (found := each.feature(feature)) is not None]
+    own = _of_feature(profiles, feature)
+    series = [null_shares(own), None if hides_values(view, feature) else distributions(own)]
     return FeatureTrust(
         when=None if newest is None else moment(newest.when),
         profile=None if newest is None else newest.feature(feature),
-        over_time=[] if hides_values(view, feature) else [
-            ProfilePoint(when, each.null_share, each.quantiles.get("0.5")) for when, each in own
-        ],
+        over_time=[each for each in series if each is not None],
         expectations=[each for each in newest.expectations if each.feature in ("", feature)] if newest else [],
     )  # fmt: skip
 
 
-__all__ = ["FeatureTrust", "ProfilePoint", "feature_trust", "profile_command", "view_profiles"]
+def _of_feature(profiles: Sequence[ViewProfile], feature: str) -> list[tuple[Micros, FeatureProfile]]:
+    """The profiles of one feature, the oldest first; of several of one moment, as a clock that stands still makes them,
+    the newest."""
+    found = {each.when: own for each in reversed(profiles) if (own := each.feature(feature)) is not None}
+    return sorted(found.items(), key=itemgetter(0))
+
+
+__all__ = [
+    "FeatureTrust", "ProfiledFeature", "ProfiledView", "feature_trust", "profile_command", "view_profiles",
+    "view_trust",
+]  # fmt: skip
