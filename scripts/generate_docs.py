@@ -165,10 +165,11 @@ def config() -> str:
         "asked for by `--env <env>`, is laid over it: see [environments](../how-to/environments.md).", "",
         "Kinds: `text`; `prefix`, text that may be empty; `path`, relative to the file; `integer` and `number`, above 0 "
         "where no bounds are given; `moment`, in ISO 8601; `size`, like `4GB`; `flag`, `true` or `false`; `list`, of texts; "
+        "`path or address`, a path or an address in object storage such as `s3://bucket/prefix`; "
         "`settings`, names and values of someone else's; `part`, a group of keys; else the values that are allowed. "
         "Numbers carry their unit at the end of the name: `_s` are seconds.", "",
     ]  # fmt: skip
-    for section in ("", *SECTIONS, CONNECTIONS, "messages", "server", *(each.SECTION for each in AUTH)):
+    for section in ("", *SECTIONS, CONNECTIONS, "storage", "messages", "server", *(each.SECTION for each in AUTH)):
         lines += [f"{'###' if '.' in section else '##'} {section or 'The top level'}", ""]
         if section == CONNECTIONS:
             lines += [

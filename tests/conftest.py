@@ -9,11 +9,13 @@ import hypothesis
 import pytest
 
 from tests.services import (
+    S3,
     Kafka,
     Postgres,
     Redis,
     RedisCluster,
     RedisSentinel,
+    S3Proxy,
     SchemaRegistry,
     ServiceUnavailable,
     private,
@@ -36,6 +38,7 @@ SHARED = {
     "redis_cluster": RedisCluster,
     "kafka": Kafka,
     "schema_registry": SchemaRegistry,
+    "s3": S3,
 }
 
 
@@ -116,6 +119,26 @@ def kafka():
 def schema_registry():
     """The run's schema registry. A test's subjects begin with its `topic_prefix`."""
     return _shared_or_skip(SchemaRegistry)
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """The run's S3 server. A test works in a bucket of its own: `bucket`."""
+    return _shared_or_skip(S3)
+
+
+@pytest.fixture
+def bucket(s3):
+    """The address of an empty bucket, `s3://NAME`."""
+    return s3.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def s3_proxy(s3):
+    """A proxy before the run's S3 server, which counts requests and makes faults."""
+    proxy = S3Proxy(s3)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture

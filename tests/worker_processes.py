@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from asof.opening.stores import open_stores
 from asof.testing.clock import MicrosClock
 from asof.testing.evaluator import evaluate
 from asof.testing.streams import StreamRun
-from tests.oracle import features_as_of
+from tests.oracle import Row, features_at, history_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,14 +118,30 @@ class WorkerProcesses:
 
 def oracle(run: StreamRun) -> Callable[[FeatureView, int, int], Mapping[str, Any]]:
     """Brute force over what the archive holds."""
+    return brute_force(run.archived())
+
+
+def brute_force(rows: Iterable[Mapping[str, Any]]) -> Callable[[FeatureView, int, int], Mapping[str, Any]]:
+    """Features of a user as of a time, which no part of the product has touched; a row's expressions are evaluated once."""
     by_user: dict[int, list[dict[str, Any]]] = {}
-    for row in run.archived():
-        by_user.setdefault(row["user_id"], []).append(row)
+    for number, row in enumerate(rows):
+        by_user.setdefault(row["user_id"], []).append({**row, "row_number": number})
+    values: dict[tuple[str, int], Any] = {}
+    histories: dict[tuple[str, int], list[Row]] = {}
 
-    def evaluated(text: str, row: Any) -> Any:
-        return evaluate(parse(text), row)
+    def evaluated(text: str, row: Row) -> Any:
+        at = text, row["row_number"]
+        if at not in values:
+            values[at] = evaluate(parse(text), row)
+        return values[at]
 
-    return lambda view, user, t: features_as_of(by_user.get(user, []), view, [user], t, evaluate=evaluated)
+    def features(view: FeatureView, user: int, t: int) -> Mapping[str, Any]:
+        at = view.name, user
+        if at not in histories:
+            histories[at] = history_of(by_user.get(user, []), view, evaluated)
+        return features_at(histories[at], view, t, evaluate=evaluated)
+
+    return features
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -71,6 +71,12 @@ SEGMENT_BYTES = 64 << 20
 SESSION_TIMEOUT_S = 60
 """How long a consumer of the file log may be silent before its partitions are reassigned."""
 
+STORAGE_CONNECT_TIMEOUT_S, STORAGE_TIMEOUT_S = 5, 30
+"""How long a connection to object storage, and one request, may take."""
+
+STORAGE_RETRIES, STORAGE_RETRY_S = 6, 60
+"""How often a request to object storage is made again, and how long it may take with all of that."""
+
 KAFKA_TIMEOUT_S = 10
 """How long a call of a Kafka cluster may take."""
 

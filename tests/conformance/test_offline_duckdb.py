@@ -17,7 +17,22 @@ def shared() -> Iterator[DuckDBEngine]:
     engine.close()
 
 
+@pytest.fixture(scope="module")
+def partitioned() -> Iterator[DuckDBEngine]:
+    engine = DuckDBEngine(threads=2, partitions=3)
+    yield engine
+    engine.close()
+
+
 class TestDuckDB(OfflineStoreSuite):
     @pytest.fixture
     def engine(self, shared: DuckDBEngine) -> DuckDBEngine:
         return shared
+
+
+class TestDuckDBInPartitions(OfflineStoreSuite):
+    """The same rows where each view is read in several hash partitions of its keys."""
+
+    @pytest.fixture
+    def engine(self, partitioned: DuckDBEngine) -> DuckDBEngine:
+        return partitioned

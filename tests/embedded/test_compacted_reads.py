@@ -15,11 +15,13 @@ import pytest
 
 from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, LogSource, Session, Sliding
 from asof.definitions import Definition
+from asof.flows.rows.archive import with_arrival
 from asof.offline.delta.compaction import Sizes
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.offline.protocol import Archive
 from asof.sources.protocol import Files
 from asof.store import open_store_of
+from asof.timing import micros
 from asof.types import Int64, String, Timestamp
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -101,7 +103,7 @@ class Shop:
             "interval": read(None, ["last:n"], start_date=NOON + MINUTE * 30, end_date=NOON + MINUTE * 90)
             .to_arrow().to_pylist(),
             "key": self.store.explain("many:sum_2d", {"user": "u07"}, at=NOON + timedelta(hours=5)).rows.to_pylist(),
-            "past": self.store.get_online_features(features, [{"user": "u03"}]).to_dict(),
+            "online": self.store.get_online_features(features, [{"user": "u03"}]).to_dict(),
         }  # fmt: skip
 
 
@@ -144,7 +146,7 @@ def test_reads_return_the_same_before_and_after(shop: Shop) -> None:
     shop.store.get_historical_features(
         pa.table({"user": USERS, "event_timestamp": [shop.now] * 20}), ["many:sum_2d"]
     ).save("pinned")
-    assert shop.files() == 8 and not audited.differences and any(row["many__sum_2d"] for row in before["history"])
+    assert shop.files() == 8 and not audited.differences and any(row["sum_2d"] for row in before["history"])
 
     result = shop.store.compact()
 
@@ -172,6 +174,25 @@ def test_reads_of_one_key_and_of_short_times_open_few_files(shop: Shop, opened: 
     assert set(opened()) == {2}
 
 
+def test_what_came_after_a_cut_is_not_opened(shop: Shop, opened: Callable[[], list[int]]) -> None:
+    for hour in range(3):
+        shop.now = NOON + timedelta(days=hour)
+        shop.flush(20)
+    frame = pa.table({"user": USERS, "event_timestamp": [NOON + timedelta(days=3)] * 20})
+    read, cut = shop.store.get_historical_features, NOON + timedelta(days=1, minutes=-1)
+    saved = read(frame, ["last:n"], known_at=cut)
+    opened()
+    assert any(row["n"] is not None for row in saved.to_arrow().to_pylist())
+    assert set(opened()) == {1}
+    read(frame, ["last:n"]).save("pinned")
+    shop.now = NOON + timedelta(days=4)
+    shop.flush(20)
+    opened()
+
+    assert shop.store.rebuild_training_set("pinned").identical
+    assert set(opened()) == {3}, "the fourth file is after its pin"
+
+
 def test_a_key_is_in_few_row_groups(shop: Shop) -> None:
     for _ in range(10):
         shop.flush(20)
@@ -181,6 +202,23 @@ def test_a_key_is_in_few_row_groups(shop: Shop) -> None:
 
     scanned, groups = _scanned(shop, "u07")
     assert (scanned, groups) == (1, 10)
+
+
+def test_doctor_asks_for_a_compaction_until_it_is_done(shop: Shop) -> None:
+    events = {"user": ["u01"] * 20, "at": pa.array([NOON] * 20, Timestamp.arrow()), "n": [1] * 20}
+    for first in range(0, 200, 20):
+        days = [micros(NOON + timedelta(days=day)) for day in range(20)]
+        offsets = list(range(first, first + 20))
+        rows = with_arrival(pa.table(events), partition=[0] * 20, offset=offsets, ingested_at=days)
+        shop.offline.append(shop.archive, rows, {0: offsets[-1]})
+
+    def archive() -> Any:
+        (found,) = [each for each in shop.store.doctor() if each.part == "archive clicks"]
+        return found
+
+    assert "200 files of 0." in archive().text and archive().hint == "run `asof compact`" and not archive().ok
+    shop.store.compact()
+    assert "20 files of 0.0 MB, 20 of them small" in archive().text and archive().ok
 
 
 def _scanned(shop: Shop, user: str) -> tuple[int, int]:
@@ -211,7 +249,7 @@ def test_a_stream_goes_on_while_its_archive_is_compacted(shop: Shop) -> None:
     finally:
         done.set()
         thread.join()
-    shop.store.compact()
+    numbers.append(shop.store.compact().archives["clicks"]["added"])
 
     rows = shop.offline.rows(shop.archive)
     assert rows is not None

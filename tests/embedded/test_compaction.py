@@ -359,11 +359,15 @@ def test_a_compaction_that_is_killed_loses_nothing(at: str, tmp_path: Path, monk
     assert store.compact(EVENTS, order=ORDER, time="at")["busy"] == 1, "its lease goes on for a while"
     later = lease.system_us() + LEASE_US
     monkeypatch.setattr(lease, "system_us", lambda: later)
+    written = sorted(folder_of(tmp_path).glob("**/sorted-*.parquet"))
+    assert written, "that is what it left"
     numbers = store.compact(EVENTS, order=ORDER, time="at", keep_hours=0)
 
     assert numbers["busy"] == 0 and numbers["added"] > 0
     assert contents(store) == after and len(after) == 36
     assert store.offsets(EVENTS, [0]) == {0: 35}
+    assert store.forget(EVENTS, {"user": "u2"}) == 9
+    assert not any(path.exists() for path in written), "no row that is forgotten is left in any file"
 
 
 def test_an_error_while_rows_are_sorted_leaves_the_archive_as_it_was(

@@ -38,9 +38,9 @@ TIMES = pa.timestamp("us", "UTC")
 """Few distinct moments, whole seconds and their neighbours, so that ties and boundaries are hit all the time."""
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[DuckDBEngine]:
-    engine = DuckDBEngine(threads=2)
+@pytest.fixture(scope="module", params=[0, 3], ids=["in one go", "in partitions"])
+def engine(request: pytest.FixtureRequest) -> Iterator[DuckDBEngine]:
+    engine = DuckDBEngine(threads=2, partitions=request.param)
     yield engine
     engine.close()
 

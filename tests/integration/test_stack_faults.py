@@ -21,18 +21,16 @@ from confluent_kafka import Producer
 
 from asof import KafkaSource
 from asof.errors import AsofError, StorageError
-from asof.expressions import parse
 from asof.flows.generations.progress import progress_of
 from asof.flows.stores import current_generation, table_of
 from asof.testing.clock import MicrosClock
-from asof.testing.evaluator import evaluate
 from asof.testing.streams import VISITS, StreamRun, definitions_on, visit
 from asof.timing import MINUTE
-from tests.oracle import features_as_of
 from tests.services import Kafka, Postgres, Redis, RedisSentinel
 from tests.worker_processes import (
     WorkerProcesses,
     archived_through,
+    brute_force,
     is_archived,
     opened_at,
     plain_stores,
@@ -223,7 +221,7 @@ class Stack:
         """Every message is in one place, and for every key online = history = brute force over what was sent."""
         run = self.run
         run.assert_nothing_lost_or_doubled()
-        run.assert_online_is_history(brute_force(run), users=range(1, USERS + 1), later=[0, 20 * MINUTE])
+        run.assert_online_is_history(brute_force(events_sent(run)), users=range(1, USERS + 1), later=[0, 20 * MINUTE])
 
     def close(self) -> None:
         self.workers.close()
@@ -258,18 +256,11 @@ def _configuration(kafka: Kafka, online: Online, database: str, offline: str) ->
     )  # fmt: skip
 
 
-def brute_force(run: StreamRun) -> Callable[[Any, int, int], Mapping[str, Any]]:
-    """Features computed from what was sent, which no part of the product has touched."""
-    by_user: dict[int, list[dict[str, Any]]] = {}
+def events_sent(run: StreamRun) -> Iterator[dict[str, Any]]:
+    """What was sent, as rows of history."""
     for (partition, offset), event in run.sent.items():
         if event is not None:
-            row = {**event, "event_time": event["at"], "created": event["at"], "arrival": (offset, partition)}
-            by_user.setdefault(event["user_id"], []).append(row)
-
-    def evaluated(text: str, row: Any) -> Any:
-        return evaluate(parse(text), row)
-
-    return lambda view, user, t: features_as_of(by_user.get(user, []), view, [user], t, evaluate=evaluated)
+            yield {**event, "event_time": event["at"], "created": event["at"], "arrival": (offset, partition)}
 
 
 @pytest.fixture

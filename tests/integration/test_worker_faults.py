@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asof.definitions import FeatureView
 from asof.errors import OnlineRowsLost, StorageError
-from asof.expressions import parse
 from asof.flows.stores import Stores, view_named
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
@@ -27,12 +25,10 @@ from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.online.sqlite.store import SqliteOnlineStore
 from asof.testing.clock import NOW, MicrosClock
-from asof.testing.evaluator import evaluate
 from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through, visit
 from asof.timing import MINUTE, SECOND
 from tests.embedded_stores import close, embedded_stores
-from tests.oracle import features_as_of
-from tests.worker_processes import keep_sigterm
+from tests.worker_processes import keep_sigterm, oracle
 
 pytestmark = pytest.mark.integration
 
@@ -54,18 +50,6 @@ def parts_at(path: Path) -> Stores:
     stores = embedded_stores(path, clock=clock)
     stores.log.close()
     return stores.replaced(log=FileLog(path / "log", clock=clock, session_timeout_s=SESSION_TIMEOUT_S))
-
-
-def oracle(run: StreamRun) -> Callable[[FeatureView, int, int], Mapping[str, Any]]:
-    rows = run.archived()
-    by_user: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_user.setdefault(row["user_id"], []).append(row)
-
-    def evaluated(text: str, row: Any) -> Any:
-        return evaluate(parse(text), row)
-
-    return lambda view, user, t: features_as_of(by_user.get(user, []), view, [user], t, evaluate=evaluated)
 
 
 @pytest.fixture

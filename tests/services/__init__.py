@@ -11,15 +11,18 @@ from tests.services.kafka import Kafka
 from tests.services.postgres import Postgres
 from tests.services.processes import Server, ServiceUnavailable
 from tests.services.redis import Redis, RedisCluster, RedisSentinel
+from tests.services.s3 import S3, S3Proxy
 from tests.services.schema_registry import SchemaRegistry
 from tests.services.sharing import private, shared
 
 __all__ = [
+    "S3",
     "Kafka",
     "Postgres",
     "Redis",
     "RedisCluster",
     "RedisSentinel",
+    "S3Proxy",
     "SchemaRegistry",
     "Server",
     "ServiceUnavailable",

@@ -1,6 +1,7 @@
 """Servers from the command line, for people: `python -m tests.services install | start [NAME…] | run [NAME…] | stop`.
 
-They keep their ports and data until `stop`. Names: postgres, redis, redis-sentinel, redis-cluster, kafka, schema-registry.
+They keep their ports and data until `stop`. Names: postgres, redis, redis-sentinel, redis-cluster, kafka, schema-registry,
+s3.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.services.kafka import Kafka
 from tests.services.postgres import Postgres
 from tests.services.processes import ServiceUnavailable, end_all, processes_below
 from tests.services.redis import Redis, RedisCluster, RedisSentinel
+from tests.services.s3 import S3
 from tests.services.schema_registry import SchemaRegistry
 from tests.services.sharing import locked, make_directory, shared
 
@@ -29,9 +31,10 @@ KINDS = {
     "redis-cluster": RedisCluster,
     "kafka": Kafka,
     "schema-registry": SchemaRegistry,
+    "s3": S3,
 }
 # Those of docker-compose.yml, where they are free.
-PORTS = {"postgres": 15432, "redis": 16379, "kafka": 19092, "schema-registry": 18081}
+PORTS = {"postgres": 15432, "redis": 16379, "kafka": 19092, "schema-registry": 18081, "s3": 19000}
 DATABASE = "asof"
 
 

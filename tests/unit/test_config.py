@@ -289,7 +289,7 @@ def test_every_option_is_documented_once_and_the_defaults_are_what_is_loaded(roo
             write(root, f"project: shop\n{option.section}: {{{of_one}}}\n")
             part = getattr(load_config(root, environ={}), option.section)
             found = (part[option.product] if option.section == "connections" else part).options[option.name]
-            assert found == (str(root / str(option.default)) if option.kind == "path" else option.default)
+            assert found == (str(root / str(option.default)) if option.kind.startswith("path") else option.default)
         elif option.name == "type" and option.default is not None:
             write(root, "project: shop\n")
             assert getattr(load_config(root, environ={}), option.section).type == option.default
@@ -424,6 +424,8 @@ PATHS = (
 )  # fmt: skip
 @pytest.mark.parametrize("text", PATHS)
 def test_a_url_is_no_path_in_any_setting(root: Path, text: str, url: str) -> None:
+    if url == "gs://b/x" and "offline_store: {{path" in text:
+        url = "gs://"  # archives may be in a bucket
     message = refused(root, f"project: shop\n{text.format(url=url)}\n", PLACE="s3://me:hunter2@bucket/x.db")
 
     assert "feature_store.yaml:" in message and "next: " in message

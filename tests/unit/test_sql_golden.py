@@ -129,6 +129,22 @@ def test_the_text_where_rows_have_no_arrival(name: str) -> None:
     _check(f"duckdb/{name}_by_columns", duckdb_read.compile_program(request, tables, spine).text)
 
 
+@pytest.mark.parametrize("name", ["both", "windows_known_at"])
+def test_the_text_of_a_read_in_partitions(name: str) -> None:
+    request, spine = CASES[name]
+    tables = {**TABLES, "orders": replace(TABLES["orders"], arrival="columns")}
+    made = duckdb_read.compile_program(request, tables, spine, partitioner=lambda rows, peak_bytes: 2)
+
+    _check(f"duckdb/{name}_in_partitions", made.text)
+
+
+def test_the_text_over_an_archive_whose_row_groups_are_sorted_by_key() -> None:
+    request, spine = CASES["latest_small_spine_ttl_delay"]
+    tables = {**TABLES, "orders": replace(TABLES["orders"], arrival="offsets", sql_types={**TYPES, **ARRIVAL})}
+
+    _check("duckdb/latest_small_spine_of_archive", duckdb_read.compile_program(request, tables, spine).text)
+
+
 @pytest.mark.parametrize("tables", ["indexed", "plain"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_text_of_each_plan_in_postgres(name: str, tables: str) -> None:

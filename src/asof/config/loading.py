@@ -17,7 +17,7 @@ from asof.config.options import options_of_section
 from asof.config.products import ProductConfig, ProductConfigReader, default_type, ignored
 from asof.config.reading import read_options, read_section, read_value
 from asof.config.reference import CONNECTIONS, SECTIONS, options_of
-from asof.config.sections import MessagesSection, ProjectSection, ServerSection
+from asof.config.sections import MessagesSection, ProjectSection, ServerSection, StorageSection
 from asof.errors import ConfigError, nearest, some
 from asof.values.local_paths import NotLocal, local_path
 
@@ -41,6 +41,7 @@ class StoreConfig:
         auth: who may use the feature server.
         server: how it runs: only the options given under `server:`.
         messages: bounds on messages.
+        storage: how object storage is reached.
     """
 
     project: str
@@ -57,6 +58,7 @@ class StoreConfig:
     server: Mapping[str, Any] = field(default_factory=dict)
     messages: MessagesSection = field(default_factory=MessagesSection)
     file: str = ""
+    storage: StorageSection = field(default_factory=StorageSection)
 
     def describe(self) -> dict[str, Any]:
         """The configuration for display and logs, without secrets."""
@@ -136,6 +138,7 @@ def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str
         "connections": connections,
         "auth": read_auth(written.get("auth"), root=root),
         "server": read_options(options_of_section(ServerSection), server, path="server", root=root),
+        "storage": read_section(StorageSection, written.get("storage", nothing), path="storage", root=root),
         "messages": read_section(MessagesSection, written.get("messages", nothing), path="messages", root=root),
     }
 

@@ -32,6 +32,23 @@ def read_path(value: LocatedValue, *, path: str, root: Path) -> str:
         raise ConfigError(f"{path} {found!r}: {error}", hint=fitting(path, value.content), where=value.where) from error
 
 
+def address_of(value: LocatedValue, *, path: str) -> str:
+    """An address in object storage, without a slash at its end.
+
+    Raises:
+        ConfigError: it names no bucket, or has credentials in it.
+    """
+    bucket, _, prefix = value.content.partition("://")[2].partition("/")
+    if not bucket or "@" in bucket or "?" in prefix or "#" in prefix:
+        shown = masked(value.content, name="path")
+        raise ConfigError(
+            f"{path} {shown!r}: expected an address such as s3://bucket/prefix",
+            hint="write s3://BUCKET/PREFIX, with credentials in `storage:`, or a path on this machine",
+            where=value.where,
+        )  # fmt: skip
+    return str(value.content).strip().rstrip("/")
+
+
 def absolute(text: str, root: Path) -> str:
     """A path, or a `file://` URL, as an absolute path.
 

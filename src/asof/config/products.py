@@ -96,7 +96,9 @@ class ProductConfigReader:
         if "connection" in known and "connection" in given:
             named = _named(given.pop("connection"), product, connections or {}, where)
         left_out = {
-            option.name: absolute(str(option.default), self.root) if option.kind == "path" else option.default
+            option.name: absolute(str(option.default), self.root)
+            if option.kind in ("path", "path or address")
+            else option.default
             for option in known.values()
             if option.default is not None
         }

@@ -11,12 +11,12 @@ import msgspec
 
 from asof.config.documents import LocatedValue
 from asof.config.options import Option, OptionType, options_of_section
-from asof.config.paths import fitting, read_path
+from asof.config.paths import address_of, fitting, read_path
 from asof.config.secrets import masked
 from asof.config.sections import Section
 from asof.errors import ConfigError, nearest
 from asof.timing import iso, micros
-from asof.values.local_paths import scheme_of
+from asof.values.local_paths import is_object_address, scheme_of
 
 S = TypeVar("S", bound=Section)
 
@@ -160,7 +160,9 @@ def _scalar(shape: OptionType, value: LocatedValue, *, path: str, root: Path) ->
                 shape.kind.refusal.format(path=path, found=shown), hint=hint, where=value.where
             ) from error
         raise wrong(path, value, shape.expected, hint=nearest(value.content, shape.choices)) from error
-    is_path = shape.kind.name == "path" and converted not in shape.kind.literals
+    if shape.kind.takes_addresses and is_object_address(value.content):
+        return address_of(value, path=path)
+    is_path = shape.kind.name in ("path", "path or address") and converted not in shape.kind.literals
     return read_path(value, path=path, root=root) if is_path else converted
 
 

@@ -6,7 +6,16 @@ from dataclasses import replace
 from functools import cache
 
 from asof.config.options import Option, options_of_section
-from asof.config.sections import AUTH, FAMILIES, PRODUCTS, MessagesSection, ProjectSection, Section, ServerSection
+from asof.config.sections import (
+    AUTH,
+    FAMILIES,
+    PRODUCTS,
+    MessagesSection,
+    ProjectSection,
+    Section,
+    ServerSection,
+    StorageSection,
+)
 from asof.config.sections.kinds import Text
 
 CONNECTIONS = "connections"
@@ -22,6 +31,7 @@ REFERENCE: tuple[Option, ...] = tuple(
     for section in (
         ProjectSection,
         *(each for family in FAMILIES.values() for each in (family, *(p for p in PRODUCTS if issubclass(p, family)))),
+        StorageSection,
         MessagesSection,
         ServerSection,
         *AUTH,

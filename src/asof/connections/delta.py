@@ -13,8 +13,11 @@ _begun_in: list[int] = []
 """The process that began the driver's threads."""
 
 
-def open_table(path: Path) -> DeltaTable:
-    """The table in a folder, at its newest version.
+def open_table(path: Path | str, options: dict[str, str] | None = None) -> DeltaTable:
+    """The table in a folder, or at an address in object storage, at its newest version.
+
+    Args:
+        options: how object storage is reached.
 
     Raises:
         StorageError: this process is a fork of one that has used Delta tables.
@@ -25,7 +28,7 @@ def open_table(path: Path) -> DeltaTable:
     if _begun_in[0] != os.getpid():
         raise _forked(path)
     try:
-        return DeltaTable(path)
+        return DeltaTable(path, storage_options=options)
     except BaseException as error:
         # Where the parent used the driver without Asof, it panics, which is no Exception.
         if "orked process" in str(error) and type(error).__name__ == "PanicException":
@@ -33,7 +36,7 @@ def open_table(path: Path) -> DeltaTable:
         raise
 
 
-def _forked(path: Path) -> StorageError:
+def _forked(path: Path | str) -> StorageError:
     return StorageError(
         f"Delta table {path} cannot be opened in process {os.getpid()}: its parent used Delta tables before the fork, "
         "and their driver works in one process only",

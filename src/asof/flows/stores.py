@@ -7,6 +7,7 @@ from dataclasses import replace
 from threading import RLock
 from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
+from asof.connections.object_storage import ObjectStorage
 from asof.decoding import DEFAULT_BOUNDS, MessageBounds, Schemas
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.project import decode_project
@@ -155,6 +156,8 @@ class Stores:
         system_clock: the system's current time, whatever the store's is; it stamps pushes. By default the store's.
         isolate: makes the child process for suspicious messages of a source, by its name; by default there is none.
         bounds: what one message of a log may be.
+        storage: how files in object storage are reached; by default as their provider's own settings say.
+        local_log: a log of this machine alone next to a registry of many, to be refused; empty where there is none.
         shared_stores: other configuration file → names of the sections whose store it shares with this one.
     """
 
@@ -176,6 +179,8 @@ class Stores:
         shared_stores: Callable[[], Mapping[str, Sequence[str]]] = dict,
         isolate: Callable[[str], MessageProcess] | None = None,
         bounds: MessageBounds = DEFAULT_BOUNDS,
+        storage: ObjectStorage | None = None,
+        local_log: str = "",
     ) -> None:
         self.project = project
         self.clock = clock
@@ -185,6 +190,8 @@ class Stores:
         self.partitions = partitions
         self.shared_stores = shared_stores
         self.bounds = bounds
+        self.storage = storage or ObjectStorage()
+        self.local_log = local_log
         self._isolate = isolate
         self._registry = _lazy(registry)
         self._offline = _lazy(offline)
@@ -245,6 +252,8 @@ class Stores:
             shared_stores=self.shared_stores,
             isolate=isolate or self._isolate,
             bounds=self.bounds,
+            storage=self.storage,
+            local_log=self.local_log,
         )
 
     def log_of(self, source: LogSource) -> Log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,7 +28,7 @@ def read_files(files: Files, columns: Sequence[str] = ()) -> pa.RecordBatchReade
         schema = (
             pa.schema([each for each in files.schema if each.name not in own]) if files.schema is not None else None
         )
-        found = dataset(list(files.paths), schema=schema)
+        found = dataset(list(files.paths), schema=schema, filesystem=_file_system(files))
         chosen = [name for name in found.schema.names if not columns or name in columns]
         if files.partitions is None:
             return found.scanner(columns=chosen, use_threads=False).to_reader()
@@ -36,19 +37,26 @@ def read_files(files: Files, columns: Sequence[str] = ()) -> pa.RecordBatchReade
         raise _unreadable(files.paths[0], error) from error
     partitions = files.partitions.select(more)
     made = pa.schema([*(found.schema.field(name) for name in chosen), *partitions.schema])
-    return pa.RecordBatchReader.from_batches(made, _file_by_file(files.paths, found.schema, partitions, made))
+    return pa.RecordBatchReader.from_batches(made, _file_by_file(files, found.schema, partitions, made))
 
 
-def _file_by_file(
-    paths: Sequence[str], schema: pa.Schema, partitions: pa.Table, made: pa.Schema
-) -> Iterator[pa.RecordBatch]:
+def _file_system(files: Files) -> Any:
+    """What Arrow reads the files through; None for those of this machine."""
+    if files.storage is None:
+        return None
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    return PyFileSystem(FSSpecHandler(files.storage.files))
+
+
+def _file_by_file(files: Files, schema: pa.Schema, partitions: pa.Table, made: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of one file after the other, with the values that its folders give."""
     from pyarrow.dataset import dataset
 
     chosen = made.names[: len(made) - partitions.num_columns]
-    for at, path in enumerate(paths):
+    for at, path in enumerate(files.paths):
         try:
-            found = dataset([path], schema=schema)
+            found = dataset([path], schema=schema, filesystem=_file_system(files))
             for batch in found.scanner(columns=chosen, use_threads=False).to_batches():
                 values = [pa.repeat(partitions[name][at], batch.num_rows) for name in partitions.column_names]
                 yield pa.RecordBatch.from_arrays([*batch.columns, *values], schema=made)

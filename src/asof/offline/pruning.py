@@ -19,7 +19,7 @@ from asof.timing import UNITS, Micros
 Bounds: TypeAlias = tuple[int | str | None, int | str | None]
 """The least and the greatest value; None where it is not known, or there is none. Times are microseconds."""
 
-_ROUNDED_US = 1000
+ROUNDED_US = 1000
 """Some writers of Delta tables round the times in a log to milliseconds."""
 
 _LONG_TEXT = 32
@@ -109,11 +109,11 @@ def _sorted(values: pa.Array | pa.ChunkedArray) -> list[Any] | None:
 def _raw_times(source: Source, start: Micros | None, end: Micros | None) -> Bounds:
     """Event times as the source's column has them, a little more on both sides."""
     multiplier, divisor = UNITS[source.timestamp_unit] if source.timestamp_unit else (1, 1)
-    slack = _ROUNDED_US + divisor
+    slack = ROUNDED_US + divisor
     return (
         None if start is None else start * divisor // multiplier - slack,
         None if end is None else end * divisor // multiplier + slack,
     )
 
 
-__all__ = ["Bounds", "rows_needed", "rows_within"]
+__all__ = ["ROUNDED_US", "Bounds", "rows_needed", "rows_within"]

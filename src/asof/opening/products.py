@@ -14,10 +14,11 @@ from asof.offline.protocol import OfflineStore
 from asof.online.protocol import OnlineStore
 from asof.registry.protocol import Registry
 from asof.sources.protocol import SourceReader
-from asof.values.local_paths import NotLocal, local_path, scheme_of
+from asof.values.local_paths import NotLocal, is_object_address, local_path, scheme_of
 
 EMBEDDED: dict[tuple[str, str], str] = {
     ("registry", "sqlite"): "asof.registry.sqlite:SqliteRegistry",
+    ("registry", "object"): "asof.registry.object:ObjectRegistry",
     ("sources", "file"): "asof.sources.file:FileReader",
     ("offline", "duckdb"): "asof.offline.duckdb:DuckDBOffline",
     ("online", "sqlite"): "asof.online.sqlite:SqliteOnlineStore",
@@ -25,7 +26,10 @@ EMBEDDED: dict[tuple[str, str], str] = {
 }
 """The products of the base install, known without listing installed packages."""
 
-EXTRAS = {"postgres": "postgres", "kafka": "kafka", "redis": "redis", "spark": "spark"}
+IN_BUCKETS = {("offline", "duckdb"), ("registry", "object")}
+"""The products whose path may be an address in object storage."""
+
+EXTRAS = {"postgres": "postgres", "kafka": "kafka", "redis": "redis", "spark": "spark", "object": "s3"}
 """Product → the extra that installs its driver."""
 
 PROTOCOLS: dict[str, tuple[type, str]] = {
@@ -115,7 +119,9 @@ def opened(family: str, part: ProductConfig, root: Path, **extra: Any) -> Any:
         ConfigError: an option is unknown or of the wrong type.
     """
     options = dict(part.options)
-    if "path" in options and (family, part.type) in EMBEDDED:
+    if is_object_address(str(options.get("path", ""))) and (family, part.type) in IN_BUCKETS:
+        pass
+    elif "path" in options and (family, part.type) in EMBEDDED:
         # A configuration made in code was not checked by `load_config`.
         try:
             options["path"] = root / local_path(str(options["path"]))

@@ -8,7 +8,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from msgspec import structs
+
 from asof.config import ProductConfig, StoreConfig, place_of, shared_stores
+from asof.connections.object_storage import ObjectStorage, StorageSettings
 from asof.decoding import MessageBounds, Schemas
 from asof.definitions import LogSource
 from asof.definitions.transforms import MessageTransform
@@ -16,9 +19,11 @@ from asof.flows.stores import Lazy, MessageProcess, Stores
 from asof.flows.stream.shared_logs import kept_topics
 from asof.forks import ForkListener, listen_to_forks
 from asof.log.protocol import Log, LogUser
+from asof.offline.protocol import OfflineStore
 from asof.online.protocol import OnlineStore
 from asof.opening.products import opened, product, products, refuse_unknown
 from asof.opening.servers import SourceConnections
+from asof.registry.protocol import Registry
 from asof.sources.protocol import SourceReader
 from asof.timing import Clock
 
@@ -40,14 +45,16 @@ def open_stores(
     ):  # fmt: skip
         refuse_unknown(family, part)
     connections = SourceConnections(config)
+    storage = _storage(config)
     readers = {
-        name: Lazy(partial(_reader, name, root=config.path, connections=connections)) for name in products("sources")
+        name: Lazy(partial(_reader, name, root=config.path, connections=connections, storage=storage))
+        for name in products("sources")
     }
     stores: Stores
     stores = Stores(
         config.project,
-        registry=Lazy(lambda: opened("registry", config.registry, config.path)),
-        offline=Lazy(lambda: opened("offline", config.offline_store, config.path)),
+        registry=Lazy(lambda: _registry(config, storage)),
+        offline=Lazy(lambda: _offline(config, storage)),
         online=Lazy(lambda: _online(config, clock)),
         log=Lazy(lambda: _log(config, clock, kept=lambda old: kept_topics(stores, old))),
         readers=readers,
@@ -59,8 +66,16 @@ def open_stores(
         shared_stores=lambda: shared_stores(config),
         isolate=partial(_isolated, config),
         bounds=_bounds(config),
+        storage=storage,
+        local_log=_local_log(config),
     )
     return stores
+
+
+def _local_log(config: StoreConfig) -> str:
+    """The log, where other machines of the same registry would not see what is written to it; else empty."""
+    is_refused = config.registry.type == "object" and config.log.type == "file" and not config.log.options.get("local")
+    return place_of(config.log) if is_refused else ""
 
 
 def _isolated(config: StoreConfig, source: str) -> MessageProcess:
@@ -144,10 +159,31 @@ class ConfiguredSources(ForkListener):
             self._logs.clear()
 
 
-def _reader(name: str, *, root: Path, connections: SourceConnections) -> SourceReader:
+def _reader(name: str, *, root: Path, connections: SourceConnections, storage: ObjectStorage) -> SourceReader:
     made = product("sources", name)
-    reader: SourceReader = made(root, connections=connections) if made.on_server else made(root)
+    reader: SourceReader
+    if name == "file":
+        reader = made(root, storage=storage)
+    else:
+        reader = made(root, connections=connections) if made.on_server else made(root)
     return reader
+
+
+def _storage(config: StoreConfig) -> ObjectStorage:
+    options = {name: value for name, value in structs.asdict(config.storage).items() if value is not None}
+    return ObjectStorage(StorageSettings(**options))
+
+
+def _registry(config: StoreConfig, storage: ObjectStorage) -> Registry:
+    extra = {"storage": storage} if config.registry.type == "object" else {}
+    registry: Registry = opened("registry", config.registry, config.path, **extra)
+    return registry
+
+
+def _offline(config: StoreConfig, storage: ObjectStorage) -> OfflineStore:
+    extra = {"storage": storage} if config.offline_store.type == "duckdb" else {}
+    store: OfflineStore = opened("offline", config.offline_store, config.path, **extra)
+    return store
 
 
 def _online(config: StoreConfig, clock: Clock) -> OnlineStore:
@@ -159,7 +195,7 @@ def _online(config: StoreConfig, clock: Clock) -> OnlineStore:
 
 def _log(config: StoreConfig, clock: Clock, *, kept: Callable[[Mapping[str, str]], set[str]]) -> Log:
     # The number of partitions is for the code that creates topics, not for the log.
-    options = {name: value for name, value in config.log.options.items() if name != "partitions"}
+    options = {name: value for name, value in config.log.options.items() if name not in ("partitions", "local")}
     extra: dict[str, Any] = {}
     if config.log.type == "kafka":
         # A cluster is shared: another project must not read this one's pushes.

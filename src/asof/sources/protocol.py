@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
+from asof.connections.object_storage import ObjectStorage
 from asof.definitions import Source
 from asof.dtypes import DType
 from asof.timing import Micros
@@ -69,8 +70,9 @@ class Files:
         partitions: columns that no file has, with one value per file, in the order of the paths.
         order: of an archive's rows, the short way in which they can be ordered.
         is_ordered: whether their arrival is (file, row number), in the order of the paths; else they have none.
+        storage: how paths that are addresses in object storage (`s3://…`) are read; None where they are local.
         bounds: a row per path with the least and greatest value of columns, as far as it is known without opening
-            files: `min.<column>` and `max.<column>`. Floats are in no bounds.
+            files: `min.<column>` and `max.<column>`, and the file's `bytes`. NaN is in no bounds.
     """
 
     paths: tuple[str, ...]
@@ -78,6 +80,7 @@ class Files:
     partitions: pa.Table | None = None
     order: ArchiveOrder = ""
     is_ordered: bool = True
+    storage: ObjectStorage | None = None
     bounds: pa.Table | None = None
 
 
@@ -110,6 +113,7 @@ class Batches:
         search_path: where that term's unqualified names are looked for; empty if it has none.
         is_ordered: whether the order in which they come is their arrival; else they have none.
         paths: the files that they are read from, if they are.
+        storage: how paths that are addresses in object storage are read.
     """
 
     schema: pa.Schema
@@ -119,6 +123,7 @@ class Batches:
     search_path: str = ""
     is_ordered: bool = False
     paths: tuple[str, ...] = ()
+    storage: ObjectStorage | None = None
 
 
 @dataclass(frozen=True)

@@ -53,16 +53,22 @@ class PointInTime:
 
 @dataclass(frozen=True)
 class QueryStep:
-    """A table to make, and tables that are not needed after it."""
+    """A table to make, and tables that are not needed after it.
+
+    Args:
+        adds: the table exists: the rows are added to it.
+    """
 
     table: str
     select: str
     drop: tuple[str, ...] = ()
+    adds: bool = False
 
     @property
     def text(self) -> str:
         drops = "".join(f";\nDROP TABLE {name}" for name in self.drop)
-        return f"CREATE TEMP TABLE {self.table} AS\n{self.select}{drops}"
+        made = f"INSERT INTO {self.table}" if self.adds else f"CREATE TEMP TABLE {self.table} AS"
+        return f"{made}\n{self.select}{drops}"
 
 
 @dataclass(frozen=True)

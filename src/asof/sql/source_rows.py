@@ -211,19 +211,32 @@ class SourceRows:
         if self.view.is_aggregated and (gone := self.gone()):
             where.append(f"NOT ({gone})")
         where += [self._has_key(key) for key in self.keys]
+        return [*where, *self._in_time(), *self.restrictions(), *self._of_spine()]
+
+    def skipping(self) -> list[str]:
+        """What holds for all rows that count, and lets the source skip others: their keys, and times from when on."""
+        return [*(self._in_time() if self.cut.earliest is not None else []), *self._of_spine()]
+
+    def _in_time(self) -> list[str]:
+        """The bounds of the event time, as far as the source can compare its column with them."""
+        source, where = self.source, []
+        time, sql_type = self._raw(source.timestamp_field), self._sql_type(source.timestamp_field)
         for moment, sign in ((self.cut.earliest, ">="), (self.cut.latest, "<=")):
             if moment is None:
                 continue
             bound = self.dialect.from_micros(moment, sql_type, source.timestamp_unit, up=sign == "<=")
             if bound:
                 where.append(f"{time} {sign} {bound}")
-        where += self.restrictions()
-        if self.cut.spine is not None and self.keys:
-            mine = ", ".join(self.key(key) for key in self.keys)
-            spine, keys = self.cut.spine, enumerate(self.cut.spine_keys)
-            theirs = ", ".join(self.spine_key(spine, place, key) for place, key in keys)
-            where.append(self.dialect.is_among(mine, theirs, self.cut.spine.relation))
         return where
+
+    def _of_spine(self) -> list[str]:
+        """That the key is one of the spine's, where these are to be looked up."""
+        spine = self.cut.spine
+        if spine is None or not self.keys:
+            return []
+        mine = ", ".join(self.key(key) for key in self.keys)
+        theirs = ", ".join(self.spine_key(spine, place, key) for place, key in enumerate(self.cut.spine_keys))
+        return [self.dialect.is_among(mine, theirs, spine.relation)]
 
     def restrictions(self) -> list[str]:
         """Which rows with a key and a time count at all, by what the source and the read say."""

@@ -181,7 +181,10 @@ class StreamRun:
         """A worker dies between two steps, with all that it had not archived."""
         worker = self.workers.pop(number, None)
         if worker is not None:
+            # A killed process writes nothing more; what this one writes while it is closed is no place to die at.
+            planned, self.plan.point = self.plan.point, ""
             worker.close(abandon=True)
+            self.plan.point = planned
 
     def leave(self, number: int = 0) -> bool:
         """A worker leaves in order; False where it died over it."""

@@ -10,6 +10,15 @@ _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*(?::[A-Za-z][A-Za-z0-9+.-]*)*):/"
 _FILE = re.compile(r"\s*file:(?://(?P<host>[^/]*)(?P<below>/.*)|(?P<path>/(?!/).*))", re.IGNORECASE | re.DOTALL)
 
 
+OBJECT_SCHEMES = ("s3", "gs", "az")
+"""The schemes of addresses in object storage."""
+
+
+def is_object_address(text: str) -> bool:
+    """Whether it is an address in object storage, such as `s3://bucket/prefix`."""
+    return scheme_of(text) in OBJECT_SCHEMES and "://" in text
+
+
 class NotLocal(ValueError):
     """A URL where a path was expected. The message leaves out the URL, which may contain a password."""
 
@@ -40,4 +49,4 @@ def local_path(text: str) -> str:
     return path
 
 
-__all__ = ["NotLocal", "local_path", "scheme_of"]
+__all__ = ["OBJECT_SCHEMES", "NotLocal", "is_object_address", "local_path", "scheme_of"]

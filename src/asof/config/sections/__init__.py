@@ -4,6 +4,7 @@ from asof.config.sections import auth, connections, log, offline_store, online_s
 from asof.config.sections.kinds import Section
 from asof.config.sections.messages import MessagesSection
 from asof.config.sections.server import ServerSection
+from asof.config.sections.storage import StorageSection
 from asof.config.sections.top import ProjectSection
 
 FAMILIES: dict[str, type[Section]] = {
@@ -18,6 +19,7 @@ FAMILIES: dict[str, type[Section]] = {
 PRODUCTS: tuple[type[Section], ...] = (
     registry.SqliteRegistrySection,
     registry.PostgresRegistrySection,
+    registry.ObjectRegistrySection,
     offline_store.DuckDBOfflineSection,
     offline_store.PostgresOfflineSection,
     online_store.SqliteOnlineSection,
@@ -39,4 +41,13 @@ AUTH: tuple[type[Section], ...] = (
     auth.RoleSection,
 )
 
-__all__ = ["AUTH", "FAMILIES", "PRODUCTS", "MessagesSection", "ProjectSection", "Section", "ServerSection"]
+__all__ = [
+    "AUTH",
+    "FAMILIES",
+    "PRODUCTS",
+    "MessagesSection",
+    "ProjectSection",
+    "Section",
+    "ServerSection",
+    "StorageSection",
+]

@@ -57,6 +57,7 @@ class ValueKind:
         takes_scalars: an unquoted number or time is accepted as text.
         splits: text is a comma-separated list.
         literals: texts with a special meaning, which are not resolved as paths.
+        takes_addresses: a path may also be an address in object storage.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ValueKind:
     takes_scalars: bool = False
     splits: bool = False
     literals: tuple[str, ...] = ()
+    takes_addresses: bool = False
 
 
 Text = Annotated[str, Meta(min_length=1), ValueKind("text")]
@@ -75,6 +77,11 @@ Scalar = Annotated[str, Meta(min_length=1), ValueKind("text", takes_scalars=True
 """Text that may look like a number."""
 Path = Annotated[str, Meta(min_length=1), ValueKind("path", "text")]
 """A path relative to the repository's root; made absolute on reading."""
+Location = Annotated[
+    str, Meta(min_length=1), ValueKind("path or address", "a path or an address such as s3://bucket/prefix",
+                                       takes_addresses=True)
+]  # fmt: skip
+"""A path, or an address in object storage."""
 CertificatesPath = Annotated[str, Meta(min_length=1), ValueKind("path", "text", literals=("system",))]
 """A path, or libpq's name for the machine's trusted certificates."""
 Moment = Annotated[str, ValueKind("moment", "a time such as 2026-01-31T12:00:00Z")]

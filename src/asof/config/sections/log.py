@@ -25,6 +25,13 @@ class FileLogSection(LogSection, frozen=True, kw_only=True):
     PRODUCT: ClassVar[str] = "file"
 
     path: Annotated[Path, OptionDoc("The folder for the log's topics.")] = "data/log"
+    local: Annotated[
+        bool | None,
+        OptionDoc(
+            "Whether this log may be this machine's alone where the registry is in a bucket and serves many machines; "
+            "default: no."
+        ),
+    ] = None
     partitions: Partitions = 1
     segment_bytes: Annotated[Whole | None, OptionDoc("Maximum size of a segment.", unset=SEGMENT_BYTES)] = None
     session_timeout_s: Annotated[

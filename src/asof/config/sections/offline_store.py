@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from asof.config.sections.connections import PostgresConnectionSection
-from asof.config.sections.kinds import OptionDoc, Path, Section, Size, Text, Whole
+from asof.config.sections.kinds import Location, OptionDoc, Path, Section, Size, Text, Whole
 from asof.defaults import WORK_MEM
 
 
@@ -26,8 +26,19 @@ class DuckDBOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
 
     PRODUCT: ClassVar[str] = "duckdb"
 
-    path: Annotated[Path, OptionDoc("The folder for archives (Delta tables).")] = "data/offline"
-    memory_limit: Annotated[Size | None, OptionDoc("Memory limit of a query, such as `4GB`.")] = None
+    path: Annotated[
+        Location,
+        OptionDoc(
+            "The folder for archives (Delta tables) and training sets, or an address such as `s3://bucket/shop`."
+        ),
+    ] = "data/offline"
+    memory_limit: Annotated[
+        Size | None,
+        OptionDoc(
+            "Memory limit of queries, such as `4GB`; default: 80 % of the machine's memory, or of the container's. "
+            "Larger sources are read in partitions of their keys."
+        ),
+    ] = None
     threads: Annotated[Whole | None, OptionDoc("Threads of a query; default: all cores.")] = None
     temp_directory: Annotated[
         Path | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from asof.config.sections.connections import PostgresConnectionSection
-from asof.config.sections.kinds import Number, OptionDoc, Path, Section, Text
+from asof.config.sections.kinds import Location, Number, OptionDoc, Path, Section, Text
 from asof.defaults import BUSY_TIMEOUT_S
 
 
@@ -39,3 +39,13 @@ class PostgresRegistrySection(RegistrySection, frozen=True, kw_only=True):
 
     PRODUCT: ClassVar[str] = "postgres"
     SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection
+
+
+class ObjectRegistrySection(RegistrySection, frozen=True, kw_only=True):
+    """Objects in a bucket."""
+
+    PRODUCT: ClassVar[str] = "object"
+
+    path: Annotated[
+        Location, OptionDoc("The address, such as `s3://bucket/shop/registry`; a folder is for tests on one machine.")
+    ]

@@ -52,6 +52,10 @@ class ProjectSection(Section, frozen=True, kw_only=True):
     messages: Annotated[
         Part, OptionDoc("What one message may be. See [read messages](../how-to/messages.md#bounds).")
     ] = None
+    storage: Annotated[
+        Part,
+        OptionDoc("How `s3://`, `gs://` and `az://` are reached. See [object storage](../how-to/object-storage.md)."),
+    ] = None
     server: Annotated[Part, OptionDoc("How `asof serve` runs. See [serve features](../how-to/serve.md).")] = None
     clock: Annotated[
         Moment | None, OptionDoc("A fixed time for the store's clock, as ISO 8601; default: the system's clock.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +43,7 @@ from asof.values.packing import key_values
 
 _SMALL_BYTES = 8 * 1024 * 1024
 _MANY_SMALL_FILES = 200
+_LEFT_OF_A_DATE = 8
 _SCANNED_ROWS = 100_000
 """Number of online rows per view that are scanned for rows above their size limit."""
 
@@ -81,10 +82,13 @@ class DifferentFunction(Protocol):
 Differences = Callable[[Project], Sequence[DifferentFunction]]
 
 
-def doctor(stores: Stores, *, clock_note: str = "", differences: Differences = lambda project: ()) -> Records[Check]:
+def doctor(
+    stores: Stores, *, rows: bool = True, clock_note: str = "", differences: Differences = lambda project: ()
+) -> Records[Check]:  # fmt: skip
     """Check every component; a failure is a line of the result, never an exception.
 
     Args:
+        rows: count the rows of batch sources, for which text files are read as a whole.
         clock_note: a note on a clock that is not the system's.
         differences: compares the repository's functions with those of the applied project.
     """
@@ -106,7 +110,7 @@ def doctor(stores: Stores, *, clock_note: str = "", differences: Differences = l
             checks.append(_check(f"archive {source.name}", partial(_archive, stores, snapshot, source)))
             checks.append(_check(f"dead letters {source.name}", partial(_dead_letters, stores, source)))
         else:
-            checks.append(_check(name, partial(_batch_source, stores, snapshot, source)))
+            checks.append(_check(name, partial(_batch_source, stores, snapshot, source, rows=rows)))
     for view in snapshot.project.views.values():
         checks.append(_check(f"view {view.name}", partial(_view, stores, snapshot, view)))
     if _has_functions(snapshot.project):
@@ -143,7 +147,7 @@ def _registry(stores: Stores, loaded: list[Snapshot]) -> Said:
     return True, text + staged, "run `asof apply` again" if staged else ""
 
 
-def _batch_source(stores: Stores, snapshot: Snapshot, source: Source) -> Said:
+def _batch_source(stores: Stores, snapshot: Snapshot, source: Source, *, rows: bool) -> Said:
     reader = stores.readers.get(source.type)
     if reader is None:
         raise SourceError(f"no reader for sources of type {source.type!r}", hint="install the extra that reads it")
@@ -151,11 +155,14 @@ def _batch_source(stores: Stores, snapshot: Snapshot, source: Source) -> Said:
     columns = reader.describe(with_declared_types(source, users))
     if changed := drift(source, users, columns):
         return False, "; ".join(map(str, changed)), drift_hint(changed, columns)
+    found = counted(len(columns), "column")
+    if not rows:
+        return True, found, ""
     if reader.counts is not None:
-        rows = reader.counts.count(source)
+        count_text = reader.counts.count(source)
     else:
-        rows = counted(_count_rows(stores, source, users), "row")
-    return True, f"{rows}, {counted(len(columns), 'column')}", ""
+        count_text = counted(_count_rows(stores, source, users), "row")
+    return True, f"{count_text}, {found}", ""
 
 
 def _count_rows(stores: Stores, source: Source, users: Sequence[SourceUser]) -> int:
@@ -212,10 +219,14 @@ def _archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> Said:
     text = f"version {version}, {counted(count(stores, found), 'row')}"
     if not isinstance(found, Files):
         return True, text, ""
-    sizes = [Path(path).stat().st_size for path in found.paths]
-    small = sum(size < _SMALL_BYTES for size in sizes)
-    text += f", {counted(len(sizes), 'file')} of {sum(sizes) / 1e6:.1f} MB, {small} of them small"
-    return small < _MANY_SMALL_FILES, text, "run `asof compact`" if small >= _MANY_SMALL_FILES else ""
+    if found.bounds is None:
+        return True, f"{text}, {counted(len(found.paths), 'file')}", ""
+    sizes = found.bounds["bytes"].to_pylist()
+    small = [path.rpartition("/")[0] for path, size in zip(found.paths, sizes, strict=True) if size < _SMALL_BYTES]
+    text += f", {counted(len(sizes), 'file')} of {sum(sizes) / 1e6:.1f} MB, {len(small)} of them small"
+    # Of each folder, which is a date, a compaction leaves some.
+    to_join = sum(count for count in Counter(small).values() if count > _LEFT_OF_A_DATE)
+    return to_join < _MANY_SMALL_FILES, text, "run `asof compact`" if to_join >= _MANY_SMALL_FILES else ""
 
 
 def _ahead_of_archive(stores: Stores, snapshot: Snapshot, source: LogSource) -> str:

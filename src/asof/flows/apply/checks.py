@@ -110,6 +110,20 @@ def check_removed(plan: Plan, applied: Project) -> list[Finding]:
     ]  # fmt: skip
 
 
+def check_local_log(stores: Stores, project: Project) -> list[Finding]:
+    """A log of this machine alone next to a registry that other machines apply and serve from."""
+    own = [source for source in project.sources.values() if isinstance(source, LogSource)]
+    if not stores.local_log or not own:
+        return []
+    return [
+        Finding(
+            "error", f"source {own[0].name!r}", own[0].where, "a log that all machines of the registry reach",
+            f"{stores.local_log}, on this machine, and a registry in a bucket",
+            "give `log:` a server that all of them reach, or `local: true` if only this machine writes and reads it",
+        )
+    ]  # fmt: skip
+
+
 def check_history(stores: Stores, project: Project, applied: Snapshot) -> list[Finding]:
     """Batch sources of logs whose rows are not loaded, and views that would count an event twice."""
     findings = []

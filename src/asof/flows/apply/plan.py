@@ -13,6 +13,7 @@ from asof.flows.apply.checks import (
     check_formats,
     check_functions,
     check_history,
+    check_local_log,
     check_null_keys,
     check_online_store,
     check_reach,
@@ -59,6 +60,7 @@ def make_plan(stores: Stores, project: Project) -> Plan:
     more += check_formats(stores, resolved) + check_transforms(stores, resolved)
     more += check_message_schemas(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
+    more += check_local_log(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_archives(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):

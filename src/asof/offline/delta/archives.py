@@ -8,32 +8,29 @@ another writer has committed in between, the commit fails and the append starts 
 from __future__ import annotations
 
 import errno
-import os
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from asof.connections.delta import open_table
+from asof.connections.object_storage import ObjectStorage
+from asof.connections.object_storage.errors import translated
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, files_of
+from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, drop_leftovers, files_of
+from asof.offline.delta.folders import Folder, folder_of
 from asof.offline.delta.levels import ArchiveFile
+from asof.offline.delta.predicates import equal_to
 from asof.offline.protocol import ARRIVAL_COLUMNS, COMPACTED, LATER_COLUMNS, Archive, Archives, Engine
 from asof.sources.protocol import ArchiveOrder, Files
 from asof.sql import archive as statements
 from asof.sql.arrival import PUSHED_AT, order_of
-from asof.sql.quoting import quote, text
 
 _ATTEMPTS = 50
 _CHECKPOINT_EVERY = 50
@@ -43,8 +40,9 @@ class DeltaArchives(Archives):
     """The archives below one folder: `<root>/<project>/<kind>/<name>`.
 
     Args:
-        root: a folder; created if missing.
+        root: a folder, created if missing; or an address in object storage.
         engine: sorts the rows of compacted files; without one they are joined as they lie.
+        storage: how object storage is reached.
 
     Attributes:
         sizes: of compacted files, and of what is in them.
@@ -52,17 +50,17 @@ class DeltaArchives(Archives):
 
     keeps_nul = True
 
-    def __init__(self, root: Path | str, engine: Engine | None = None) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | str, engine: Engine | None = None, *, storage: ObjectStorage | None = None) -> None:
+        self._folder: Folder = folder_of(root, storage)
         self._engine = engine
         self.sizes = Sizes()
 
-    def _path(self, archive: Archive) -> Path:
-        return self.root / archive.project / archive.kind / archive.name
+    def _path(self, archive: Archive) -> str:
+        return self._folder.address(archive.project, archive.kind, archive.name)
 
     def _open(self, archive: Archive) -> DeltaTable | None:
         try:
-            return open_table(self._path(archive))
+            return self._folder.open(self._path(archive))
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
@@ -90,9 +88,10 @@ class DeltaArchives(Archives):
         table = self._open(archive)
         try:
             if table is None:
-                self._path(archive).mkdir(parents=True, exist_ok=True)
+                self._folder.prepare(self._path(archive))
                 DeltaTable.create(
                     self._path(archive), schema=schema, partition_by=["ingest_date"], mode="ignore",
+                    storage_options=self._folder.options,
                     configuration={"delta.checkpointInterval": str(_CHECKPOINT_EVERY)},
                 )  # fmt: skip
                 return
@@ -128,6 +127,7 @@ class DeltaArchives(Archives):
             done = {partition: _version(table, partition) for partition in through}
             news = {partition: offset for partition, offset in through.items() if offset > done[partition]}
             if not news:
+                self._folder.close(self._path(archive), table)
                 return 0
             fresh = rows
             if rows.num_rows and any(offset >= 0 for offset in done.values()):
@@ -136,10 +136,13 @@ class DeltaArchives(Archives):
                 write_deltalake(
                     table, _with_all_columns(fresh, schema), mode="append",
                     commit_properties=CommitProperties(
-                        app_transactions=[Transaction(_app(each), offset) for each, offset in sorted(news.items())],
+                        app_transactions=[
+                            Transaction(f"partition {each}", last) for each, last in sorted(news.items())
+                        ],
                         max_commit_retries=0,
                     ),
                 )  # fmt: skip
+                self._folder.close(self._path(archive), table)
                 return fresh.num_rows
             except CommitFailedError:
                 # Another writer was faster; the retry drops the rows that it covered.
@@ -156,7 +159,9 @@ class DeltaArchives(Archives):
         table = self._open(archive)
         if table is None:
             return dict.fromkeys(partitions, -1)
-        return {partition: _version(table, partition) for partition in partitions}
+        found = {partition: _version(table, partition) for partition in partitions}
+        self._folder.close(self._path(archive), table)
+        return found
 
     def rows(self, archive: Archive, *, version: int | None = None) -> Files | None:
         """The archive's Parquet files now or as of a version; None if it has no rows."""
@@ -166,17 +171,23 @@ class DeltaArchives(Archives):
         try:
             if version is not None:
                 table.load_as_version(version)
-            paths = tuple(sorted(unquote(uri.removeprefix("file://")) for uri in table.file_uris()))
+            paths = self._folder.paths(self._path(archive), table)
         except (DeltaError, OSError) as error:
             raise _wrapped(error, f"version {version} of archive {archive.name!r} no longer exists") from error
         # An added column is in no file until the next append; the partition column is never in a file.
         schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
-        return Files(paths, schema, order=_order(table), bounds=bounds_of(table)) if paths else None
+        order, bounds = _order(table), bounds_of(table)
+        if version is None:
+            self._folder.close(self._path(archive), table)
+        return Files(paths, schema, order=order, storage=self._folder.storage, bounds=bounds) if paths else None
 
     def version(self, archive: Archive) -> int:
         """The archive's version, to pin a training set; -1 if there is no archive."""
         table = self._open(archive)
-        return -1 if table is None else table.version()
+        if table is None:
+            return -1
+        self._folder.close(self._path(archive), table)
+        return table.version()
 
     def compact(
         self, archive: Archive, *, order: Sequence[str] = (), time: str = "", keep_hours: int = KEEP_HOURS,
@@ -199,8 +210,10 @@ class DeltaArchives(Archives):
             else:
                 metrics = table.optimize.compact()
                 added, removed, busy = metrics["numFilesAdded"], metrics["numFilesRemoved"], False
-            table = open_table(self._path(archive))
+            table = self._folder.open(self._path(archive))  # at its new version
             vacuumed = self._vacuum(archive, table, keep_hours)
+            if added:
+                table.create_checkpoint()  # readers need not go through each flush
         except CommitFailedError:
             return _compacted(before, before)  # another writer was active; the next run does it
         except (DeltaError, OSError, pa.ArrowInvalid) as error:
@@ -214,7 +227,8 @@ class DeltaArchives(Archives):
         is_full = keep_hours >= 24
         options: dict[str, Any] = {"retention_hours": keep_hours, "enforce_retention_duration": False, "full": is_full}
         # The log lists files long after they are gone.
-        gone = [each for each in table.vacuum(dry_run=True, **options) if (self._path(archive) / each).exists()]
+        listed = table.vacuum(dry_run=True, **options)
+        gone = self._folder.existing(self._path(archive), listed) if listed else []
         if gone:
             table.vacuum(dry_run=False, **options)
         return len(gone)
@@ -224,14 +238,15 @@ class DeltaArchives(Archives):
         progress: Callable[[int, int], None],
     ) -> Compaction | None:  # fmt: skip
         """A compaction that sorts; None without an engine."""
-        engine, folder = self._engine, self._path(archive)
+        engine, address = self._engine, self._path(archive)
+        files_at = self._folder.files(address)
         order = [each for each in (*order, *ARRIVAL_COLUMNS[:2]) if each in schema.names]
         if engine is None:
             return None
         dtype = from_arrow(schema.field(time).type) if time in order else None
 
         def run(text: str, files: Sequence[ArchiveFile], columns: pa.Schema) -> pa.RecordBatchReader:
-            given = Files(tuple(str(folder / each.path) for each in files), columns)
+            given = Files(tuple(files_at.address(each.path) for each in files), columns, storage=self._folder.storage)
             return engine.sql(text, {"archive": given}).reader(self.sizes.row_group_rows)
 
         def rows(files: Sequence[ArchiveFile], columns: pa.Schema, cuts: Sequence[Any]) -> pa.RecordBatchReader:
@@ -243,8 +258,8 @@ class DeltaArchives(Archives):
                 yield batch.column(0)
 
         return Compaction(
-            folder,
-            lambda: open_table(folder),
+            files_at,
+            lambda: self._folder.open(address),
             order,
             time if dtype is not None else "",
             rows,
@@ -258,14 +273,15 @@ class DeltaArchives(Archives):
         table = self._open(archive)
         if table is None:
             return 0
-        predicate = " AND ".join(_is(name, value) for name, value in columns.items())
+        predicate = equal_to(columns)
         for _ in range(_ATTEMPTS):
             try:
                 metrics = table.delete(predicate)
                 table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+                drop_leftovers(self._folder.files(self._path(archive)), table)
                 return int(metrics.get("num_deleted_rows") or 0)
             except CommitFailedError:
-                table = open_table(self._path(archive))
+                table = self._folder.open(self._path(archive))
             except (DeltaError, OSError) as error:
                 raise _wrapped(error, f"rows of archive {archive.name!r} cannot be deleted") from error
         raise StorageError(f"archive {archive.name!r} is written too often to delete rows from", hint="try again")
@@ -273,53 +289,44 @@ class DeltaArchives(Archives):
     def save_table(self, project: str, name: str, rows: pa.RecordBatchReader) -> None:
         """Save rows as one Parquet file, which appears once complete."""
         path = self._table_path(project, name)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with pyarrow.parquet.ParquetWriter(part, rows.schema, compression="zstd") as writer:
-                for batch in rows:
-                    writer.write_batch(batch)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
+            self._folder.save(path, rows)
         except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise _wrapped(error, f"table {name!r} cannot be saved at {path}") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def load_table(self, project: str, name: str) -> pa.RecordBatchReader | None:
         """The rows saved by `save_table`, in order and in bounded memory."""
         path = self._table_path(project, name)
         try:
-            file = pyarrow.parquet.ParquetFile(path)
-        except FileNotFoundError:
-            return None
+            return self._folder.load(path)
         except (OSError, pa.ArrowInvalid) as error:
             raise _wrapped(error, f"table {name!r} at {path} cannot be read") from error
-        return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(100_000))
 
     def drop_table(self, project: str, name: str) -> None:
         """Delete the rows saved by `save_table`."""
-        self._table_path(project, name).unlink(missing_ok=True)
+        self._folder.remove(self._table_path(project, name))
 
-    def _table_path(self, project: str, name: str) -> Path:
-        return self.root / project / "tables" / f"{name}.parquet"
+    def _table_path(self, project: str, name: str) -> str:
+        return self._folder.address(project, "tables", f"{name}.parquet")
 
     def names(self, project: str, kind: str) -> list[str]:
         """The archives of one kind that exactly this project has."""
-        folder = self.root / project / kind
-        return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+        return self._folder.names(self._folder.address(project, kind))
 
     def drop_project(self, project: str) -> None:
         """Delete all archives of exactly this project."""
-        shutil.rmtree(self.root / project, ignore_errors=True)
+        self._folder.drop(self._folder.address(project))
 
 
 def _order(table: DeltaTable) -> ArchiveOrder:
     """How the rows can be ordered, as the table's log says: of which partitions each file has rows, and stamps."""
     files = pa.table(table.get_add_actions(flatten=True))
     needed = ("min.partition", "max.partition", "num_records")
-    if not set(needed) <= set(files.column_names) or any(files[name].null_count for name in needed):
+    if (
+        not files.num_rows
+        or not set(needed) <= set(files.column_names)
+        or any(files[name].null_count for name in needed)
+    ):
         return ""
     least, greatest = pc.min(files["min.partition"]).as_py(), pc.max(files["max.partition"]).as_py()
     stamps = f"null_count.{PUSHED_AT}"
@@ -352,12 +359,8 @@ def _with_all_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return rows
 
 
-def _app(partition: int) -> str:
-    return f"partition {partition}"
-
-
 def _version(table: DeltaTable, partition: int) -> int:
-    version = table.transaction_version(_app(partition))
+    version = table.transaction_version(f"partition {partition}")
     return -1 if version is None else version
 
 
@@ -370,24 +373,10 @@ def _beyond(rows: pa.Table, done: Mapping[int, int]) -> pa.Table:
     return rows.filter(keep)
 
 
-def _is(name: str, value: Any) -> str:
-    if isinstance(value, list):
-        return f"{quote(name)} IN ({', '.join(map(_literal, value))})"
-    return f"{quote(name)} = {_literal(value)}"
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, bytes):
-        return f"X'{value.hex()}'"
-    return text(str(value))
-
-
 def _wrapped(error: Exception, problem: str) -> AsofError:
     text = str(error)
+    if "://" in problem:
+        return translated(error, problem)
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
         return StorageError(f"{problem}: the disk is full", hint="free space, then run it again; nothing was lost")
     if "Permission denied" in text:

@@ -17,7 +17,6 @@ by time as well; a date's own events are near each other in time.
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,8 +32,9 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from asof.offline.delta.lease import COMMIT_ATTEMPTS, Lease, Open, pause, system_us
-from asof.offline.delta.levels import ArchiveFile, file_name, order_id, to_join
+from asof.offline.delta.folders import TableFiles
+from asof.offline.delta.lease import COMMIT_ATTEMPTS, Lease, Open, held_until, pause, system_us
+from asof.offline.delta.levels import ArchiveFile, file_name, is_sorted, order_id, to_join
 
 ROW_GROUP_ROWS = 122_880
 """What a reader of one key reads at least; it is also what DuckDB makes row groups of."""
@@ -69,14 +69,14 @@ class Compaction:
     """One compaction of one archive.
 
     Args:
-        folder: the table's.
+        files: writes and deletes the table's files.
         order: the columns that rows are sorted by.
         time: the column of event times, which is one of them; empty if there is none.
         rows, times: read files by the engine.
         progress: given the rows written so far, and how many there are to be written.
     """
 
-    folder: Path
+    files: TableFiles
     open_table: Open
     order: Sequence[str]
     time: str
@@ -142,7 +142,7 @@ class Compaction:
             if writer is None:
                 current = number
                 made.append(_NewFile(str(folder / file_name(order_id(self.order), run, len(made))), group[0].date))
-                writer = FileWriter(self.folder, made[-1], schema)
+                writer = FileWriter(self.files, made[-1], schema)
             writer.write(batch)
             self._done += batch.num_rows
             self.progress(self._done, self._total)
@@ -210,8 +210,7 @@ class Compaction:
     def _drop(self, made: Sequence[_NewFile]) -> None:
         if made and made[0].path in {each.path for each in files_of(self.open_table())}:
             return
-        for each in made:
-            (self.folder / each.path).unlink(missing_ok=True)
+        self.files.delete([each.path for each in made])
 
 
 @dataclass
@@ -235,11 +234,10 @@ def _removed(file: ArchiveFile, now_ms: int) -> RemoveAction:
 class FileWriter:
     """Writes one file; each batch is a row group."""
 
-    def __init__(self, folder: Path, made: _NewFile, schema: pa.Schema) -> None:
-        self._made, self._path, self._schema = made, folder / made.path, schema
+    def __init__(self, files: TableFiles, made: _NewFile, schema: pa.Schema) -> None:
+        self._made, self._schema = made, schema
         self._found: list[pyarrow.parquet.FileMetaData] = []
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("wb")
+        self._file = files.create(made.path)
         self._writer = pyarrow.parquet.ParquetWriter(
             self._file, schema, compression="zstd", store_schema=False, write_page_index=True,
             metadata_collector=self._found,
@@ -253,12 +251,10 @@ class FileWriter:
         self._writer.write_table(rows, row_group_size=rows.num_rows)
 
     def close(self) -> None:
-        """End the file; its bytes are on the disk before any commit can name it."""
+        """End the file; its bytes are kept before any commit can name it."""
         self._writer.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._made.bytes = self._file.tell()
-        self._file.close()
+        self._file.finish()
         self._made.statistics = json.dumps(statistics_of(self._found[0], self._schema))
 
 
@@ -271,12 +267,25 @@ def files_of(table: DeltaTable) -> list[ArchiveFile]:
     return [ArchiveFile(unquote(path), size, records or 0, day) for path, size, records, day in rows]
 
 
+def drop_leftovers(files: TableFiles, table: DeltaTable) -> None:
+    """Delete what compactions that died have written and not committed: it may hold rows that are forgotten now.
+
+    A compaction that goes on deletes its files itself, since the rows were forgotten in files that it replaces.
+    """
+    if held_until(table) > system_us():
+        return
+    unused = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False, full=True)
+    # Other files may be of an append that goes on.
+    files.delete([path for path in map(unquote, unused) if is_sorted(path)])
+
+
 def bounds_of(table: DeltaTable) -> pa.Table:
     """What the table's log knows of the values in its files, in the order of their paths; see `Files.bounds`."""
     found = pa.table(table.get_add_actions(flatten=True))
     paths = [unquote(path) for path in found["path"].to_pylist()]
     known = [name for name in found.column_names if name.startswith(("min.", "max."))]
-    return found.select(known).take(pa.array(sorted(range(len(paths)), key=paths.__getitem__), pa.int64()))
+    by_path = pa.array(sorted(range(len(paths)), key=paths.__getitem__), pa.int64())
+    return found.select([*known, "size_bytes"]).rename_columns([*known, "bytes"]).take(by_path)
 
 
 def statistics_of(metadata: pyarrow.parquet.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
@@ -328,4 +337,4 @@ def _as_json(value: Any) -> int | str | None:
     return int(value)
 
 
-__all__ = ["Compaction", "Sizes", "bounds_of", "files_of", "statistics_of"]
+__all__ = ["Compaction", "Sizes", "bounds_of", "drop_leftovers", "files_of", "statistics_of"]

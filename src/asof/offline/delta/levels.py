@@ -54,6 +54,11 @@ def file_name(order: str, run: str, number: int) -> str:
     return f"sorted-{order}-{run}-{number}.parquet"
 
 
+def is_sorted(path: str) -> bool:
+    """Whether a compaction wrote the file."""
+    return _NAME.fullmatch(path.rpartition("/")[2]) is not None
+
+
 def to_join(files: Iterable[ArchiveFile], order: str, *, few_rows: int) -> list[list[ArchiveFile]]:
     """The files to be joined and sorted, date by date in the order of the dates.
 
@@ -87,4 +92,4 @@ def _rows(files: Sequence[ArchiveFile]) -> int:
     return sum(each.rows for each in files)
 
 
-__all__ = ["ArchiveFile", "file_name", "order_id", "to_join"]
+__all__ = ["ArchiveFile", "file_name", "is_sorted", "order_id", "to_join"]

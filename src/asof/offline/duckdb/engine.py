@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from asof.connections.duckdb import Evaluator, SpillFolder
+from asof.connections.object_storage import ObjectStorage
 from asof.errors import EntityFrameError, StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.offline.delta.archives import DeltaArchives
@@ -39,24 +40,28 @@ class DuckDBEngine(Engine, ForkListener):
     """Runs point-in-time reads and SQL on an in-memory DuckDB; nothing is kept between two reads.
 
     Args:
-        memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine.
+        memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine's memory, or of the control group's.
         threads: DuckDB's default is one per core.
         temp_directory: where sorts and joins spill, in a subfolder per engine; default: the system's folder for
             temporary files.
+        partitions: in how many hash partitions of its keys each view is read, whatever its size; 0 chooses by the
+            number of rows and the memory limit. For tests.
     """
 
     dialect = DUCKDB
     batch_dialect = DUCKDB.forms
     reach_hint = ""
 
-    def __init__(self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
+    def __init__(
+        self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "", partitions: int = 0
+    ) -> None:
         # Extensions must not be downloaded without the user knowing.
         config: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         if memory_limit:
             config["memory_limit"] = memory_limit
         if threads:
             config["threads"] = threads
-        self._config, self._temp_directory = config, temp_directory
+        self._config, self._temp_directory, self._partitions = config, temp_directory, partitions
         self._opening = Lock()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._database: tuple[duckdb.DuckDBPyConnection, SpillFolder] | None = self._opened()
@@ -94,7 +99,7 @@ class DuckDBEngine(Engine, ForkListener):
         """
         if isinstance(query, ViewRows):
             return DuckDBViewRowsResult(self.session, query, dict(inputs))
-        return DuckDBPointInTimeResult(query, dict(inputs), spine, open=self.session)
+        return DuckDBPointInTimeResult(query, dict(inputs), spine, open=self.session, partitions=self._partitions)
 
     def sql(self, text: str, inputs: Mapping[str, Input | pa.Table | None]) -> DuckDBSqlResult:
         """SQL text over named inputs."""
@@ -200,12 +205,21 @@ class DuckDBOffline(DuckDBEngine, DeltaArchives):
     """DuckDB over Delta archives.
 
     Args:
-        path: the folder of the archives.
+        path: the folder of the archives, or their address in object storage.
+        storage: how that is reached.
     """
 
-    def __init__(self, path: Path | str, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        memory_limit: str = "",
+        threads: int = 0,
+        temp_directory: str = "",
+        storage: ObjectStorage | None = None,
+    ) -> None:
         DuckDBEngine.__init__(self, memory_limit=memory_limit, threads=threads, temp_directory=temp_directory)
-        DeltaArchives.__init__(self, path, engine=self)
+        DeltaArchives.__init__(self, path, engine=self, storage=storage)
 
 
 __all__ = ["DuckDBEngine", "DuckDBOffline"]

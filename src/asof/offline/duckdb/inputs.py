@@ -19,11 +19,13 @@ from asof.errors import SourceError
 from asof.offline.duckdb.tables import copy, schema_of, view_files
 from asof.offline.files import read_files
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS, Spine
-from asof.offline.pruning import rows_needed
+from asof.offline.pruning import ROUNDED_US, Bounds, rows_needed, rows_within
 from asof.offline.results import arrival_of, empty_rows
 from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
+from asof.sql.arrival import PUSHED_AT
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.names import alike, are_safe, safe_names
+from asof.sql.partitions import HISTORY
 from asof.sql.query import WANTED, PointInTime, RowsOfKeys, ViewRows, columns_of, lenient_columns_of, reach_of
 from asof.sql.quoting import quote
 from asof.sql.source_rows import ROW, SourceTable
@@ -254,6 +256,7 @@ def _source_table(
     names: dict[str, str] = {}
     if isinstance(given, Files) and given.bounds is not None:
         given = rows_needed(given, source, _need(query, source, _columns_of(given), spine, fetching))
+        given = rows_within(given, _archived(query, source, given))
     if isinstance(given, Files) and are_safe(safe_names(_columns_of(given), kept=arrival_columns)):
         # The files' own row numbers avoid a copy; the order of the paths is part of the row order.
         number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"
@@ -310,6 +313,21 @@ def _number(
         )
         columns = columns or "*"
         cursor.execute(f"CREATE TEMP VIEW {quote(source.name)} AS SELECT {columns} FROM {relation}_rows")
+
+
+def _archived(query: PointInTime | ViewRows, source: Source, files: Files) -> dict[str, Bounds]:
+    """By when the archived rows that count were archived, and up to which offset, where the query says so."""
+    if not isinstance(query, PointInTime) or not source.is_log:
+        return {}
+    found: dict[str, Bounds] = {}
+    stamped = PUSHED_AT in _columns_of(files) and not query.by_offsets
+    # Rows with a created time, or a stamp, may have been written down before they were archived.
+    if not isinstance(query.known_at, bool | None) and not source.created_timestamp_column and not stamped:
+        found["ingested_at"] = (None, query.known_at + ROUNDED_US)
+    seen = (query.seen or {}).get(source.name)
+    if seen is not None and HISTORY in seen:
+        found["offset"] = (None, max(seen.values()))
+    return found
 
 
 def _need(

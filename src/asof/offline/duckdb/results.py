@@ -14,7 +14,8 @@ from asof.errors import EntityFrameError
 from asof.offline import results
 from asof.offline.duckdb.errors import late_errors, wrapping
 from asof.offline.duckdb.inputs import BatchFetcher, columns_named, expose, prepare
-from asof.offline.duckdb.tables import copy, drop, files_sql, schema_of, stream
+from asof.offline.duckdb.partitioner import SizePartitioner
+from asof.offline.duckdb.tables import copy, drop, files_sql, reach, schema_of, stream
 from asof.offline.results import SPINE, WHOLE, LazyResult, in_types
 from asof.sources.protocol import Files, Input
 from asof.sql.duckdb.dialect import DUCKDB
@@ -86,9 +87,20 @@ class DuckDBViewRowsResult(LazyResult):
 
 @dataclass(frozen=True, kw_only=True)
 class DuckDBPointInTimeResult(results.PointInTimeResult):
-    """See `asof.offline.results.PointInTimeResult`."""
+    """See `asof.offline.results.PointInTimeResult`.
+
+    Args:
+        partitions: in how many partitions of its keys each view is read; 0 chooses by its rows and the memory limit.
+        progress: given how many of the read's steps are done.
+    """
 
     open: Open
+    partitions: int = 0
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+    def reporting(self, progress: Callable[[int, int], None]) -> DuckDBPointInTimeResult:
+        """See `ReportingResult`: a step is a statement over one partition of one view's rows."""
+        return replace(self, progress=progress)
 
     def schema(self) -> pa.Schema:
         """The spine's columns, then the outputs."""
@@ -98,7 +110,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             tables: dict[str, SourceTable] = {}
             if not isinstance(self.spine, Files):
                 tables = prepare(cursor, self.query, self.inputs, spine=self.spine, describe_only=True)
-            return self.with_outputs(self._named(schema_of(cursor, self._spine_select(tables))))
+            return self.with_outputs(self._named(schema_of(cursor, self._spine_select(cursor, tables))))
 
     def text(self) -> str:
         """The SQL that a read would run now (for its first pass)."""
@@ -106,7 +118,11 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             tables = prepare(cursor, self.query, self.inputs, spine=self.spine)
             _, columns = self._load_spine(cursor, tables)
             cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {WHOLE} LIMIT {self.chunk}")
-            return compile_program(self.query, tables, _measured(cursor, self.query.time, columns)).text
+            spine = _measured(cursor, self.query.time, columns)
+            return compile_program(self.query, tables, spine, partitioner=self._partitioner(cursor)).text
+
+    def _partitioner(self, cursor: duckdb.DuckDBPyConnection) -> SizePartitioner:
+        return SizePartitioner(cursor, forced=self.partitions)
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         schema = self.schema()
@@ -136,7 +152,9 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             columns = list(dict.fromkeys((*self.spine_keys, self.query.time)))
             copy(cursor, SPINE, chunk.select(columns), names=safe_names(columns))
             at = 0
-            for batch in self._run(cursor, tables, columns, with_spine=False, batch_rows=batch_rows):
+            for batch in self._run(
+                cursor, tables, columns, with_spine=False, batch_rows=batch_rows, start=start, rows=spine.num_rows
+            ):
                 own = chunk.slice(at, batch.num_rows).combine_chunks()
                 at += batch.num_rows
                 yield in_types([*own.columns, *batch.columns], schema)
@@ -152,7 +170,9 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
                 drop(cursor, SPINE)
                 part = f"rowid >= {start} AND rowid < {start + self.chunk}"
                 cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {WHOLE} WHERE {part}")
-            for batch in self._run(cursor, tables, columns, with_spine=True, batch_rows=batch_rows):
+            for batch in self._run(
+                cursor, tables, columns, with_spine=True, batch_rows=batch_rows, start=start, rows=rows
+            ):
                 yield in_types(batch.columns, schema)
 
     def _run(
@@ -163,20 +183,35 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         *,
         with_spine: bool,
         batch_rows: int,
+        start: int,
+        rows: int,
     ) -> Iterator[pa.RecordBatch]:
+        """One pass over the spine.
+
+        Args:
+            start: the number of the pass's first spine row.
+            rows: how many spine rows all passes have.
+        """
         spine = _measured(cursor, self.query.time, columns)
-        program = compile_program(self.query, tables, spine, with_spine=with_spine)
-        for step in program.steps:
-            drop(cursor, step.table)
+        program = compile_program(
+            self.query, tables, spine, with_spine=with_spine, partitioner=self._partitioner(cursor)
+        )
+        passed, passes = start // self.chunk, max(1, -(-rows // self.chunk))
+        for done, step in enumerate(program.steps):
+            self.progress(passed * len(program.steps) + done, passes * len(program.steps))
+            if not step.adds:
+                drop(cursor, step.table)
             cursor.execute(step.text)
+        self.progress((passed + 1) * len(program.steps), passes * len(program.steps))
         yield from stream(cursor, program.final, batch_rows)
         for step in program.steps:
             drop(cursor, step.table)
 
-    def _spine_select(self, tables: Mapping[str, SourceTable]) -> str:
+    def _spine_select(self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable]) -> str:
         if self.spine is None:
             return range_spine(self.query, tables)
         if isinstance(self.spine, Files):
+            reach(cursor, self.spine)
             return f"SELECT * FROM {files_sql(self.spine)}"
         assert isinstance(self.spine, str)
         return self.spine.strip().rstrip(";")
@@ -196,7 +231,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             columns = self.spine.column_names
             copy(cursor, WHOLE, self.spine, names=safe_names(columns))
             return int(self.spine.num_rows), columns
-        select = self._spine_select(tables)
+        select = self._spine_select(cursor, tables)
         columns = self._named(schema_of(cursor, select)).names
         names = ", ".join(map(quote, safe_names(columns).values()))
         cursor.execute(f"CREATE TEMP TABLE {WHOLE} AS SELECT * FROM (\n{select}\n) AS asof_frame({names})")

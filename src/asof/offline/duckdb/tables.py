@@ -25,6 +25,7 @@ def view_files(cursor: duckdb.DuckDBPyConnection, name: str, files: Files, more:
         more: further columns, as SQL.
     """
     more += _of_folders(files)
+    reach(cursor, files)
     cursor.execute(f"CREATE TEMP VIEW {name} AS SELECT *{more} FROM {files_sql(files)}")
     if files.schema is None:
         return
@@ -34,6 +35,18 @@ def view_files(cursor: duckdb.DuckDBPyConnection, name: str, files: Files, more:
     if nulls:
         columns = ", ".join([f"*{more}", *nulls])
         cursor.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {files_sql(files)}")
+
+
+def reach(cursor: duckdb.DuckDBPyConnection, files: Files) -> None:
+    """Let DuckDB read files in object storage, through Python: its own extension for that is not installed.
+
+    It asks for the columns and row groups that a query needs, as of local files.
+    """
+    if files.storage is not None:
+        try:
+            cursor.register_filesystem(files.storage.files)
+        except duckdb.InvalidInputException:
+            pass  # it is registered
 
 
 def files_sql(files: Files) -> str:
@@ -135,4 +148,4 @@ def schema_of(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Schema:
     return pa.schema([field.with_name(name) for field, name in zip(fields, names, strict=True)])
 
 
-__all__ = ["copy", "drop", "files_sql", "schema_of", "stream", "view_files"]
+__all__ = ["copy", "drop", "files_sql", "reach", "schema_of", "stream", "view_files"]

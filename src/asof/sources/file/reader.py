@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from asof.connections.csv_files import CsvFiles
+from asof.connections.object_storage import ObjectStorage
 from asof.definitions import FileSource, Source
 from asof.dtypes import DType, Int64, Timestamp, from_arrow
 from asof.errors import SourceError
@@ -27,10 +28,11 @@ class FileReader(SourceReaderDefaults):
 
     Args:
         root: what relative paths are relative to: the feature repository.
+        storage: how paths in object storage (`s3://…`) are reached.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | str, *, storage: ObjectStorage | None = None) -> None:
+        self.root, self._storage = Path(root), storage or ObjectStorage()
 
     def describe(self, source: Source) -> list[SourceColumn]:
         """The columns of all files, and those that the names of their folders give."""

@@ -11,10 +11,19 @@ from collections.abc import Sequence
 
 from asof.selection import ViewRead
 from asof.sql.duckdb.dialect import DUCKDB, LAST_OF_ALL
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, width
 from asof.sql.source_rows import SourceRows, SpineTable
 
+_PEAK_OF_SORTED = 1.3
+"""Peak memory against the bytes of the sorted rows, measured."""
 
-def find_outdone(rows: SourceRows) -> str:
+
+def peak_bytes(rows: SourceRows) -> int:
+    """Bytes that `find_rows` holds per row at its peak; `gather` streams the source past the spine's rows."""
+    return round(_PEAK_OF_SORTED * width(rows, len(("ts", *rows.ties, "source_row", "n"))))
+
+
+def find_outdone(rows: SourceRows, partition: HashPartition = WHOLE) -> str:
     """SELECT of `outdone`, the numbers of rows that another one of the same key and time comes after."""
     same = ", ".join([*([rows.key_names()] if rows.keys else []), "ts"])
     ties = ", ".join(f"{tie} DESC NULLS LAST" for tie in rows.ties)
@@ -23,11 +32,11 @@ SELECT source_row AS outdone
 FROM (
   SELECT source_row, row_number() OVER (PARTITION BY {same} ORDER BY {ties}) AS place
   FROM (
-{rows.select()}
+{partition.keep(rows.select(), rows)}
   )
   SEMI JOIN (
     SELECT {same} FROM (
-{rows.select(without=rows.ties)}
+{partition.keep(rows.select(without=rows.ties), rows)}
     )
     GROUP BY {same} HAVING count(*) > 1
   ) USING ({same})
@@ -35,7 +44,15 @@ FROM (
 WHERE place > 1"""
 
 
-def find_rows(rows: SourceRows, read: ViewRead, spine: SpineTable, *, as_known: bool, outdone: str = "") -> str:
+def find_rows(
+    rows: SourceRows,
+    read: ViewRead,
+    spine: SpineTable,
+    *,
+    as_known: bool,
+    outdone: str = "",
+    partition: HashPartition = WHOLE,
+) -> str:
     """SELECT of n (the spine row's number) and `row` (the number of the source's row, or null), one per spine row.
 
     Args:
@@ -48,18 +65,22 @@ def find_rows(rows: SourceRows, read: ViewRead, spine: SpineTable, *, as_known: 
     if view.ttl:
         guards = [f"found_ts >= ts - {view.ttl}"]
     if as_known:
-        return _find_known_rows(rows, read, spine)
+        return _find_known_rows(rows, read, spine, partition)
     if outdone:
         # One moment has one row at most, so it does not matter whether that or the spine's rows of it are sorted first.
         own = blank = ""
         order, frame = "ts", "RANGE"
-        chosen = f"SELECT * FROM (\n{rows.select(without=rows.ties)}\n) ANTI JOIN {outdone} ON outdone = source_row"
+        kept = partition.keep(rows.select(without=rows.ties), rows)
+        chosen = f"SELECT * FROM (\n{kept}\n) ANTI JOIN {outdone} ON outdone = source_row"
     else:
         own = "".join(f"{tie}, " for tie in rows.ties)
         # A spine row has no source row, and its first tie is greater than any: it comes last in its moment.
         blank = "".join([f"{LAST_OF_ALL} AS {rows.ties[0]}, ", *(f"NULL AS {tie}, " for tie in rows.ties[1:])])
-        order, frame, chosen = rows.order("ts"), "ROWS", rows.select()
+        order, frame, chosen = rows.order("ts"), "ROWS", partition.keep(rows.select(), rows)
     mine, theirs = _columns(rows), _spine_keys(rows, read, spine)
+    moments = f"""\
+SELECT {theirs}{spine.moment(DUCKDB)}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
+    FROM {spine.relation}"""
     latest = "last_value(source_row IGNORE NULLS) OVER w AS source_row"
     if view.ttl:
         latest += ", last_value(CASE WHEN n IS NULL THEN ts END IGNORE NULLS) OVER w AS found_ts"
@@ -72,8 +93,7 @@ FROM (
 {chosen}
     )
     UNION ALL
-    SELECT {theirs}{spine.moment(DUCKDB)}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
-    FROM {spine.relation}
+    {partition.keep(moments, rows)}
   )
   WINDOW w AS ({rows.partition()}ORDER BY {order} {frame} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 )
@@ -89,14 +109,17 @@ def gather(rows: SourceRows, found: str, features: Sequence[str]) -> str:
     """
     inner = ", ".join(f"{sql} AS o{index}" for index, sql in enumerate(features))
     outer = ", ".join(f"o{index}" for index in range(len(features)))
+    # The rows that were found fulfil it. Archives are sorted by key, so that many row groups are not read again.
+    where = " AND ".join(rows.skipping()) if rows.table.is_archive else ""
+    source = f"{rows.table.relation} WHERE {where}" if where else rows.table.relation
     return f"""\
 SELECT {outer}
 FROM {found} found
-LEFT JOIN (SELECT asof_row, {inner} FROM {rows.table.relation}) features ON features.asof_row = found.source_row
+LEFT JOIN (SELECT asof_row, {inner} FROM {source}) features ON features.asof_row = found.source_row
 ORDER BY found.n"""
 
 
-def _find_known_rows(rows: SourceRows, read: ViewRead, spine: SpineTable) -> str:
+def _find_known_rows(rows: SourceRows, read: ViewRead, spine: SpineTable, partition: HashPartition) -> str:
     """The same with `known_at=True`: a row counts from the moment when it has both happened and been written down.
 
     Rows are numbered in their order first; sorted by the moment from which they count, the greatest number so far is
@@ -105,6 +128,9 @@ def _find_known_rows(rows: SourceRows, read: ViewRead, spine: SpineTable) -> str
     view = read.view
     mine, theirs = _columns(rows), _spine_keys(rows, read, spine)
     guard = f"found_ts >= t - {view.delay + view.ttl}" if view.ttl else "t IS NOT NULL"
+    moments = f"""\
+SELECT {theirs}{spine.moment(DUCKDB)} AS t, NULL AS ts, NULL AS source_row, rowid AS n, NULL AS place
+    FROM {spine.relation}"""
     return f"""\
 SELECT n, CASE WHEN {guard} THEN source_row END AS source_row
 FROM (
@@ -113,11 +139,10 @@ FROM (
     SELECT {mine}greatest(ts{_plus(view.delay)}, known) AS t, ts, source_row, NULL AS n,
       row_number() OVER ({rows.partition()}ORDER BY {rows.order("ts")}) AS place
     FROM (
-{rows.select(known=True)}
+{partition.keep(rows.select(known=True), rows)}
     )
     UNION ALL
-    SELECT {theirs}{spine.moment(DUCKDB)} AS t, NULL AS ts, NULL AS source_row, rowid AS n, NULL AS place
-    FROM {spine.relation}
+    {partition.keep(moments, rows)}
   )
   WINDOW w AS ({rows.partition()}ORDER BY t, n NULLS FIRST ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 )

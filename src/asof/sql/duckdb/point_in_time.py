@@ -5,35 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from asof.selection import FeatureOut, ViewRead
+from asof.sql.duckdb import latest, positions
 from asof.sql.duckdb.dialect import literal
+from asof.sql.duckdb.hash_partition import HashPartition, Partitioner, in_one_go, partitions
 from asof.sql.duckdb.latest import find_outdone, find_rows, gather
 from asof.sql.duckdb.positions import answer, find_positions, find_sessions, sort_rows
-from asof.sql.duckdb.windows import over_pairs
+from asof.sql.duckdb.windows import aggregate_pairs, answer_pairs, over_pairs
 from asof.sql.query import PointInTime, Program, QueryStep, grouped, latest_rows, range_rows
 from asof.sql.quoting import quote
 from asof.sql.source_rows import SourceTable, SpineTable
-from asof.sql.windows import windows_of
+from asof.sql.windows import WindowGroup, windows_of
 
 
 def compile_program(
-    request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, *, with_spine: bool = True
+    request: PointInTime,
+    tables: Mapping[str, SourceTable],
+    spine: SpineTable,
+    *,
+    with_spine: bool = True,
+    partitioner: Partitioner = in_one_go,
 ) -> Program:
     """The steps for one spine.
 
     Args:
         tables: source name → the source as the engine sees it.
         with_spine: whether the last SELECT begins with the spine's columns.
+        partitioner: in how many hash partitions of its keys each view's rows are read.
     """
     steps: list[QueryStep] = []
     columns: dict[str, str] = {}
     parts: list[str] = []
     for index, read in enumerate(each for each in request.reads if not each.view.is_aggregated):
-        steps += _latest_steps(request, tables, spine, read, index)
+        steps += _latest_steps(request, tables, spine, read, index, partitioner)
         parts.append(f"asof__latest_{index}")
         columns |= {feature.output: f"{parts[-1]}.o{place}" for place, feature in enumerate(read.features)}
     for index, group in enumerate(grouped(request.reads, tables)):
         parts.append(f"asof__windows_{index}")
-        steps += _windows_steps(request, tables, spine, group, index)
+        steps += _windows_steps(request, tables, spine, group, index, partitioner)
         features = [feature for read in group for feature in read.features]
         columns |= {feature.output: f"{parts[-1]}.o{place}" for place, feature in enumerate(features)}
     selected = [f"{spine.relation}.{spine.column(column)}" for column in spine.sql_types] if with_spine else []
@@ -68,37 +76,71 @@ def range_spine(request: PointInTime, tables: Mapping[str, SourceTable]) -> str:
 
 
 def _latest_steps(
-    request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, read: ViewRead, index: int
+    request: PointInTime,
+    tables: Mapping[str, SourceTable],
+    spine: SpineTable,
+    read: ViewRead,
+    index: int,
+    partitioner: Partitioner,
 ) -> list[QueryStep]:
     rows = latest_rows(request, tables, read, spine)
-    found, made = f"asof__found_{index}", f"asof__latest_{index}"
+    found, made, outdone = f"asof__found_{index}", f"asof__latest_{index}", f"asof__outdone_{index}"
     features = [rows.feature(feature.name, feature.dtype) for feature in read.features]
-    if rows.table.arrival == "columns" and request.known_at is not True:
-        outdone = f"asof__outdone_{index}"
-        return [
-            QueryStep(outdone, find_outdone(rows)),
-            QueryStep(found, find_rows(rows, read, spine, as_known=False, outdone=outdone), drop=(outdone,)),
-            QueryStep(made, gather(rows, found, features), drop=(found,)),
-        ]
-    return [
-        QueryStep(found, find_rows(rows, read, spine, as_known=request.known_at is True)),
-        QueryStep(made, gather(rows, found, features), drop=(found,)),
-    ]
+    as_known = request.known_at is True
+    steps = []
+    for each in partitions(rows, latest.peak_bytes(rows), partitioner):
+        adds = each.number > 0
+        if rows.table.arrival == "columns" and not as_known:
+            steps.append(QueryStep(outdone, find_outdone(rows, each)))
+            select = find_rows(rows, read, spine, as_known=False, outdone=outdone, partition=each)
+            steps.append(QueryStep(found, select, drop=(outdone,), adds=adds))
+        else:
+            steps.append(QueryStep(found, find_rows(rows, read, spine, as_known=as_known, partition=each), adds=adds))
+    # The columns are fetched once, for all partitions: the source's rows stream past the spine's.
+    return [*steps, QueryStep(made, gather(rows, found, features), drop=(found,))]
 
 
 def _windows_steps(
-    request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, group: Sequence[ViewRead], index: int
+    request: PointInTime,
+    tables: Mapping[str, SourceTable],
+    spine: SpineTable,
+    group: Sequence[ViewRead],
+    index: int,
+    partitioner: Partitioner,
 ) -> list[QueryStep]:
     windows = windows_of(request, tables, spine, group)
-    made = f"asof__windows_{index}"
+    made, numbered = f"asof__windows_{index}", f"asof__numbered_{index}"
+    cut = partitions(windows.rows, positions.peak_bytes(windows), partitioner)
     if request.known_at is True:
-        return [QueryStep(made, over_pairs(windows, spine))]
-    ordered, positions, sessions = f"asof__ordered_{index}", f"asof__positions_{index}", f"asof__sessions_{index}"
-    steps = [QueryStep(ordered, sort_rows(windows, spine)), QueryStep(positions, find_positions(windows, ordered))]
+        if len(cut) == 1:
+            return [QueryStep(made, over_pairs(windows, spine))]
+        steps = [QueryStep(numbered, aggregate_pairs(windows, spine, each), adds=each.number > 0) for each in cut]
+        return [*steps, QueryStep(made, answer_pairs(windows, spine, numbered), drop=(numbered,))]
+    if len(cut) == 1:
+        return _position_steps(windows, spine, index, cut[0], made)
+    steps = [step for each in cut for step in _position_steps(windows, spine, index, each, numbered)]
+    outputs = ", ".join(f"o{place}" for place in range(len(windows.wanted)))
+    return [*steps, QueryStep(made, f"SELECT {outputs}\nFROM {numbered}\nORDER BY n", drop=(numbered,))]
+
+
+def _position_steps(
+    windows: WindowGroup, spine: SpineTable, index: int, partition: HashPartition, made: str
+) -> list[QueryStep]:
+    """The steps for one partition.
+
+    Args:
+        made: the table for the outputs, to which all partitions but the first add theirs.
+    """
+    ordered, totals, sessions = f"asof__ordered_{index}", f"asof__positions_{index}", f"asof__sessions_{index}"
+    steps = [
+        QueryStep(ordered, sort_rows(windows, spine, partition)),
+        QueryStep(totals, find_positions(windows, ordered)),
+    ]
     if windows.gaps:
-        steps.append(QueryStep(sessions, find_sessions(windows, ordered, positions)))
+        steps.append(QueryStep(sessions, find_sessions(windows, ordered, totals)))
     drop = tuple(step.table for step in steps)
-    return [*steps, QueryStep(made, answer(windows, ordered, positions, sessions), drop)]
+    select = answer(windows, ordered, totals, sessions, numbered=partition.of > 1)
+    return [*steps, QueryStep(made, select, drop, adds=partition.number > 0)]
 
 
 def _with_default(feature: FeatureOut, column: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from asof.definitions import Session, Sliding
 from asof.sql.duckdb.dialect import floor_to
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, width
 from asof.sql.duckdb.sessions import begins
 from asof.sql.duckdb.windows import declared, framed_value, spine_rows
 from asof.sql.source_rows import SpineTable
@@ -22,8 +23,17 @@ after them."""
 _RUNNING = "OVER (ROWS UNBOUNDED PRECEDING)"
 _BEFORE_ALL = -(2**63)
 
+_PEAK_OF_SORTED = 2.1
+"""Peak memory against the bytes of the sorted rows, measured."""
 
-def sort_rows(windows: WindowGroup, spine: SpineTable) -> str:
+
+def peak_bytes(windows: WindowGroup) -> int:
+    """Bytes that the plan holds per event at its peak: the sorted rows, and what sorts them or runs over them."""
+    ties = windows.rows.ties if windows.needs_order else ()
+    return round(_PEAK_OF_SORTED * width(windows.rows, len(("ts", "mark", "n", *ties, *_stored(windows)))))
+
+
+def sort_rows(windows: WindowGroup, spine: SpineTable, partition: HashPartition = WHOLE) -> str:
     """SELECT of events and marks, in their order; `n` is the spine row's number, and null for events."""
     rows = windows.rows
     names = _stored(windows)
@@ -39,10 +49,10 @@ def sort_rows(windows: WindowGroup, spine: SpineTable) -> str:
     )
     return f"""\
 WITH moments AS (
-{spine_rows(windows, spine)}
+{partition.keep(spine_rows(windows, spine), rows)}
 )
 SELECT {of_event} FROM (
-{rows.select()}
+{partition.keep(rows.select(), rows)}
 ){marks}
 ORDER BY {order}"""
 
@@ -107,8 +117,12 @@ WHERE mark = {EVENT}
 ) latest ON {join}"""
 
 
-def answer(windows: WindowGroup, ordered: str, positions: str, sessions: str) -> str:
-    """SELECT of the outputs as o0, o1, …, one row per spine row, in the spine's order."""
+def answer(windows: WindowGroup, ordered: str, positions: str, sessions: str, *, numbered: bool = False) -> str:
+    """SELECT of the outputs as o0, o1, …, one row per spine row, in the spine's order.
+
+    Args:
+        numbered: in no order, and with the spine row's number as n.
+    """
     calls: dict[str, str] = {}
     outputs = [f"{_output(windows, each, calls)} AS o{index}" for index, each in enumerate(windows.wanted)]
     with_sessions = f" LEFT JOIN {sessions} sessions ON sessions.n = positions.n" if windows.gaps else ""
@@ -116,6 +130,8 @@ def answer(windows: WindowGroup, ordered: str, positions: str, sessions: str) ->
     framed = ""
     if calls:
         framed = f"\nJOIN (\n{_framed(windows, ordered, found, calls)}\n) framed ON framed.n = positions.n"
+    if numbered:
+        return f"SELECT positions.n AS n, {', '.join(outputs)}\nFROM {found}{framed}"
     return f"""\
 SELECT {", ".join(outputs)}
 FROM {found}{framed}

@@ -7,6 +7,7 @@ from functools import partial
 
 from asof.definitions import Session, Sliding
 from asof.sql.duckdb.dialect import DUCKDB, aggregate, cast, floor_to, type_name
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition
 from asof.sql.duckdb.sessions import begin, is_open, mark_begin, start
 from asof.sql.source_rows import SpineTable
 from asof.sql.windows import WindowAggregate, WindowGroup
@@ -17,6 +18,11 @@ def over_pairs(windows: WindowGroup, spine: SpineTable) -> str:
 
     Slower by the number of events that a window holds.
     """
+    return answer_pairs(windows, spine, f"(\n{aggregate_pairs(windows, spine)}\n)")
+
+
+def aggregate_pairs(windows: WindowGroup, spine: SpineTable, partition: HashPartition = WHOLE) -> str:
+    """SELECT of n and the outputs as o0, o1, …, one row per spine row with an event."""
     rows, gaps = windows.rows, windows.gaps
     join = " AND ".join(
         [*(f"spine.k{index} = events.k{index}" for index in range(len(rows.keys))), "events.ts <= spine.ts"]
@@ -27,10 +33,10 @@ def over_pairs(windows: WindowGroup, spine: SpineTable) -> str:
     pairs = f"""\
 SELECT spine.n, spine.ts AS moment, events.*
 FROM (
-{spine_rows(windows, spine)}
+{partition.keep(spine_rows(windows, spine), rows)}
 ) spine
 JOIN (
-{rows.select(known=True)}
+{partition.keep(rows.select(known=True), rows)}
 ) events ON {join} AND events.known <= spine.t"""
     marks = []
     if windows.needs_order:
@@ -55,6 +61,20 @@ WINDOW inorder AS (PARTITION BY n ORDER BY {rows.order("ts")})"""
         condition = _in_window(each.aggregation.window, moment)
         over = f" FILTER (WHERE {condition})" if condition else ""
         outputs.append(f"{framed_value(each, partial(_followed, over))} AS o{index}")
+    return f"""\
+SELECT n, {", ".join(outputs)}
+FROM (
+{pairs}
+)
+GROUP BY n"""
+
+
+def answer_pairs(windows: WindowGroup, spine: SpineTable, answers: str) -> str:
+    """SELECT of the outputs as o0, o1, …, one row per spine row, in the spine's order.
+
+    Args:
+        answers: FROM term of what `aggregate_pairs` selects.
+    """
     picked = []
     for index, each in enumerate(windows.wanted):
         value = f"answers.o{index}"
@@ -65,13 +85,7 @@ WINDOW inorder AS (PARTITION BY n ORDER BY {rows.order("ts")})"""
     return f"""\
 SELECT {", ".join(picked)}
 FROM {spine.relation} spine
-LEFT JOIN (
-SELECT n, {", ".join(outputs)}
-FROM (
-{pairs}
-)
-GROUP BY n
-) answers ON answers.n = spine.rowid
+LEFT JOIN {answers} answers ON answers.n = spine.rowid
 ORDER BY spine.rowid"""
 
 

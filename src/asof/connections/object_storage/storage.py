@@ -1,0 +1,284 @@
+"""Objects by their address (`s3://bucket/key`): read, listed, created only if absent, replaced only if unchanged.
+
+Each verb is one request, and a listing one per thousand objects, unless the store fails and is asked again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from asof.connections.object_storage.errors import translated
+from asof.connections.object_storage.objects import StoredObject
+from asof.connections.object_storage.settings import StorageSettings
+from asof.errors import AsofError, ConfigError, MissingExtra, StorageError
+from asof.values.local_paths import local_path, scheme_of
+
+if TYPE_CHECKING:
+    from asof.connections.object_storage.filesystem import ObjectFiles
+
+_AT_ONCE = 16
+"""How many objects are read at the same time."""
+
+_begun_in: list[int] = []
+"""The process that began the driver's threads: no child of a fork has them, and would wait for them forever."""
+
+_one_writer = threading.Lock()
+"""For folders (`file://`), which cannot replace a file only if it is unchanged: writers of one process take turns."""
+
+
+class ObjectStorage:
+    """Buckets by their addresses: `s3://`, `gs://`, `az://`, and folders as `file://`. Safe between threads.
+
+    Every verb may raise StorageError: no such bucket, access denied, unreachable; `StorageOutage` where the same
+    call may succeed later.
+    """
+
+    def __init__(self, settings: StorageSettings | None = None) -> None:
+        self.settings = settings or StorageSettings()
+        self._stores: dict[tuple[str, str], Any] = {}
+        self._files: ObjectFiles | None = None
+
+    @property
+    def files(self) -> ObjectFiles:
+        """The objects as files, for engines that read files through Python."""
+        if self._files is None:
+            from asof.connections.object_storage.filesystem import ObjectFiles  # needs the extra
+
+            self._files = ObjectFiles(self)
+        return self._files
+
+    def delta_options(self, address: str) -> dict[str, str]:
+        """What the driver of Delta tables needs for a table there."""
+        scheme = scheme_of(address)
+        return {} if scheme == "file" else self.settings.delta_options(scheme)
+
+    def head(self, address: str) -> StoredObject | None:
+        """What is known of an object without reading it; None if it is not there."""
+        store, key = self._at(address)
+        with _wrapping(address):
+            try:
+                return _stored(address, _driver().head(store, key))
+            except FileNotFoundError as error:
+                _refuse_bucket(error, address)
+                return None
+
+    def read(self, address: str, *, start: int = 0, length: int | None = None, etag: str = "") -> bytes | None:
+        """The bytes of an object, or a range of them; None if it is not there.
+
+        Args:
+            etag: raise `ObjectChanged` if it is another one by now.
+        """
+        store, key = self._at(address)
+        options: dict[str, Any] = {}
+        if etag:
+            options["if_match"] = etag
+        if length is not None:
+            options["range"] = (start, start + length)
+        elif start:
+            options["range"] = {"offset": start}
+        with _wrapping(address):
+            try:
+                return bytes(_driver().get(store, key, options=options or None).bytes())
+            except FileNotFoundError as error:
+                _refuse_bucket(error, address)
+                return None
+
+    def read_all(self, addresses: Iterable[str]) -> list[bytes | None]:
+        """Several objects at once, in order; None where one is not there."""
+        wanted = list(addresses)
+        if len(wanted) < 2:
+            return [self.read(each) for each in wanted]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(self.read, wanted))
+
+    def read_with_etag(self, address: str) -> tuple[bytes, str] | None:
+        """An object and its etag, for `replace`; None if it is not there."""
+        store, key = self._at(address)
+        with _wrapping(address):
+            try:
+                found = _driver().get(store, key)
+                return bytes(found.bytes()), found.meta["e_tag"] or ""
+            except FileNotFoundError as error:
+                _refuse_bucket(error, address)
+                return None
+
+    def objects_below(self, address: str, *, after: str = "") -> Iterator[StoredObject]:
+        """The objects below an address, ascending by it, which may be more than fit into memory.
+
+        Args:
+            after: leave out what is not beyond this address.
+        """
+        store, key = self._at(address)
+        top = address[: len(address) - len(key)] if key else address.rstrip("/") + "/"
+        offset = self._at(after)[1] if after else None
+        with _wrapping(address):
+            pages = iter(_driver().list(store, key or None, offset=offset, chunk_size=1000))
+            if scheme_of(address) == "file":
+                # Folders are listed in no order.
+                pages = iter([sorted((each for page in pages for each in page), key=lambda each: each["path"])])
+        while True:
+            with _wrapping(address):
+                page = next(pages, None)
+            if page is None:
+                return
+            for each in page:
+                yield _stored(top + each["path"], each)
+
+    def folders(self, address: str) -> list[str]:
+        """The names right below an address that have something below them, ascending."""
+        store, key = self._at(address)
+        if scheme_of(address) == "file":
+            # A folder stays when its last file goes; a bucket has no empty ones.
+            below = [each.address[len(address) + 1 :] for each in self.objects_below(address)]
+            return sorted({each.partition("/")[0] for each in below if "/" in each})
+        with _wrapping(address):
+            found = _driver().list_with_delimiter(store, key or None)
+        return sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"])
+
+    def create(self, address: str, data: bytes) -> bool:
+        """Write an object only if there is none; returns whether there was none.
+
+        A retry after a lost response finds the object that the first try created: compare what is there then.
+        """
+        store, key = self._at(address)
+        with _wrapping(address):
+            try:
+                _driver().put(store, key, data, mode="create", use_multipart=False)
+                return True
+            except _exceptions().AlreadyExistsError:
+                return False
+
+    def replace(self, address: str, data: bytes, *, etag: str) -> bool:
+        """Write an object only if the one that is there has this etag; returns whether it had."""
+        store, key = self._at(address)
+        with _wrapping(address):
+            if scheme_of(address) == "file":
+                return self._replace_file(address, data, etag)
+            try:
+                _driver().put(store, key, data, mode={"e_tag": etag}, use_multipart=False)
+                return True
+            except (_exceptions().PreconditionError, FileNotFoundError):
+                return False
+
+    def _replace_file(self, address: str, data: bytes, etag: str) -> bool:
+        with _one_writer:
+            found = self.head(address)
+            if found is None or found.etag != etag:
+                return False
+            self.write(address, data)
+            return True
+
+    def write(self, address: str, data: bytes | Iterable[bytes]) -> None:
+        """Write an object, over what is there. It appears as a whole: of an upload that breaks off, nothing is seen."""
+        store, key = self._at(address)
+        with _wrapping(address):
+            _driver().put(store, key, data if isinstance(data, bytes) else iter(data))
+
+    def delete(self, addresses: Iterable[str]) -> None:
+        """Delete objects; those that are not there are no error."""
+        stores: dict[int, tuple[Any, list[str], str]] = {}
+        for each in addresses:
+            store, key = self._at(each)
+            stores.setdefault(id(store), (store, [], each))[1].append(key)
+        for store, keys, first in stores.values():
+            with _wrapping(first):
+                try:
+                    _driver().delete(store, keys)
+                except FileNotFoundError:
+                    pass  # of a folder; buckets do not say so
+
+    def _at(self, address: str) -> tuple[Any, str]:
+        """The driver's store of an address, and the key in it."""
+        scheme = scheme_of(address)
+        if scheme == "file":
+            bucket, key = "", local_path(address).strip("/")
+        else:
+            bucket, _, key = address.partition("://")[2].partition("/")
+            if not bucket:
+                raise StorageError(f"{address!r} names no bucket", hint=f"write {scheme or 's3'}://BUCKET/PREFIX")
+        _refuse_fork(address)
+        store = self._stores.get((scheme, bucket))
+        if store is None:
+            store = self._stores.setdefault((scheme, bucket), self._opened(scheme, bucket, address))
+        return store, key.strip("/")
+
+    def _opened(self, scheme: str, bucket: str, address: str) -> Any:
+        stores, settings = _stores(), self.settings
+        if scheme == "file":
+            return stores.LocalStore("/", mkdir=True)
+        if scheme not in ("s3", "gs", "az"):
+            raise StorageError(f"{address!r} is no address of object storage", hint="write s3://, gs:// or az://")
+        if settings.endpoint.lower().startswith("http://") and not settings.allow_http:
+            raise ConfigError(
+                "storage.endpoint is http://, and would send data and signatures without TLS",
+                hint="give an https:// endpoint, or set `allow_http: true`",
+            )
+        made = {"s3": stores.S3Store, "gs": stores.GCSStore, "az": stores.AzureStore}[scheme]
+        retry: Mapping[str, Any] = {
+            "max_retries": settings.retries, "retry_timeout": timedelta(seconds=settings.retry_s),
+            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+        }  # fmt: skip
+        with _wrapping(f"{scheme}://{bucket}"):
+            return made(bucket, config=settings.of_scheme(scheme), client_options=settings.client_options,
+                        retry_config=retry)  # fmt: skip
+
+
+def _stored(address: str, meta: Mapping[str, Any]) -> StoredObject:
+    return StoredObject(address, meta["size"], meta["e_tag"] or "", meta["last_modified"])
+
+
+def _refuse_fork(address: str) -> None:
+    if not _begun_in:
+        _begun_in.append(os.getpid())
+    if _begun_in[0] != os.getpid():
+        raise StorageError(
+            f"{address} cannot be read or written in process {os.getpid()}: its parent used object storage before the "
+            "fork, and its driver works in one process only",
+            hint='start processes with multiprocessing.get_context("spawn"), or fork before the first use',
+        )
+
+
+def _refuse_bucket(error: Exception, address: str) -> None:
+    """Raise where it is the bucket that is not there."""
+    if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
+        raise translated(error, address) from error
+
+
+@contextmanager
+def _wrapping(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (AsofError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise translated(error, what) from error
+
+
+def _driver() -> Any:
+    try:
+        import obstore
+    except ImportError as error:
+        raise MissingExtra("object storage (s3://, gs://, az://)", "s3") from error
+    return obstore
+
+
+def _stores() -> Any:
+    _driver()
+    import obstore.store
+
+    return obstore.store
+
+
+def _exceptions() -> Any:
+    import obstore.exceptions
+
+    return obstore.exceptions
+
+
+__all__ = ["ObjectStorage"]

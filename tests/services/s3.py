@@ -1,0 +1,162 @@
+"""S3 for tests: moto's server, a process of its own with buckets in memory; and a proxy that counts, delays and breaks."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request, urlopen
+
+from tests.services.processes import Server
+
+ACCESS_KEY, SECRET_KEY = "asof-access", "asof-secret"
+REGION = "us-east-1"
+
+
+class S3(Server):
+    """moto's S3. It forgets its buckets when it is restarted. It checks signatures with option `checks_signatures` alone."""
+
+    name = "S3"
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+
+    def environment(self) -> Mapping[str, str]:
+        # What comes before that many requests makes the user and its key.
+        return {"INITIAL_NO_AUTH_ACTION_COUNT": "3"} if self.option("checks_signatures") else {}
+
+    def is_ready(self) -> bool:
+        with urlopen(f"{self.url}/moto-api/", timeout=5) as response:
+            return response.status == 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def storage(self) -> dict[str, object]:
+        """The section `storage:` that reaches it."""
+        return storage_at(self.url)
+
+    def create_bucket(self, name: str) -> str:
+        """Make a bucket; returns its address."""
+        with urlopen(Request(f"{self.url}/{name}", method="PUT"), timeout=10):
+            return f"s3://{name}"
+
+
+def storage_at(url: str) -> dict[str, object]:
+    """The settings that reach a server at this URL."""
+    return {
+        "endpoint": url, "region": REGION, "allow_http": True, "access_key_id": ACCESS_KEY,
+        "secret_access_key": SECRET_KEY,
+    }  # fmt: skip
+
+
+class S3Proxy:
+    """Stands before a server: keeps the requests that it passes on, and does to them what a network or a busy store does.
+
+    Attributes:
+        requests: method and path with query of each request, in the order in which they came.
+        refuse: how many requests to answer with 503 SlowDown.
+        drop: how many requests to pass on, and then to close the connection without a response.
+        delay_s: how long each response is held back.
+    """
+
+    def __init__(self, server: S3) -> None:
+        self.requests: list[tuple[str, str]] = []
+        self.refuse = self.drop = 0
+        self.delay_s = 0.0
+        self.only = ""
+        self.lock = threading.Lock()
+        self.target = server.port
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http.daemon_threads = True
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_port}"
+
+    @property
+    def storage(self) -> dict[str, object]:
+        return storage_at(self.url)
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    @contextmanager
+    def counted(self) -> Iterator[list[tuple[str, str]]]:
+        """The requests that come within."""
+        before = len(self.requests)
+        found: list[tuple[str, str]] = []
+        yield found
+        found += self.requests[before:]
+
+    def takes(self, name: str, method: str) -> bool:
+        """Whether this request is one of those that a fault is still for."""
+        with self.lock:
+            left = getattr(self, name)
+            if not left or (self.only and self.only != method):
+                return False
+            setattr(self, name, left - 1)
+            return True
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def serve(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                with proxy.lock:
+                    proxy.requests.append((self.command, self.path))
+                if proxy.takes("refuse", self.command):
+                    text = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+                    self.reply(503, {"Content-Type": "application/xml"}, text)
+                    return
+                connection = HTTPConnection("127.0.0.1", proxy.target, timeout=30)
+                try:
+                    connection.request(self.command, self.path, body or None, dict(self.headers))
+                    response = connection.getresponse()
+                    data = response.read()
+                except (OSError, HTTPException):
+                    self.close_connection = True
+                    return
+                finally:
+                    connection.close()
+                if proxy.takes("drop", self.command):
+                    self.close_connection = True
+                    return
+                if proxy.delay_s:
+                    time.sleep(proxy.delay_s)
+                kept = {name: value for name, value in response.headers.items() if name.lower() not in _OWN}
+                self.reply(response.status, kept, data, response.headers.get("Content-Length"))
+
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = serve  # noqa: N815, the names of http.server
+
+            def reply(self, status: int, headers: Mapping[str, str], data: bytes, length: str | None = None) -> None:
+                try:
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    shown = length if self.command == "HEAD" and length is not None else str(len(data))
+                    self.send_header("Content-Length", shown)
+                    self.end_headers()
+                    self.wfile.write(data)
+                except OSError:
+                    self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+_OWN = ("content-length", "transfer-encoding", "connection", "date", "server")
+"""Headers that the proxy writes itself."""
