@@ -370,7 +370,7 @@ def test_every_page_goes_on_without_its_live_values(store: FeatureStore, found: 
     ):  # fmt: skip
         page = site.respond(f"/ui/{path}", {}, Owner())
         assert page.status == 200 and said in page.body.decode(), path
-    found_by_name = site.respond("/ui/search", {"q": "counts", "stale": "1"}, Owner()).body.decode()
+    found_by_name = site.respond("/ui/search", {"q": "counts"}, Owner()).body.decode()
     assert "counts:<wbr>n_" in found_by_name and "these go by names alone" in found_by_name
     site.close()
 
