@@ -111,8 +111,22 @@ def test_too_little_memory_is_a_storage_error(tmp_path: Path) -> None:
     engine = DuckDBEngine(threads=1, memory_limit="1MB", temp_directory="")
     rows = events(*((number, NOON + number, number) for number in range(100_000)))
 
-    with pytest.raises(StorageError, match="memory"):
+    with pytest.raises(StorageError, match=r"more than its memory_limit \([\d.]+ \w+ of 976.5 KiB used\)"):
         engine.run(LATEST, {"events": rows}, spine=spine((1, NOON))).to_arrow()
+
+
+def test_a_full_disk_for_what_spills_is_a_storage_error(tmp_path: Path) -> None:
+    engine = DuckDBEngine(threads=1, memory_limit="40MB", temp_directory=str(tmp_path))
+    with engine.session() as cursor:
+        # As on a disk with so much room.
+        cursor.execute("SET max_temp_directory_size = '1MB'")
+    rows = events(*((number, NOON + number, number) for number in range(1_000)))
+    many = "SELECT a.* FROM events a CROSS JOIN range(2000) ORDER BY a.value"
+
+    with pytest.raises(StorageError, match="the disk for data beyond memory_limit is full") as caught:
+        engine.sql(many, {"events": rows}).to_arrow()
+
+    assert "larger disk" in str(caught.value)
 
 
 SPILLS = """

@@ -11,6 +11,7 @@ import duckdb
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
 
 _ASOF_ERROR = re.compile(r"asof: (.*)")
+_USED = re.compile(r"\(([\d.]+ \w+)/([\d.]+ \w+) used\)")
 
 
 @contextmanager
@@ -26,9 +27,7 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
     except duckdb.InterruptException as error:
         raise Interrupted("the query was interrupted") from error
     except duckdb.OutOfMemoryException as error:
-        raise StorageError(
-            f"{what}: DuckDB ran out of memory", hint="raise memory_limit of the offline store, or set temp_directory"
-        ) from error
+        raise _out_of_memory(what, str(error)) from error
     except duckdb.IOException as error:
         if "No space left" in str(error):
             raise StorageError(f"{what}: the disk is full", hint="free some space, or set temp_directory") from error
@@ -51,6 +50,22 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
         if "interrupted" not in str(error):
             raise
         raise Interrupted("the query was interrupted") from error
+
+
+def _out_of_memory(what: str, message: str) -> StorageError:
+    used = _USED.search(message)
+    found = f" ({used[1]} of {used[2]} used)" if used else ""
+    if "failed to offload" in message:
+        return StorageError(
+            f"{what}: the disk for data beyond memory_limit is full{found}",
+            hint="free disk space, set temp_directory of the offline store to a folder on a larger disk, or raise "
+            "memory_limit",
+        )
+    return StorageError(
+        f"{what}: DuckDB needs more than its memory_limit{found}",
+        hint="raise memory_limit of the offline store; if temp_directory is not set, and the system's folder for "
+        "temporary files cannot be written to, set it",
+    )
 
 
 def _pointed(error: BaseException) -> str:
