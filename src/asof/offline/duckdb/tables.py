@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError
+from asof.offline.duckdb.errors import late_errors
 from asof.sources.protocol import Files
 from asof.sql.duckdb.dialect import literal, type_name
 from asof.sql.quoting import quote, text
@@ -132,7 +133,7 @@ def stream(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> Iter
         if hasattr(relation, "to_arrow_reader")
         else relation.fetch_arrow_reader(batch_rows)
     )
-    yield from reader
+    yield from late_errors(reader)
 
 
 def _table(relation: duckdb.DuckDBPyRelation) -> pa.Table:
