@@ -53,7 +53,8 @@ def files_sql(files: Files) -> str:
     """Files as a FROM term."""
     paths = ", ".join(text(_literal_path(path)) for path in files.paths)
     # Hive partitions are off: a folder's name would add or replace columns that the source does not declare.
-    union = ", union_by_name = true" if len(files.paths) > 1 else ""
+    # To find the columns of all, DuckDB opens all, each time that it is asked for the columns.
+    union = "" if len(files.paths) == 1 or files.are_alike else ", union_by_name = true"
     return f"read_parquet([{paths}], hive_partitioning = false{union})"
 
 
