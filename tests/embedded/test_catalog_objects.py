@@ -15,6 +15,7 @@ import pytest
 
 from asof import FeatureStore
 from asof.catalog.descriptions import describe_feature
+from asof.catalog.live import LiveValue, LiveValues
 from asof.catalog.site import Site
 from asof.catalog.viewer import Owner
 from asof.errors import NotFound, RequestError
@@ -343,6 +344,35 @@ def test_keys_that_are_still_looked_for_are_not_said_to_be_none(
     finally:
         goes_on.set()
         site.close()
+
+
+class NoValues(LiveValues):
+    """Live values none of which comes."""
+
+    def __init__(self, found: LiveValue[Any]) -> None:
+        super().__init__()
+        self.found = found
+
+    def get(self, *given: Any, **more: Any) -> Any:
+        return self.found
+
+    later = get
+
+
+@pytest.mark.parametrize("found", [LiveValue(is_late=True), LiveValue(error="the store is away", hint="start `it`")])
+def test_every_page_goes_on_without_its_live_values(store: FeatureStore, found: LiveValue[Any]) -> None:
+    site = Site(store, snapshot=open_store_of(store).snapshot, live=NoValues(found))
+    said = "the store is away" if found.error else "takes longer than this page waits"
+    for path in (
+        "", "view/counts", "view/profile", "on-demand-view/doubled", "feature/counts/n_1d", "feature/doubled/twice",
+        "entity/user", "source/traffic", "source/rows", "service/model", "lineage/view/counts", "runs",
+        "training-set/first", "key/user", "runs/apply/1",
+    ):  # fmt: skip
+        page = site.respond(f"/ui/{path}", {}, Owner())
+        assert page.status == 200 and said in page.body.decode(), path
+    found_by_name = site.respond("/ui/search", {"q": "counts"}, Owner()).body.decode()
+    assert "counts:<wbr>n_" in found_by_name and "these go by names alone" in found_by_name
+    site.close()
 
 
 def test_a_service_has_its_features_in_order(site: SiteOf, store: FeatureStore) -> None:
