@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asof.config import load_config
-from asof.connections.object_storage import StorageSettings
+from asof.connections.object_storage import ObjectStorage, StorageSettings
 from asof.connections.object_storage.errors import ObjectChanged, StorageOutage, translated
 from asof.errors import ConfigError, StorageError
 from asof.values.local_paths import is_object_address
