@@ -35,7 +35,7 @@ demo-services: $(READY) ## Start PostgreSQL, Kafka and Redis, and run the demo o
 # More processes than two cores: half of the time a test waits for a server, a worker or a disk.
 test: $(READY) ## Run everything that must pass: style, architecture, types, unit and integration tests
 	@$(MAKE) --no-print-directory -j 2 installed-services style types types-darwin
-	$(BIN)/python -m pytest tests/unit tests/typing tests/conformance tests/embedded tests/integration --durations=15 -n $(or $(WORKERS),4) --dist loadfile -m "not soak" -rs $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/typing tests/conformance tests/embedded tests/integration --durations=15 -n $(or $(WORKERS),4) --dist loadfile -m "not soak" --hypothesis-seed=0 -rs $(ARGS)
 
 services: $(READY) ## Start PostgreSQL, Redis, Kafka, a schema registry, and print where they are (ARGS='postgres redis')
 	@scripts/install_services.sh

@@ -1,7 +1,8 @@
 """The catalog's pages over 10,000 features in 1,000 views: time per page, search, start, memory.
 
 Pages are made in the process, without HTTP. Each is asked for many times, of other objects in turn: the first look at
-an object waits for its live values, within their budgets, as a first look of a reader does.
+an object waits for its live values, within their budgets, as a first look of a reader does. They are timed once the
+home page has all of its values: its checks of the store take a second or more of processor time, every ten minutes.
 """
 
 from __future__ import annotations
@@ -144,6 +145,9 @@ def measure(folder: Path, views: int, calls: int) -> dict[str, Any]:
     first_page_s = time.perf_counter() - began
     site.respond(page_url("search"), {"q": "orders", "part": "results"}, Owner())
     first_search_s = time.perf_counter() - began
+    while _is_late(json.loads(site.respond(page_url() + "home.json", {}, Owner()).body)):
+        time.sleep(0.05)
+    complete_s = time.perf_counter() - began
     times: dict[str, list[float]] = {}
     cpu: dict[str, float] = {}
     for name, paths in requests(views).items():
@@ -165,9 +169,15 @@ def measure(folder: Path, views: int, calls: int) -> dict[str, Any]:
     store.close()
     return {
         "pages": {name: [_share(found, 0.5), _share(found, 0.95), cpu[name]] for name, found in times.items()},
-        "first_page_s": first_page_s, "first_search_s": first_search_s, "memory_mb": memory_mb,
+        "first_page_s": first_page_s, "first_search_s": first_search_s, "complete_s": complete_s,
+        "memory_mb": memory_mb,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }  # fmt: skip
+
+
+def _is_late(page: dict[str, Any]) -> bool:
+    values = [page[name] for name in ("checks", "expectations", "changes", "runs")]
+    return bool(page["late"]) or any(each["is_late"] for each in values)
 
 
 def _share(found: list[float], share: float) -> float:
@@ -204,7 +214,10 @@ def main(argv: list[str]) -> bool:
         limit = SEARCH_MS if name.startswith("search") else PAGE_MS
         missed += [name] if most > limit else []
         print(f"{name:20} {half:8.1f} {most:8.1f} {cpu:8.1f}{' missed: ' + str(limit) if most > limit else ''}")
-    print(f"first page after {found['first_page_s']:.2f} s, first search after {found['first_search_s']:.2f} s")
+    print(
+        f"first page after {found['first_page_s']:.2f} s, first search after {found['first_search_s']:.2f} s, "
+        f"the home page with all of its values after {found['complete_s']:.2f} s"
+    )
     print(f"memory of the catalog {found['memory_mb']:.0f} MB; of the process at most {found['peak_mb']:.0f} MB")
     missed += ["start"] if found["first_page_s"] > START_S else []
     missed += ["memory"] if found["memory_mb"] > MEMORY_MB else []

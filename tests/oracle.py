@@ -25,6 +25,24 @@ def plain_column(text: str, row: Row) -> Any:
     return row[text]
 
 
+def numbered(rows: Iterable[Row]) -> list[Row]:
+    """The rows with a number each, for `remembering`."""
+    return [{**row, "row_number": number} for number, row in enumerate(rows)]
+
+
+def remembering(evaluate: Evaluate) -> Evaluate:
+    """The same, which evaluates an expression once over each of the rows that `numbered` made."""
+    values: dict[tuple[str, int], Any] = {}
+
+    def remembered(text: str, row: Row) -> Any:
+        at = text, row["row_number"]
+        if at not in values:
+            values[at] = evaluate(text, row)
+        return values[at]
+
+    return remembered
+
+
 def features_as_of(
     rows: Iterable[Row],
     view: FeatureView,

@@ -13,14 +13,16 @@ from xdist.scheduler import LoadFileScheduling
 MOSTLY_WAIT = (
     "tests/integration/test_stack_faults.py",
     "tests/integration/test_server_soak.py",
+    "tests/integration/test_feast_client.py",
     "tests/integration/test_worker_kafka.py",
     "tests/integration/test_worker_faults.py",
     "tests/integration/test_log_kafka_faults.py",
     "tests/integration/test_interrupts.py",
+    "tests/integration/test_push_kafka.py",
     "tests/integration/test_redis_streams.py",
     "tests/conformance/test_log_kafka.py",
 )
-"""The files, the longest first. Such a file may be missing: a run of some folders has not all of them."""
+"""Files that wait for most of their time, the longest first."""
 
 
 class WaitingBeside(LoadFileScheduling):

@@ -18,7 +18,7 @@ from asof.opening.stores import open_stores
 from asof.testing.clock import MicrosClock
 from asof.testing.evaluator import evaluate
 from asof.testing.streams import StreamRun
-from tests.oracle import Row, features_at, history_of
+from tests.oracle import Row, features_at, history_of, numbered, remembering
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,17 +123,11 @@ def oracle(run: StreamRun) -> Callable[[FeatureView, int, int], Mapping[str, Any
 
 def brute_force(rows: Iterable[Mapping[str, Any]]) -> Callable[[FeatureView, int, int], Mapping[str, Any]]:
     """Features of a user as of a time, which no part of the product has touched; a row's expressions are evaluated once."""
-    by_user: dict[int, list[dict[str, Any]]] = {}
-    for number, row in enumerate(rows):
-        by_user.setdefault(row["user_id"], []).append({**row, "row_number": number})
-    values: dict[tuple[str, int], Any] = {}
+    by_user: dict[int, list[Row]] = {}
+    for row in numbered(rows):
+        by_user.setdefault(row["user_id"], []).append(row)
     histories: dict[tuple[str, int], list[Row]] = {}
-
-    def evaluated(text: str, row: Row) -> Any:
-        at = text, row["row_number"]
-        if at not in values:
-            values[at] = evaluate(parse(text), row)
-        return values[at]
+    evaluated = remembering(lambda text, row: evaluate(parse(text), row))
 
     def features(view: FeatureView, user: int, t: int) -> Mapping[str, Any]:
         at = view.name, user

@@ -102,8 +102,11 @@ def html_table(
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+    """`1 row`, `2 rows`, `2 entities`."""
+    if count == 1:
+        return f"1 {noun}"
+    is_irregular = noun.endswith("y") and noun[-2:-1] not in "aeiou"
+    return f"{count:,} {noun[:-1]}ies" if is_irregular else f"{count:,} {noun}s"
 
 
 def clipped(text: str, width: int) -> str:

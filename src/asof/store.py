@@ -314,9 +314,13 @@ class FeatureStore(StoreReports):
         """
         return self._admin.audit(names, keys=keys, seed=seed, progress=progress)
 
-    def doctor(self) -> Records[Check]:
-        """One line on each part: whether it works, and what to do if not."""
-        return self._admin.doctor()
+    def doctor(self, *, rows: bool = True) -> Records[Check]:
+        """One line on each part: whether it works, and what to do if not.
+
+        Args:
+            rows: count the rows of batch sources, for which text files are read as a whole.
+        """
+        return self._admin.doctor(rows)
 
     def forget(self, entity: str, key: object) -> ForgetResult:
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""

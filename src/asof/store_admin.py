@@ -95,14 +95,16 @@ class StoreAdmin:
             notes.records += audit_records(report)
         return report
 
-    def doctor(self) -> Records[Check]:
+    def doctor(self, rows: bool) -> Records[Check]:
         from asof.flows.admin.doctor import doctor
 
         def differences(project: Project) -> list[FunctionMismatch]:
             self._store.definitions()
             return self._store.repository.differences(project)
 
-        return doctor(self._store.stores, clock_note=self._store.clock_note, differences=differences)
+        return doctor(
+            self._store.stores, rows=rows, clock_note=self._store.clock_note, differences=differences
+        )  # fmt: skip
 
     def dead_letters(self, source: str | None, limit: int) -> Records[DeadLetter]:
         from asof.flows.stream.dead_letters import list_dead_letters

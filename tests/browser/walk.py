@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from asof import FeatureStore
 from asof.display import cell
-from tests.browser.chromium import Tab, chromium, findings, keep_picture
+from tests.browser.chromium import HEIGHT, Tab, chromium, findings, keep_picture
 from tests.browser.raw_numbers import FEATURES, RawNumbers
 from tests.browser.shop import KEYS, MANY, PERSONAL_VALUES, ShopStore, served
 
@@ -29,6 +29,7 @@ PAGES = {
     "training-set", "lineage", "runs", "runs-apply", "key",
 }  # fmt: skip
 MOST_OF_A_KIND = 4
+VIEWS_7D = "/ui/feature/user_traffic/views_7d"
 KEPT = {"home": (1440, "light"), "feature": (390, "dark"), "source": (1440, "dark"), "key": (390, "light")}
 """Kind of page → the width and the colours of its picture; `make soak` keeps all."""
 
@@ -273,16 +274,30 @@ class CatalogWalk:
         page.wait_for_url("**/ui/service/order_model")
 
         page = tab.open("/ui/lineage/view/user_windows")
-        group = page.locator("svg a.group")
-        shown = page.locator("svg a.feature").count()
-        assert 0 < shown < MANY and group.count() == 1
+        group, features = page.locator("svg a.group"), page.locator("svg a.feature:not(.group)")
+        rest = re.match(r"and (\d+) features of user_windows", str(group.locator("> title").text_content()))
+        assert rest is not None and 0 < features.count() == MANY - int(rest[1])
         page.evaluate("window.isTheSamePage = true")
         before = page.url
         group.click()
         page.wait_for_url("**expand=*")
-        assert page.evaluate("window.isTheSamePage") and page.locator("svg a.feature").count() > shown - 5
+        expect(features).to_have_count(MANY)
+        expect(group).to_have_count(0)
+        assert page.evaluate("window.isTheSamePage")
         page.go_back()
         page.wait_for_url(before)
+        expect(group).to_have_count(1)
+
+    def test_a_phone_shows_what_a_drawing_is_about(self, browser: Browser, address: str) -> None:
+        tab = Tab(browser, address, key=KEYS["reader"].text, viewport={"width": 390, "height": HEIGHT})
+        for path, about in (("/ui/lineage/service/order_model", ".item.focus .box"), (VIEWS_7D, "line.moment")):
+            page = tab.open(path)
+            box = page.locator(about).first.bounding_box()
+            assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 390, path
+            page.evaluate("[...document.querySelectorAll('details')].forEach(each => (each.open = true))")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        tab.close()
+        assert tab.faults == []
 
     def test_each_snippet_that_is_copied_runs(
         self, browser: Browser, address: str, shop: ShopStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -291,7 +306,7 @@ class CatalogWalk:
         for name, value in shop.variables.items():
             monkeypatch.setenv(name, value)
         tab = Tab(browser, address, key=KEYS["admin"].text, permissions=["clipboard-read", "clipboard-write"])
-        page = tab.open("/ui/feature/user_traffic/views_7d")
+        page = tab.open(VIEWS_7D)
         page.evaluate("document.querySelectorAll('#use details').forEach(each => each.open = true)")
         copied = {}
         for button in page.locator("#use button[data-copy]").all():
@@ -452,7 +467,7 @@ class CatalogWalk:
         assert tab.faults == []
 
     def test_the_keyboard_reaches_everything_in_order_and_focus_is_seen(self, tab: Tab) -> None:
-        page = tab.open("/ui/feature/user_traffic/views_7d")
+        page = tab.open(VIEWS_7D)
         wanted = page.evaluate(FOCUSABLE)
         reached = []
         for _ in range(len(wanted) + 1):
@@ -464,7 +479,7 @@ class CatalogWalk:
             reached.append(found["number"])
         assert reached == list(range(len(wanted)))
         page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
-        tab.open("/ui/feature/user_traffic/views_7d")
+        tab.open(VIEWS_7D)
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         page.wait_for_url("**#main")

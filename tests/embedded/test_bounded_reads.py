@@ -189,6 +189,21 @@ def same_rows(
     return expected
 
 
+def test_a_read_reports_each_step_of_each_partition_in_all_passes(partitioned: DuckDBEngine) -> None:
+    user = Field("user", Int64)
+    given = rows(random.Random(0), 100, user=(list(range(9)), pa.int64()))
+    frame = spine(random.Random(0), 100, user=(list(range(9)), pa.int64()))
+    result = partitioned.run(PointInTime((latest(user),)), {"rows": given}, spine=frame)
+    assert isinstance(result, DuckDBPointInTimeResult)
+    seen: list[tuple[int, int]] = []
+
+    found = replace(result, chunk_rows=50).reporting(lambda done, total: seen.append((done, total))).to_arrow()
+
+    # Two passes, each of two steps in four partitions, and of one that fetches the columns.
+    assert found.equals(result.to_arrow())
+    assert seen == [(done, 18) for done in (*range(10), *range(9, 19))]
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """A file of 1,000,000 events of 1,000 keys, of which one has a tenth of them."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,9 @@ import pytest
 
 from asof import FeatureStore
 from asof.catalog.descriptions import describe_feature
+from asof.catalog.live import LiveValue, LiveValues
+from asof.catalog.site import Site
+from asof.catalog.viewer import Owner
 from asof.errors import NotFound, RequestError
 from asof.flows.use import count_served
 from asof.store import open_store_of
@@ -150,7 +154,9 @@ class TestKey:
                 site.html("key/user", user_id="7", **query),
                 json.dumps(site.json("key/user", user_id="7", **query)),
             ):
-                assert SECRET not in text and "secret" not in text.replace("last_secret", ""), query
+                assert SECRET not in text and "secret" not in text.replace("<wbr>", "").replace("last_secret", ""), (
+                    query
+                )
         assert site.html("key/user", user_id="7").count("hidden: tagged pii") == 2
         for reference in ("profile:mail", "counts:last_secret"):
             with pytest.raises(RequestError, match="tagged pii"):
@@ -181,8 +187,8 @@ class TestKey:
     def test_without_a_key_it_offers_some_that_are_served(self, site: SiteOf) -> None:
         page = site.json("key/user")
         assert page["now"] is None
-        assert [each["text"] for each in page["examples"]] == ["7"]
-        assert site.at(page["examples"][0]["url"])["now"]["value"]["profile"]["values"]["age"]["value"] == 31
+        assert [each["text"] for each in page["examples"]["value"]] == ["7"]
+        assert site.at(page["examples"]["value"][0]["url"])["now"]["value"]["profile"]["values"]["age"]["value"] == 31
 
     def test_an_unknown_entity_has_no_page(self, site: SiteOf) -> None:
         with pytest.raises(NotFound, match="no entity 'usr'"):
@@ -278,17 +284,32 @@ class TestFeature:
         (found,) = site.json("feature/archived/age")["freshness"]
         assert (found["is_online"], found["materialized"]) == (False, None)
 
-    def test_what_breaks_is_what_the_lineage_says(self, site: SiteOf, store: FeatureStore) -> None:
+    @pytest.mark.parametrize(
+        ("kind", "name", "path"),
+        [
+            ("feature", "profile:age", "feature/profile/age"),
+            ("source", "rows", "source/rows"),
+            ("view", "profile", "view/profile"),
+        ],
+    )
+    def test_what_breaks_is_what_the_lineage_says(
+        self, site: SiteOf, store: FeatureStore, kind: str, name: str, path: str
+    ) -> None:
         graph = store.lineage()
-        node = graph.node("feature", "profile:age")
+        node = graph.node(kind, name)
         assert node is not None
-        found = site.json("feature/profile/age")["impact"]["value"]
+        page = site.json(path)
+        drawn = page["lineage"]["value"]["downstream"]
+        assert {each["name"] for each in drawn} == {each.name for each in graph.downstream(node)}
+        found = page["impact"]["value"]
         expected = {kind: [each.name for each in nodes] for kind, nodes in graph.impact(node).items()}
         assert {each["kind"]: [link["text"] for link in each["links"]] for each in found["downstream"]} == expected
         assert expected["training-set"] == ["first"] and expected["service"] == ["model"]
         assert found["hidden"] == 0
-        columns = [each for each in found["upstream"] if each["kind"] == "column"]
-        assert "rows:age" in [link["text"] for link in columns[0]["links"]]
+        assert f'aria-label="{kind} {name}"' in site.html(path)
+        columns = [each for each in found["downstream" if kind == "source" else "upstream"] if each["kind"] == "column"]
+        column = "rows:user_id" if kind == "view" else "rows:age"
+        assert column in [link["text"] for link in columns[0]["links"]]
 
     def test_an_unknown_feature_has_no_page(self, site: SiteOf) -> None:
         for path in ("feature/profile/agee", "feature/profil/age"):
@@ -301,9 +322,57 @@ def test_an_entity_names_its_views_and_leads_to_keys(site: SiteOf) -> None:
     page = site.json("entity/user")
     assert page["join_keys"] == ["user_id"] and page["owner"] == "crm"
     assert {each["name"] for each in page["views"]} == {"archived", "counts", "doubled", "profile"}
-    assert [each["url"] for each in page["examples"]] == ["/ui/key/user?user_id=7"]
+    assert [each["url"] for each in page["examples"]["value"]] == ["/ui/key/user?user_id=7"]
     person = site.json("entity/person")
-    assert person["are_keys_hidden"] and person["examples"] == []
+    assert person["are_keys_hidden"] and person["examples"]["value"] == []
+
+
+def test_keys_that_are_still_looked_for_are_not_said_to_be_none(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, online_keys = Event(), store.online_keys
+
+    def slow(*given: Any) -> Any:
+        goes_on.wait(60)
+        return online_keys(*given)
+
+    monkeypatch.setattr(store, "online_keys", slow)
+    site = Site(store, snapshot=open_store_of(store).snapshot)
+    try:
+        page = site.respond("/ui/entity/user", {}, Owner()).body.decode()
+        assert "No key is served yet" not in page and "The list of keys takes longer than this page waits" in page
+    finally:
+        goes_on.set()
+        site.close()
+
+
+class NoValues(LiveValues):
+    """Live values none of which comes."""
+
+    def __init__(self, found: LiveValue[Any]) -> None:
+        super().__init__()
+        self.found = found
+
+    def get(self, *given: Any, **more: Any) -> Any:
+        return self.found
+
+    later = get
+
+
+@pytest.mark.parametrize("found", [LiveValue(is_late=True), LiveValue(error="the store is away", hint="start `it`")])
+def test_every_page_goes_on_without_its_live_values(store: FeatureStore, found: LiveValue[Any]) -> None:
+    site = Site(store, snapshot=open_store_of(store).snapshot, live=NoValues(found))
+    said = "the store is away" if found.error else "takes longer than this page waits"
+    for path in (
+        "", "view/counts", "view/profile", "on-demand-view/doubled", "feature/counts/n_1d", "feature/doubled/twice",
+        "entity/user", "source/traffic", "source/rows", "service/model", "lineage/view/counts", "runs",
+        "training-set/first", "key/user", "runs/apply/1",
+    ):  # fmt: skip
+        page = site.respond(f"/ui/{path}", {}, Owner())
+        assert page.status == 200 and said in page.body.decode(), path
+    found_by_name = site.respond("/ui/search", {"q": "counts"}, Owner()).body.decode()
+    assert "counts:<wbr>n_" in found_by_name and "these go by names alone" in found_by_name
+    site.close()
 
 
 def test_a_service_has_its_features_in_order(site: SiteOf, store: FeatureStore) -> None:
@@ -343,6 +412,25 @@ class TestLineage:
         # Every drawn item leads to its own lineage.
         for url in found["urls"].values():
             assert site.at(url)["lineage"]["value"]["urls"]
+
+    def test_a_group_is_expanded_as_often_as_it_is_clicked(self, tmp_path: Path) -> None:
+        (tmp_path / "feature_store.yaml").write_text("project: shop\n")
+        (tmp_path / "features.py").write_text(
+            f"{DEFINITIONS}\nwide = FeatureView('wide', entities=[user], source=traffic, aggregations=["
+            "Aggregation('', 'count', name=f'f{n}', window=Sliding('1d')) for n in range(150)])"
+        )
+        for name in ("profile", "people"):
+            columns = {"user_id": [1], "age": [1], "mail": ["m"], "email": ["e"], "at": pa.array([NOW])}
+            pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        with FeatureStore(tmp_path, clock=lambda: NOW) as store:
+            store.apply()
+            with site_of(store) as site:
+                path, shown = "/ui/lineage/view/wide", []
+                while path:
+                    found = site.at(path)["lineage"]["value"]
+                    shown.append(sum(each.startswith("feature/wide") for each in found["urls"]))
+                    path = next((url for id, url in found["urls"].items() if id.startswith("down1-feature")), "")
+        assert len(shown) == 3 and shown[0] < 60 and shown == sorted(shown) and shown[-1] == 150
 
     def test_more_steps_show_more(self, site: SiteOf) -> None:
         near, far = (

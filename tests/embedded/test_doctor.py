@@ -79,6 +79,7 @@ def test_a_healthy_store_has_a_good_line_for_each_part(stores: Stores) -> None:
     assert "9 rows, 1 file " in checks["archive traffic"].text
     assert checks["dead letters traffic"].text == "1 dead letter"
     assert checks["source users"].text == "2 rows, 3 columns"
+    assert checks_of(stores, rows=False)["source users"] == Check("source users", True, "3 columns")
     assert "last materialized 2026-01-01T12:00:00Z, 2 rows" in checks["view country"].text
     assert "fed as far as the archive; 3 rows" in checks["view windows"].text
 

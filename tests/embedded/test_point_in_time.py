@@ -24,7 +24,7 @@ from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
 from asof.testing.evaluator import evaluate
 from asof.timing import SECOND
-from tests.oracle import Row, arrival_by_columns, features_as_of, same
+from tests.oracle import Row, arrival_by_columns, features_as_of, numbered, remembering, same
 
 MODEST = settings(
     max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -166,11 +166,12 @@ def compare(
     answer = replace(result, chunk_rows=options.pop("chunk_rows", 0) or 37).to_arrow()
 
     assert answer.select(frame_of(spine).schema.names).equals(frame_of(spine))
+    history, all_found, evaluated = numbered(rows), answer.to_pylist(), remembering(by_language)
     for view in views:
-        for number, (row, found) in enumerate(zip(spine, answer.to_pylist(), strict=True)):
+        for number, (row, found) in enumerate(zip(spine, all_found, strict=True)):
             expected = features_as_of(
-                rows, view, [row[key] for key in view.join_keys], row["t"],
-                known_at=options.get("known_at"), evaluate=by_language,
+                history, view, [row[key] for key in view.join_keys], row["t"],
+                known_at=options.get("known_at"), evaluate=evaluated,
             )  # fmt: skip
             for name, value in expected.items():
                 assert same(value, found[f"{view.name}__{name}"]), (view.name, name, number, row, value, found)

@@ -131,12 +131,13 @@ def test_saving_keeps_the_rows_and_says_how_they_were_made(stores: Stores) -> No
 
 
 def test_a_set_made_again_is_the_same_though_events_came_since(stores: Stores) -> None:
-    read(stores, frame()).save("march")
+    seen: list[tuple[str, int, int | None]] = []
+    read(stores, frame()).save("march", progress=lambda *each: seen.append(each))
+    assert seen[0][:2] == ("compute training set march", 0) and seen[-1] == ("save training set march", 3, 3)
     send(stores, 1, NOW - 90 * MINUTE)
     run_stream(stores, until_caught_up=True)
 
     assert read(stores, frame()).to_arrow()["views_1d"].to_pylist() == [2, 3, 0]
-    seen: list[tuple[str, int, int | None]] = []
     again = rebuild_training_set(stores, "march", functions=with_function, progress=lambda *each: seen.append(each))
     assert seen[-1] == ("rebuild training set march", 3, 3)
     assert again["equal"] and again["identical"] and again["why"] == []

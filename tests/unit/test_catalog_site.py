@@ -148,6 +148,7 @@ class TestFilters:
     def test_a_name_may_break_between_its_terms_and_nowhere_else(self) -> None:
         assert breaks("user_traffic:views_1d") == "user_<wbr>traffic:<wbr>views_<wbr>1d"
         assert breaks("a__b_<i>") == "a__<wbr>b_<wbr>&lt;i&gt;" and breaks("_") == "_"
+        assert breaks("lastPage not_null(age)") == "last<wbr>Page not_<wbr>null(<wbr>age)"
 
     def test_moments_ages_and_numbers_read_as_people_write_them(self) -> None:
         now = moment(1_600_000_000_000_000)

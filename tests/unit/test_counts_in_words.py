@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from asof.display import counted
 from tests.unit.architecture.tree import describe, modules, nodes, parsed
 
 # Bytes are left out: they stand next to a limit, to be compared digit by digit.
@@ -58,3 +59,8 @@ def test_the_scan_sees_a_plural_of_one() -> None:
     code = "f'{n} rows'; f'{counted(n, \"row\")}'; f\"row{'s' if n > 1 else ''}\"; f'{LIMIT} rows'"
 
     assert [shown for shown, _ in uncounted(ast.parse(code))] == ["n", "'s' if n > 1 else ''"]
+
+
+def test_a_number_has_the_noun_that_goes_with_it() -> None:
+    assert [counted(n, "row") for n in (0, 1, 2, 1234)] == ["0 rows", "1 row", "2 rows", "1,234 rows"]
+    assert [counted(2, noun) for noun in ("entity", "key", "day")] == ["2 entities", "2 keys", "2 days"]

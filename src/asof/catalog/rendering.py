@@ -74,7 +74,7 @@ DRAWINGS: Mapping[str, Callable[..., str]] = {
 }  # fmt: skip
 """What templates draw with, by name."""
 
-_BREAKS = re.compile(r"(?<=[_:.])(?=[^_:.])")
+_BREAKS = re.compile(r"(?<=[_:.(])(?=[^_:.(])|(?<=[a-z0-9])(?=[A-Z])")
 
 _AGES = ((86400 * 2, 86400, "day"), (3600 * 2, 3600, "hour"), (60 * 2, 60, "minute"), (0, 1, "second"))
 
@@ -140,12 +140,12 @@ def prose(text: str) -> str:
 
     parts = text.split("`")
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if odd % 2 else escape(part) for odd, part in enumerate(parts)
+        Markup("<code>{}</code>").format(breaks(part)) if odd % 2 else escape(part) for odd, part in enumerate(parts)
     )
 
 
 def breaks(name: str) -> str:
-    """A name as HTML that a line may break after each `_`, `:` and `.`, and not in the middle of a term."""
+    """A name as HTML that a line may break between its terms: after `_`, `:`, `.`, `(`, and where a hump begins."""
     from markupsafe import Markup, escape
 
     return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
@@ -63,6 +63,15 @@ class QueryResult(Protocol):
 
     def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """The rows in batches, in bounded memory. Each call runs the query again."""
+        ...
+
+
+@runtime_checkable
+class ReportingResult(Protocol):
+    """A result that can say how far a read is before its first row comes; optional."""
+
+    def reporting(self, progress: Callable[[int, int], None]) -> QueryResult:
+        """The same rows; `progress` is given how many of the read's steps are done, and of how many."""
         ...
 
 

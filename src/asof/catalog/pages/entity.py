@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asof.catalog.keys import KeyInput, key_inputs, views_of_key
+from asof.catalog.live import LiveValue
 from asof.catalog.pages.key import example_links
 from asof.catalog.pages.page import Link, Page, PageRequest, missing
 from asof.catalog.urls import page_url, url_of
@@ -48,7 +49,7 @@ class EntityPage(Page):
     join_keys: Sequence[str]
     inputs: Sequence[KeyInput]
     views: Sequence[EntityView]
-    examples: Sequence[Link]
+    examples: LiveValue[Sequence[Link]]
     are_keys_hidden: bool
     sources: Sequence[Link]
 

@@ -22,6 +22,7 @@ _MOST_CHECKS = 20
 _BUDGET_S = 0.01
 """The home page shows many values, and waits but a little for each; what is late is there when it is opened again."""
 _MAX_AGE_S = 120.0
+_CHECKS_AGE_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def home_page(request: PageRequest) -> HomePage:
     return HomePage(
         title=request.store.project, counts=index.counts(viewer), is_whole=is_whole, attention=attention[:_MOST_CHECKS],
         more_attention=max(len(attention) - _MOST_CHECKS, 0), late=health.late,
-        checks=request.live.later("checks", lambda: _checks(request), max_age_s=_MAX_AGE_S)
+        checks=request.live.later("checks", lambda: _checks(request), max_age_s=_CHECKS_AGE_S)
         if is_whole else nothing,
         expectations=_expectations(request),
         changes=request.live.get("changes", lambda: _changes(request), budget_s=_BUDGET_S)
@@ -141,7 +142,8 @@ def _attention(request: PageRequest, health: Health, *, is_whole: bool) -> Itera
 
 
 def _checks(request: PageRequest) -> Sequence[Attention]:
-    found = [each for each in request.store.doctor() if not each.ok]
+    # No page reads whole sources.
+    found = [each for each in request.store.doctor(rows=False) if not each.ok]
     return [Attention(each.part, each.text, each.hint, _url_of_part(each.part)) for each in found[:_MOST_CHECKS]]
 
 

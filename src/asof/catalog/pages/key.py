@@ -90,7 +90,7 @@ class KeyPage(Page):
 
     Args:
         inputs: the join keys with what is given.
-        examples: links to keys that are served.
+        examples: links to keys that are served; None where a key is given.
         at: the chosen moment; None while none is chosen.
         views: those about the key that can be read with what is given.
         now, then: view → its values now, and as of the chosen moment; None where nothing is asked for.
@@ -101,7 +101,7 @@ class KeyPage(Page):
 
     entity: str
     inputs: Sequence[KeyInput]
-    examples: Sequence[Link]
+    examples: LiveValue[Sequence[Link]] | None
     at: datetime | None
     at_text: str
     moments: Sequence[Link]
@@ -133,7 +133,7 @@ def key_page(request: PageRequest) -> KeyPage:
     return KeyPage(
         title=f"{entity} {', '.join(each.text for each in inputs if each.text)}".strip(),
         above=[Link("Home", page_url()), Link(entity, url_of("entity", entity))],
-        entity=entity, inputs=inputs, examples=[] if key else example_links(request, entity, about),
+        entity=entity, inputs=inputs, examples=None if key else example_links(request, entity, about),
         at=None if at is None else moment(at), at_text=request.text("at") or "",
         moments=_moments(request, entity, query), views=[_view(request, view, page) for view in views], now=now,
         then=None if at is None or not views else _then(request, entity, key, views, at),
@@ -144,16 +144,21 @@ def key_page(request: PageRequest) -> KeyPage:
     )  # fmt: skip
 
 
-def example_links(request: PageRequest, entity: str, about: Sequence[View]) -> list[Link]:
-    """Links to some keys that are served; none where they are tagged `pii`."""
+def example_links(request: PageRequest, entity: str, about: Sequence[View]) -> LiveValue[Sequence[Link]]:
+    """Links to some keys that are served; none where they are tagged `pii`. It is late, or an error, only where no view
+    has any and one of them cannot say so."""
     keys = request.index.project.entities[entity].join_keys
+    unknown: LiveValue[Sequence[Link]] | None = None
     for view in about[:_VIEWS]:
         if isinstance(view, FeatureView) and set(keys) == set(view.join_keys) and not hides_key(view):
-            found = served_keys(request, view).value
-            if found is not None and found.keys:
+            found = served_keys(request, view)
+            if found.value is None:
+                unknown = unknown or LiveValue(None, None, found.is_late, found.error, found.hint)
+            elif found.value.keys:
                 types = key_fields_of(view)
-                return [Link(_key_text(key, types), key_url(entity, key, types)) for key in found.keys]
-    return []
+                links = [Link(_key_text(key, types), key_url(entity, key, types)) for key in found.value.keys]
+                return LiveValue(links, found.age_s, found.is_late)
+    return unknown or LiveValue[Sequence[Link]]([])
 
 
 def _key_text(key: Mapping[str, object], types: Mapping[str, DType]) -> str:

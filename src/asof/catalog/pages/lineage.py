@@ -15,6 +15,12 @@ from asof.lineage.nodes import KINDS, noun
 
 _MOST_STEPS = 6
 
+_NODES = 60
+"""How many nodes are drawn at most, and how many more for each group that is expanded."""
+
+_MOST_EXPANDED = 5
+"""So many groups may be expanded at once; of more the last."""
+
 
 @dataclass(frozen=True)
 class LineageEntry:
@@ -83,7 +89,7 @@ def lineage_page(request: PageRequest) -> LineagePage:
             noun(kind), name, [each.name for each in graph.nodes if each.kind == kind and shows_node(request, each)]
         )
     steps = request.number("steps", 1, most=_MOST_STEPS)
-    expanded = (request.text("expand") or "").split()
+    expanded = (request.text("expand") or "").split()[-_MOST_EXPANDED:]
     return LineagePage(
         title=f"Lineage of {name}", above=[Link("Home", page_url()), Link(name, node_url(node))], kind=kind,
         noun=noun(kind), name=name, url=node_url(node), steps=steps, expanded=expanded,
@@ -106,8 +112,13 @@ def near_lineage(request: PageRequest, node: LineageNode) -> LiveValue[DrawnLine
 def drawn_lineage(
     request: PageRequest, graph: LineageGraph, node: LineageNode, *, steps: int = 1, expanded: Sequence[str] = ()
 ) -> DrawnLineage:
-    """The neighbourhood of a node, as far as the viewer may see it."""
-    whole = graph.neighbourhood(node, upstream=steps, downstream=steps, expanded=expanded)
+    """The neighbourhood of a node, as far as the viewer may see it.
+
+    Args:
+        expanded: IDs of groups; one that is there twice has twice as many more of its members shown.
+    """
+    limit = _NODES * (1 + len(expanded))
+    whole = graph.neighbourhood(node, upstream=steps, downstream=steps, limit=limit, expanded=expanded)
     found, hidden = _visible(request, whole)
     urls = {
         item.id: lineage_url(item) if isinstance(item, LineageNode) else _url(node, steps, [*expanded, item.id])
@@ -147,5 +158,5 @@ def _visible(request: PageRequest, found: Neighbourhood) -> tuple[Neighbourhood,
 
 
 def _url(node: LineageNode, steps: int, expanded: Sequence[str]) -> str:
-    query = {"steps": steps if steps > 1 else None, "expand": " ".join(dict.fromkeys(expanded))}
+    query = {"steps": steps if steps > 1 else None, "expand": " ".join(expanded)}
     return page_url("lineage", node.kind, node.name, query=query)

@@ -1,4 +1,5 @@
-// What pages do with JavaScript beside htmx: copy buttons, "/" for the search, and closing the list of matches.
+// What pages do with JavaScript beside htmx: copy buttons, "/" for the search, closing the list of matches, and drawings
+// that begin at what they are about where they are wider than the window.
 "use strict";
 function ready() {
   if (navigator.clipboard) document.querySelectorAll("button[data-copy]").forEach((button) => (button.hidden = false));
@@ -10,9 +11,18 @@ document.addEventListener("click", async (event) => {
   button.textContent = "Copied";
   setTimeout(() => (button.textContent = "Copy"), 1500);
 });
+function centre() {
+  document.querySelectorAll(".drawing-scroll").forEach((drawing) => {
+    const about = drawing.querySelector(".item.focus, line.moment");
+    if (!about || drawing.scrollWidth <= drawing.clientWidth) return;
+    const at = about.getBoundingClientRect(), frame = drawing.getBoundingClientRect();
+    drawing.scrollLeft += at.left + at.width / 2 - frame.left - frame.width / 2;
+  });
+}
 document.addEventListener("htmx:after:swap", ready);
 document.addEventListener("DOMContentLoaded", () => {
   ready();
+  centre();
   const find = document.getElementById("find"), found = document.getElementById("found");
   if (!find) return;
   const close = () => found.replaceChildren();

@@ -12,7 +12,7 @@ function draw(figure) {
   const size = () => ({ width: Math.max(figure.clientWidth, 200), height: 170 });
   const at = (time) => new Date(time * 1000).toISOString().slice(0, days ? 10 : 16).replace("T", " ");
   const last = times.length - 1, is_long = days || times[last] - times[0] > 2 * 86400;
-  const tick = (time) => (is_long ? at(time).slice(5, 10) : new Date(time * 1000).toISOString().slice(11, 16));
+  const tick = (time) => (is_long ? at(time).slice(5, 10) : new Date(time * 1000).toISOString().slice(11, times[last] - times[0] > 1200 ? 16 : 19));
   // Without a pointer the legend says the newest values.
   const newest = (chart) => { if (chart.cursor.idx == null) chart.setLegend({ idx: last }); };
   const options = {

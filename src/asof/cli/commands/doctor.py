@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
+@click.option(
+    "--rows/--no-rows", default=True, show_default=True,
+    help="Count the rows of batch sources, for which text files are read as a whole.",
+)  # fmt: skip
 @pass_context
-def doctor(context: CliContext) -> None:
+def doctor(context: CliContext, rows: bool) -> None:
     """Check every part of the store, one line each.
 
     Also who may use its server, and until when. Exits with code 10 if a check fails.
@@ -29,7 +33,7 @@ def doctor(context: CliContext) -> None:
     from asof.server.security.checks import security_checks
 
     config = context.store.config
-    checks = [*context.store.doctor(), *security_checks(config, now=system_clock())]
+    checks = [*context.store.doctor(rows=rows), *security_checks(config, now=system_clock())]
     content = [{"part": check.part, "ok": check.ok, "text": check.text, "hint": check.hint} for check in checks]
     context.output.lines("checks", _lines(checks, f"{config.path}/", width()), content)
     if not all(check.ok for check in checks):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from asof.flows.offline.entity_frame import (
 from asof.flows.offline.inputs import inputs_of
 from asof.flows.rows.checks import refuse_misfits
 from asof.flows.stores import Stores
+from asof.offline.protocol import ReportingResult
 from asof.results import pandas_frame
 from asof.selection import OutputColumn, Selection, ViewRead
 from asof.sources.protocol import Files
@@ -127,9 +128,18 @@ class HistoricalRead:
             check_frame(self.spine, self.selection, self.query.time)
         return self.stores.offline.run(self.query, inputs, spine=self.spine)
 
-    def batches(self, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        """The rows in batches, in bounded memory."""
-        for batch in self.run().reader(batch_rows):
+    def batches(
+        self, batch_rows: int = BATCH_ROWS, *, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows in batches, in bounded memory.
+
+        Args:
+            progress: given how many of the steps are done that come before the first rows, if the engine says so.
+        """
+        result = self.run()
+        if progress is not None and isinstance(result, ReportingResult):
+            result = result.reporting(progress)
+        for batch in result.reader(batch_rows):
             yield from self._finished(pa.Table.from_batches([batch])).combine_chunks().to_batches()
 
     def table(self) -> pa.Table:

@@ -213,7 +213,7 @@ class BucketFolder:
         return table
 
     def close(self, address: str, table: DeltaTable) -> None:
-        # An open table goes through all versions since the checkpoint that it was opened with: now there is a newer one.
+        # An open table goes through all versions since the checkpoint that it was opened with.
         if table.version() % self.checkpoint_every:
             self._open.setdefault(address, []).append(table)
 

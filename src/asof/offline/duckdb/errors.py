@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import duckdb
+import pyarrow as pa
 
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
 
 _ASOF_ERROR = re.compile(r"asof: (.*)")
+_USED = re.compile(r"\(([\d.]+ \w+)/([\d.]+ \w+) used\)")
 
 
 @contextmanager
@@ -26,9 +28,7 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
     except duckdb.InterruptException as error:
         raise Interrupted("the query was interrupted") from error
     except duckdb.OutOfMemoryException as error:
-        raise StorageError(
-            f"{what}: DuckDB ran out of memory", hint="raise memory_limit of the offline store, or set temp_directory"
-        ) from error
+        raise _out_of_memory(what, str(error)) from error
     except duckdb.IOException as error:
         if "No space left" in str(error):
             raise StorageError(f"{what}: the disk is full", hint="free some space, or set temp_directory") from error
@@ -53,6 +53,38 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
         raise Interrupted("the query was interrupted") from error
 
 
+def late_errors(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches of a result. Where it fails after its first rows, Arrow raises the text alone: here, DuckDB's own."""
+    try:
+        yield from batches
+    except OSError as error:
+        name, _, _ = str(error).partition(":")
+        raise _LATE.get(name, duckdb.Error)(str(error)) from error
+
+
+_LATE: dict[str, type[duckdb.Error]] = {
+    "Invalid Input Error": duckdb.InvalidInputException, "Conversion Error": duckdb.ConversionException,
+    "Out of Range Error": duckdb.OutOfRangeException, "Out of Memory Error": duckdb.OutOfMemoryException,
+    "IO Error": duckdb.IOException, "INTERRUPT Error": duckdb.InterruptException,
+}  # fmt: skip
+
+
+def _out_of_memory(what: str, message: str) -> StorageError:
+    used = _USED.search(message)
+    found = f" ({used[1]} of {used[2]} used)" if used else ""
+    if "failed to offload" in message:
+        return StorageError(
+            f"{what}: the disk for data beyond memory_limit is full{found}",
+            hint="free disk space, set temp_directory of the offline store to a folder on a larger disk, or raise "
+            "memory_limit",
+        )
+    return StorageError(
+        f"{what}: DuckDB needs more than its memory_limit{found}",
+        hint="raise memory_limit of the offline store; if temp_directory is not set, and the system's folder for "
+        "temporary files cannot be written to, set it",
+    )
+
+
 def _pointed(error: BaseException) -> str:
     """DuckDB's message with its line of the text and the caret below the place."""
     lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
@@ -63,4 +95,4 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).splitlines()[:2])
 
 
-__all__ = ["wrapping"]
+__all__ = ["late_errors", "wrapping"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from asof.errors import EntityFrameError
 from asof.offline import results
-from asof.offline.duckdb.errors import wrapping
+from asof.offline.duckdb.errors import late_errors, wrapping
 from asof.offline.duckdb.inputs import BatchFetcher, columns_named, expose, prepare
 from asof.offline.duckdb.partitioner import SizePartitioner
 from asof.offline.duckdb.tables import copy, drop, files_sql, reach, schema_of, stream
@@ -76,7 +76,7 @@ class DuckDBViewRowsResult(LazyResult):
         with self._wrapping(), self.open() as cursor:
             reader = cursor.sql(self._compiled(cursor)).to_arrow_reader(batch_rows)
             yield reader.schema
-            yield from reader
+            yield from late_errors(reader)
 
     def _compiled(self, cursor: duckdb.DuckDBPyConnection, *, describe_only: bool = False) -> str:
         return compile_rows(self.query, prepare(cursor, self.query, self.inputs, describe_only=describe_only))
@@ -91,10 +91,16 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
 
     Args:
         partitions: in how many partitions of its keys each view is read; 0 chooses by its rows and the memory limit.
+        progress: given how many of the read's steps are done.
     """
 
     open: Open
     partitions: int = 0
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+    def reporting(self, progress: Callable[[int, int], None]) -> DuckDBPointInTimeResult:
+        """See `ReportingResult`: a step is a statement over one partition of one view's rows."""
+        return replace(self, progress=progress)
 
     def schema(self) -> pa.Schema:
         """The spine's columns, then the outputs."""
@@ -146,7 +152,9 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             columns = list(dict.fromkeys((*self.spine_keys, self.query.time)))
             copy(cursor, SPINE, chunk.select(columns), names=safe_names(columns))
             at = 0
-            for batch in self._run(cursor, tables, columns, with_spine=False, batch_rows=batch_rows):
+            for batch in self._run(
+                cursor, tables, columns, with_spine=False, batch_rows=batch_rows, start=start, rows=spine.num_rows
+            ):
                 own = chunk.slice(at, batch.num_rows).combine_chunks()
                 at += batch.num_rows
                 yield in_types([*own.columns, *batch.columns], schema)
@@ -162,7 +170,9 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
                 drop(cursor, SPINE)
                 part = f"rowid >= {start} AND rowid < {start + self.chunk}"
                 cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {WHOLE} WHERE {part}")
-            for batch in self._run(cursor, tables, columns, with_spine=True, batch_rows=batch_rows):
+            for batch in self._run(
+                cursor, tables, columns, with_spine=True, batch_rows=batch_rows, start=start, rows=rows
+            ):
                 yield in_types(batch.columns, schema)
 
     def _run(
@@ -173,15 +183,26 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         *,
         with_spine: bool,
         batch_rows: int,
+        start: int,
+        rows: int,
     ) -> Iterator[pa.RecordBatch]:
+        """One pass over the spine.
+
+        Args:
+            start: the number of the pass's first spine row.
+            rows: how many spine rows all passes have.
+        """
         spine = _measured(cursor, self.query.time, columns)
         program = compile_program(
             self.query, tables, spine, with_spine=with_spine, partitioner=self._partitioner(cursor)
         )
-        for step in program.steps:
+        passed, passes = start // self.chunk, max(1, -(-rows // self.chunk))
+        for done, step in enumerate(program.steps):
+            self.progress(passed * len(program.steps) + done, passes * len(program.steps))
             if not step.adds:
                 drop(cursor, step.table)
             cursor.execute(step.text)
+        self.progress((passed + 1) * len(program.steps), passes * len(program.steps))
         yield from stream(cursor, program.final, batch_rows)
         for step in program.steps:
             drop(cursor, step.table)

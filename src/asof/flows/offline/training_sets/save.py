@@ -66,7 +66,7 @@ def _counted(read: HistoricalRead, name: str, progress: Progress) -> Iterator[pa
     """The read's rows, each batch of them reported; how many there will be is known of a table of entity rows."""
     total = read.spine.num_rows if isinstance(read.spine, pa.Table) else None
     done = 0
-    for batch in read.batches():
+    for batch in read.batches(progress=lambda done, total: progress(f"compute training set {name}", done, total)):
         yield batch
         done += batch.num_rows
         progress(f"save training set {name}", done, total)
