@@ -233,6 +233,39 @@ def test_rows_are_sorted_again_where_other_columns_are_looked_up(store: DuckDBOf
     assert pyarrow.parquet.ParquetFile(path).read(columns=["n"])["n"].to_pylist() == list(range(16))
 
 
+def test_files_are_alike_as_long_as_each_is_known_to_have_all_columns(tmp_path: Path) -> None:
+    store = DuckDBOffline(tmp_path, threads=1)
+    plain = pa.schema([each for each in SCHEMA if each.name in ("user", "at", "n", *SCHEMA.names[-4:])])
+    store.create(EVENTS, plain)
+
+    def append(offset: int, schema: pa.Schema) -> None:
+        rows = pa.Table.from_pylist([dict.fromkeys(schema.names) | event(offset)], schema)
+        store.append(EVENTS, rows, {0: offset})
+
+    def are_alike() -> bool:
+        rows = store.rows(EVENTS)
+        assert rows is not None
+        return rows.are_alike
+
+    append(0, plain)
+    append(1, plain)
+    assert are_alike()
+    store.compact(EVENTS, order=ORDER, time="at")
+    assert are_alike()
+    wider = plain.insert(0, pa.field("city", pa.string()))
+    store.create(EVENTS, wider)
+    assert not are_alike(), "the column is in no file yet"
+    append(2, wider)
+    assert not are_alike()
+    rows = store.rows(EVENTS)
+    assert rows is not None
+    found = store.sql('SELECT "city", "n" FROM e ORDER BY "n"', {"e": rows}).reader().read_all()
+    assert found.to_pylist() == [{"city": None, "n": n} for n in range(3)]
+    store.compact(EVENTS, order=ORDER, time="at")
+    assert are_alike(), "compacted files have the columns of their time"
+    store.close()
+
+
 def test_a_column_that_came_later_is_null_in_older_rows(store: DuckDBOffline) -> None:
     flushed(store, 2)
     wider = SCHEMA.insert(0, pa.field("city", pa.string()))

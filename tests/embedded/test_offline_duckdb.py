@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.definitions import Field
 from asof.dtypes import Int64
-from asof.errors import SourceError, StorageError
+from asof.errors import AsofError, SourceError, StorageError
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.sources.protocol import Batches, Files, ScanRequest
 from asof.sql.query import PointInTime
@@ -231,3 +233,63 @@ def test_two_reads_at_once_do_not_see_each_other(shared: DuckDBEngine) -> None:
     ]
 
     assert pairs == [(7, 8), (None, None)]
+
+
+def test_a_read_that_runs_while_the_engine_is_closed_is_interrupted() -> None:
+    engine = DuckDBEngine()
+    outcome: list[BaseException] = []
+    began = threading.Event()
+    schema = pa.schema([("n", pa.int64())])
+
+    def opened(request: ScanRequest) -> pa.RecordBatchReader:
+        began.set()
+        return pa.RecordBatchReader.from_batches(schema, iter([pa.record_batch([[7]], schema)]))
+
+    def read() -> None:
+        try:
+            # Hours of it.
+            hours = "SELECT count(*) FROM range(100000000) a, range(1000000) b, numbers WHERE a.range % n = 3"
+            engine.sql(hours, {"numbers": Batches(schema, opened)}).to_arrow()
+        except BaseException as error:
+            outcome.append(error)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    assert began.wait(60)
+
+    engine.close()
+    engine.close()
+
+    reading.join(60)
+    assert not reading.is_alive() and len(outcome) == 1 and isinstance(outcome[0], AsofError)
+
+
+def test_a_result_that_is_half_read_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    engine = DuckDBEngine()
+    batches = iter(engine.sql("SELECT * FROM range(10000000)", {}).reader(1000))
+    next(batches)
+
+    engine.close()
+
+    with pytest.raises(AsofError):
+        for _ in batches:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("error('asof: column x holds 7')", "column x holds 7"),
+        ("CAST('x' AS INT)", "a value cannot be converted: Conversion Error: Could not convert string 'x' to INT32"),
+        ("CAST(9000000000000 AS BIGINT) * (range + 9000000000000)", "Out of Range Error: Overflow in multiplication"),
+    ],
+)
+def test_a_result_that_fails_after_its_first_rows_says_what_one_says_that_fails_at_once(sql: str, message: str) -> None:
+    engine = DuckDBEngine()
+    late = f"SELECT CASE WHEN range = 4000000 THEN CAST({sql} AS VARCHAR) END AS a FROM range(4000001)"
+    reader = engine.sql(late, {}).reader(10_000)
+    next(iter(reader))
+    with pytest.raises(SourceError, match=re.escape(message)):
+        for _ in reader:
+            pass
+    engine.close()

@@ -91,6 +91,31 @@ class SqlFramesSuite:
         with pytest.raises(EntityFrameError, match="product"):
             applied.get_historical_features(text, ["v:x"])
 
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "WITH frame_rows AS (SELECT * FROM frame_rows) SELECT user_id, t AS event_timestamp FROM frame_rows",
+            "WITH frame_rows AS (SELECT user_id, t FROM frame_rows WHERE user_id = 2) "
+            "SELECT user_id, t AS event_timestamp FROM frame_rows",
+            "WITH Frame_Rows AS (SELECT * FROM frame_rows WHERE user_id = 2), o AS (SELECT * FROM Frame_Rows) "
+            "SELECT user_id, t AS event_timestamp FROM o",
+            "SELECT user_id, t AS event_timestamp FROM (WITH frame_rows AS (SELECT * FROM frame_rows) "
+            "SELECT * FROM frame_rows) AS inner_rows",
+        ],
+    )
+    def test_a_name_of_with_that_is_a_source_reads_it_inside_and_hides_it_outside(
+        self, applied: FeatureStore, sql: str
+    ) -> None:
+        found = applied.get_historical_features(sql, ["w:y"]).to_arrow()
+
+        expected = {2: 5} if "user_id = 2" in sql else {1: None, 2: 5}
+        assert dict(zip(found["user_id"].to_pylist(), found["y"].to_pylist(), strict=True)) == expected
+
+    @pytest.mark.parametrize("text", ["'\ud800'", "'\udfff' || x", '"\ud83d"'])
+    def test_text_that_is_no_unicode_is_refused(self, applied: FeatureStore, text: str) -> None:
+        with pytest.raises(EntityFrameError, match="lone surrogate"):
+            applied.get_historical_features(f"SELECT user_id, t AS event_timestamp, {text} FROM frame_rows", ["w:y"])
+
 
 class TestFiles(SqlFramesSuite):
     @pytest.fixture

@@ -64,18 +64,23 @@ def test_entity_frames_and_results_are_files_of_this_machine(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("section", "product"),
-    [("registry", "sqlite"), ("offline_store", "duckdb"), ("online_store", "sqlite"), ("log", "file")],
+    ("section", "product", "refusal"),
+    [
+        ("registry", "sqlite", r"a URL \(s3://\)"),
+        ("offline_store", "duckdb", "an address with credentials"),
+        ("online_store", "sqlite", r"a URL \(s3://\)"),
+        ("log", "file", r"a URL \(s3://\)"),
+    ],
 )
 def test_a_configuration_made_in_code_has_no_url_for_a_path_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, product: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, product: str, refusal: str
 ) -> None:
     folder = repository(tmp_path, path="profile.parquet")
     monkeypatch.chdir(folder)
     before = sorted(folder.iterdir())
     config = replace(load_config(folder), **{section: ProductConfig(product, {"path": "s3://me:hunter2@bucket/x"})})
 
-    with FeatureStore(config=config) as store, pytest.raises(ConfigError, match=r"a URL \(s3://\)") as refused:
+    with FeatureStore(config=config) as store, pytest.raises(ConfigError, match=refusal) as refused:
         getattr(
             open_store_of(store).stores, {"offline_store": "offline", "online_store": "online"}.get(section, section)
         )

@@ -8,6 +8,7 @@ from decimal import Decimal as Number
 from pathlib import Path
 
 import psycopg
+import pyarrow as pa
 import pytest
 
 from asof import Entity, FeatureStore, FeatureView, Field, PostgresSource
@@ -27,7 +28,9 @@ def store(request: pytest.FixtureRequest, postgres_url: str, tmp_path: Path) -> 
         connection.execute(
             "CREATE TABLE sums (user_id int8, at timestamptz, long numeric, fine numeric, many numeric[])"
         )
-        connection.execute("INSERT INTO sums VALUES (1, '2026-01-01 11:00Z', %s, %s, %s)", [LONG, FINE, [SHORT]])
+        connection.execute(
+            "INSERT INTO sums VALUES (1, '2026-01-01 11:00Z', %s, %s, %s)", [LONG, FINE, [FINE, SHORT, None]]
+        )
     offline = f"{{type: postgres, url: '{postgres_url}'}}" if request.param == "postgres" else "{type: duckdb}"
     (tmp_path / "feature_store.yaml").write_text(
         f"project: shop\noffline_store: {offline}\nconnections: {{main: {{type: postgres, url: '{postgres_url}'}}}}\n"
@@ -50,8 +53,25 @@ def test_columns_of_a_source_have_their_declared_types_in_an_sql_frame(store: Fe
 def test_a_sample_and_an_explanation_have_all_digits(store: FeatureStore) -> None:
     row = store.sample("v", n=1).to_arrow().to_pylist()[0]
 
-    assert (row["long"], row["fine"], row["many"]) == (LONG, FINE, [SHORT])
+    assert (row["long"], row["fine"], row["many"]) == (LONG, FINE, [FINE, SHORT, None])
     assert str(FINE) in str(store.explain("v:fine", {"user_id": 1}))
+
+
+def test_lists_of_numbers_keep_the_digits_that_they_are_declared_or_cast_with(store: FeatureStore) -> None:
+    assert str(FINE) in str(store.explain("v:many", {"user_id": 1}))
+    sql = f"SELECT user_id, many AS label, many AS again, {AT} FROM sums"
+    row = store.get_historical_features(sql, ["v:many"]).to_arrow().to_pylist()[0]
+    assert row["label"] == row["again"] == row["many"] == [FINE, SHORT, None]
+    if store.config.offline_store.type == "postgres":
+        cast = f"SELECT 1 AS user_id, ARRAY[[0.5, 0.25]]::numeric(30,20)[] AS label, {AT}"
+        with pytest.raises(EntityFrameError, match="column 'label' has lists in lists"):
+            store.get_historical_features(cast, ["v:fine"]).to_arrow()
+        odd = f"SELECT 1 AS user_id, timestamptz 'infinity' AS label, {AT}"
+        with pytest.raises(EntityFrameError, match="column 'label' of the SQL holds a time outside of the years"):
+            store.get_historical_features(odd, ["v:fine"]).to_arrow()
+        cast = cast.replace("[[0.5, 0.25]]", "[0.12345678901234567, 0.25]")
+        label = store.get_historical_features(cast, ["v:fine"]).to_arrow()["label"]
+        assert label.type == pa.list_(pa.decimal128(30, 20)) and label.to_pylist() == [[FINE, Number("0.25")]]
 
 
 def test_a_number_of_an_sql_frame_that_no_type_was_given_keeps_its_digits_or_is_refused(store: FeatureStore) -> None:

@@ -157,3 +157,19 @@ def test_who_acts_as_the_owner_adds_what_an_older_store_lacks(older: FeatureStor
     older.stream_run(until_caught_up=True)
 
     assert values(older) == ({"country": "Poland", "paid_1d": 3.0},) * 2
+
+
+@pytest.mark.parametrize("older", ["SELECT, INSERT, UPDATE, DELETE"], indirect=True)
+def test_an_apply_without_changes_adds_the_columns_where_the_role_owns_the_archive(
+    older: FeatureStore, postgres_url: str, tmp_path: Path
+) -> None:
+    def columns() -> set[str]:
+        with psycopg.connect(postgres_url) as connection:
+            return {each.name for each in connection.execute(f"SELECT * FROM {ARCHIVE} LIMIT 0").description or ()}
+
+    older.apply(DEFINED)
+    assert not columns() & set(LATER_COLUMNS)
+    with open_store(tmp_path / "again", postgres_url) as owner:
+        assert owner.plan(DEFINED).is_empty
+        owner.apply(DEFINED)
+    assert set(LATER_COLUMNS) <= columns()

@@ -246,6 +246,7 @@ class Life:
             self.batch_folder.mkdir(exist_ok=True)
             name = f"{self.arrivals:06d}.parquet"
             pq.write_table(table_of(rows, self.drawn.of_batch), self.batch_folder / name)
+            rows = [{**row, "file": name} for row in rows]
         for row in rows:
             self.rows["batch"].append({**row, **self._arrived(), "known": row.get("created")})
 
@@ -351,6 +352,7 @@ class Life:
             # As it says: a source that Asof does not write would bring them back.
             assert "before" in report.sources
             pq.write_table(table_of(before, self.drawn.of), Path(f"{self.batch_folder}-before") / "rows.parquet")
+        self._delete_batch_rows(is_it)
         removed = {name: any(map(is_it, self.rows[name])) for name in ("pushed", "sent")}
         for name in removed:
             self.rows[name] = [row for row in self.rows[name] if not is_it(row)]
@@ -369,6 +371,21 @@ class Life:
         assert noted == stale, (stale, report.notes)
         if stale:
             self.store.rebuild(stale)
+
+    def _delete_batch_rows(self, is_it: Callable[[Values], bool]) -> None:
+        """What `forget` says is left to do: a run that reads the rows again would bring them back."""
+        kept = [row for row in self.rows["batch"] if not is_it(row)]
+        if len(kept) < len(self.rows["batch"]):
+            if self.table:
+                with psycopg.connect(self.set_up.database, autocommit=True) as connection:
+                    connection.execute(f"DELETE FROM {self.table}")
+                if kept:
+                    self._insert(kept)
+            else:
+                for name in sorted({row["file"] for row in self.rows["batch"] if is_it(row)}):
+                    left = [row for row in kept if row["file"] == name]
+                    pq.write_table(table_of(left, self.drawn.of_batch), self.batch_folder / name)
+        self.rows["batch"] = kept
 
     def rebuild(self) -> None:
         view = self.rng.choice(self._views("pushed") + self._views("sent"))

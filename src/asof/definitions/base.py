@@ -98,6 +98,15 @@ class Definition:
         """A DefinitionError about this object."""
         return DefinitionError(f"{self.kind} {self.name!r}: {problem}", hint=hint, where=self.where)
 
+    def refuse_odd_text(self, what: str, text: str) -> None:
+        """Refuse SQL with a character that has no form in UTF-8.
+
+        Raises:
+            DefinitionError: it has a lone surrogate.
+        """
+        if any("\ud800" <= each <= "\udfff" for each in text):
+            raise self.refuse(f"{what} has a lone surrogate, which is no character", hint="remove it from the text")
+
     def content(self) -> dict[str, object]:
         """The definition as JSON-ready data, without `where` and `notes`."""
         raise NotImplementedError

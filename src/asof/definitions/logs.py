@@ -159,6 +159,7 @@ class LogSource(Source):
         if version and not callable(transform):
             raise self.refuse("transform_version= needs a function as transform=", hint="leave out transform_version=")
         made = MessageTransform.of(transform, version=version) if transform is not None else None
+        self.refuse_odd_text("transform=", made.sql if made is not None else "")
         # The engine's own parser reads the SQL, when definitions are checked and before it runs.
         if made is not None and not made.sql and not made.function_name:
             raise self.refuse("transform is empty", hint=FORM)

@@ -57,6 +57,7 @@ class PostgresSource(Source):
         query = (query or "").strip().rstrip(";").rstrip()
         if bool(query) == bool(table):
             raise self.refuse("needs either a table or a query", hint="give table= or query=, and not both")
+        self.refuse_odd_text("query=", query)
         if query and not name:
             raise self.refuse("has query= but no name", hint="give name=")
         self._begin_source(

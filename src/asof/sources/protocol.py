@@ -73,6 +73,7 @@ class Files:
         storage: how paths that are addresses in object storage (`s3://…`) are read; None where they are local.
         bounds: a row per path with the least and greatest value of columns, as far as it is known without opening
             files: `min.<column>` and `max.<column>`, and the file's `bytes`. NaN is in no bounds.
+        are_alike: whether each file is known to have all columns of the schema, so that one says it for all.
     """
 
     paths: tuple[str, ...]
@@ -82,6 +83,7 @@ class Files:
     is_ordered: bool = True
     storage: ObjectStorage | None = None
     bounds: pa.Table | None = None
+    are_alike: bool = False
 
 
 class Database(Protocol):

@@ -40,3 +40,12 @@ def shown(value: Any) -> str:
     except Exception:
         size = f" of {value.bit_length()} bits" if isinstance(value, int) else ""
         return f"a value of type {type(value).__name__}{size}"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has a form in UTF-8: one with a lone surrogate has none, and drivers refuse it bare."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -202,6 +202,12 @@ class ObjectStorage:
             bucket, _, key = address.partition("://")[2].partition("/")
             if not bucket:
                 raise StorageError(f"{address!r} names no bucket", hint=f"write {scheme or 's3'}://BUCKET/PREFIX")
+            if "@" in bucket:
+                # It may be a password: the message leaves it out.
+                raise StorageError(
+                    f"an address {scheme}://…@{bucket.rpartition('@')[2]} has credentials in it",
+                    hint="write them under `storage:` in feature_store.yaml, from variables",
+                )
         _refuse_fork(address)
         store = self._stores.get((scheme, bucket))
         if store is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.display import counted
-from asof.errors import CheckFailed, RegistryConflict
+from asof.errors import CheckFailed, RegistryConflict, StorageError
 from asof.flows.batch.backfill import with_history
 from asof.flows.batch.load_history import HistoryLoad
 from asof.flows.batch.materialize import materialize
@@ -46,6 +46,7 @@ def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Sn
     loads = [HistoryLoad(stores, source, progress=progress) for source in plan.project.sources_with_history()]
     missing = {load.source.name: load.check() for load in loads}
     if plan.is_empty:
+        _upgrade_archives(stores, plan.project)
         for load in loads:
             _load(stores, load, missing[load.source.name])
             _feed(stores, stores.registry.load(stores.project), load.source, progress)
@@ -65,6 +66,17 @@ def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Sn
     for load in loads:
         _feed(stores, snapshot, load.source, progress)
     return snapshot
+
+
+def _upgrade_archives(stores: Stores, project: Project) -> None:
+    """Add the columns that archives of an earlier version of Asof lack, where this process may."""
+    for source in project.sources.values():
+        if isinstance(source, LogSource) and stores.offline.rows(stores.archive_of(source)) is not None:
+            # Others than its owner go on without, and hear at the next write which statement adds them.
+            with suppress(StorageError):
+                stores.offline.create(
+                    stores.archive_of(source), archive_schema(source), lookups=_lookups(project, source)
+                )
 
 
 def _load(stores: Stores, load: HistoryLoad, missing: int) -> None:

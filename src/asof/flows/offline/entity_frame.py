@@ -21,6 +21,7 @@ from asof.sql.casts import cast_example
 from asof.sql.names import alike
 from asof.values.fit import fit
 from asof.values.frames import entity_table, repeated_columns, repeated_names
+from asof.values.legible import is_unicode
 from asof.values.local_paths import NotLocal, local_path
 
 TIME = "event_timestamp"
@@ -39,6 +40,10 @@ def spine_of(entity_df: Any, selection: Selection) -> pa.Table | Files | str:
                 f"the entity frame: {error}", hint="copy the file to a local path, or read it into a data frame"
             ) from error
     if isinstance(entity_df, str):
+        if not is_unicode(entity_df):
+            raise EntityFrameError(
+                "SQL entity frame: its text has a lone surrogate, which is no character", hint="remove it from the text"
+            )
         return entity_df
     if repeated := repeated_columns(entity_df):
         raise several_of_one_name(repeated)

@@ -23,7 +23,7 @@ from asof.connections.object_storage.errors import translated
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, drop_leftovers, files_of
+from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, drop_leftovers, files_of, have_all_columns
 from asof.offline.delta.folders import Folder, folder_of
 from asof.offline.delta.levels import ArchiveFile
 from asof.offline.delta.predicates import equal_to
@@ -176,10 +176,11 @@ class DeltaArchives(Archives):
             raise _wrapped(error, f"version {version} of archive {archive.name!r} no longer exists") from error
         # An added column is in no file until the next append; the partition column is never in a file.
         schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
-        order, bounds = _order(table), bounds_of(table)
+        order, bounds, are_alike = _order(table), bounds_of(table), have_all_columns(table, schema)
         if version is None:
             self._folder.close(self._path(archive), table)
-        return Files(paths, schema, order=order, storage=self._folder.storage, bounds=bounds) if paths else None
+        files = Files(paths, schema, order=order, storage=self._folder.storage, bounds=bounds, are_alike=are_alike)
+        return files if paths else None
 
     def version(self, archive: Archive) -> int:
         """The archive's version, to pin a training set; -1 if there is no archive."""

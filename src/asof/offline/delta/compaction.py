@@ -288,6 +288,13 @@ def bounds_of(table: DeltaTable) -> pa.Table:
     return found.select([*known, "size_bytes"]).rename_columns([*known, "bytes"]).take(by_path)
 
 
+def have_all_columns(table: DeltaTable, schema: pa.Schema) -> bool:
+    """Whether each file has these columns, as far as the table's log knows: of lists it does not."""
+    found = pa.table(table.get_add_actions(flatten=True))
+    counts = [f"null_count.{name}" for name in schema.names]
+    return all(name in found.column_names and not found[name].null_count for name in counts)
+
+
 def statistics_of(metadata: pyarrow.parquet.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
     """A file's statistics as the table's log has them; a bound that is not known for sure is left out."""
     least: dict[str, Any] = {}
@@ -337,4 +344,4 @@ def _as_json(value: Any) -> int | str | None:
     return int(value)
 
 
-__all__ = ["Compaction", "Sizes", "bounds_of", "drop_leftovers", "files_of", "statistics_of"]
+__all__ = ["Compaction", "Sizes", "bounds_of", "drop_leftovers", "files_of", "have_all_columns", "statistics_of"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -28,6 +29,11 @@ from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
+
+CLOSE_S = 30.0
+"""How long an interrupted read may take to end, when the engine is closed."""
+
+_CLOSE_AGAIN_S = 0.02
 
 
 class DuckDBEngine(Engine, ForkListener):
@@ -57,6 +63,7 @@ class DuckDBEngine(Engine, ForkListener):
             config["threads"] = threads
         self._config, self._temp_directory, self._partitions = config, temp_directory, partitions
         self._opening = Lock()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._database: tuple[duckdb.DuckDBPyConnection, SpillFolder] | None = self._opened()
         self._evaluator = Evaluator(threads=threads)
         listen_to_forks(self)
@@ -74,6 +81,7 @@ class DuckDBEngine(Engine, ForkListener):
         """See `ForkListener`: DuckDB's threads are missing in a child, so it opens a database of its own."""
         leave_to_parent(self._database)
         self._opening = Lock()
+        self._cursors = []
         self._database = None
 
     def run(
@@ -142,11 +150,37 @@ class DuckDBEngine(Engine, ForkListener):
         return True
 
     def close(self) -> None:
+        """Close the database; reads of other threads are interrupted.
+
+        Raises:
+            StorageError: one of them does not end.
+        """
         self._evaluator.close()
-        if self._database is not None:
-            connection, spill = self._database
-            connection.close()
+        if self._database is None:
+            return
+        connection, spill = self._database
+        until = time.monotonic() + CLOSE_S
+        try:
+            while not self._closed(connection):
+                if time.monotonic() >= until:
+                    raise StorageError(
+                        f"DuckDB still runs a read, {CLOSE_S:g} s after it was interrupted",
+                        hint="end the threads that read before the store is closed",
+                    )
+                time.sleep(_CLOSE_AGAIN_S)
+        finally:
             spill.close()
+
+    def _closed(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        """Interrupt what runs, and close; whether nothing ran any more."""
+        for cursor in list(self._cursors):
+            with suppress(duckdb.Error):
+                cursor.interrupt()
+        try:
+            connection.close()
+        except duckdb.Error:
+            return False
+        return True
 
     @contextmanager
     def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -159,8 +193,11 @@ class DuckDBEngine(Engine, ForkListener):
             cursor.execute("SET TimeZone = 'UTC'")
             # The engine's progress bar would be printed among results; flows report progress.
             cursor.execute("SET enable_progress_bar = false")
+            self._cursors.append(cursor)
             yield cursor
         finally:
+            with suppress(ValueError):  # the process was forked in between
+                self._cursors.remove(cursor)
             cursor.close()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import duckdb
+import pyarrow as pa
 
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
 
@@ -52,6 +53,22 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
         raise Interrupted("the query was interrupted") from error
 
 
+def late_errors(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches of a result. Where it fails after its first rows, Arrow raises the text alone: here, DuckDB's own."""
+    try:
+        yield from batches
+    except OSError as error:
+        name, _, _ = str(error).partition(":")
+        raise _LATE.get(name, duckdb.Error)(str(error)) from error
+
+
+_LATE: dict[str, type[duckdb.Error]] = {
+    "Invalid Input Error": duckdb.InvalidInputException, "Conversion Error": duckdb.ConversionException,
+    "Out of Range Error": duckdb.OutOfRangeException, "Out of Memory Error": duckdb.OutOfMemoryException,
+    "IO Error": duckdb.IOException, "INTERRUPT Error": duckdb.InterruptException,
+}  # fmt: skip
+
+
 def _out_of_memory(what: str, message: str) -> StorageError:
     used = _USED.search(message)
     found = f" ({used[1]} of {used[2]} used)" if used else ""
@@ -78,4 +95,4 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).splitlines()[:2])
 
 
-__all__ = ["wrapping"]
+__all__ = ["late_errors", "wrapping"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from asof.errors import EntityFrameError
 from asof.offline import results
-from asof.offline.duckdb.errors import wrapping
+from asof.offline.duckdb.errors import late_errors, wrapping
 from asof.offline.duckdb.inputs import BatchFetcher, columns_named, expose, prepare
 from asof.offline.duckdb.partitioner import SizePartitioner
 from asof.offline.duckdb.tables import copy, drop, files_sql, reach, schema_of, stream
@@ -76,7 +76,7 @@ class DuckDBViewRowsResult(LazyResult):
         with self._wrapping(), self.open() as cursor:
             reader = cursor.sql(self._compiled(cursor)).to_arrow_reader(batch_rows)
             yield reader.schema
-            yield from reader
+            yield from late_errors(reader)
 
     def _compiled(self, cursor: duckdb.DuckDBPyConnection, *, describe_only: bool = False) -> str:
         return compile_rows(self.query, prepare(cursor, self.query, self.inputs, describe_only=describe_only))

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError
+from asof.offline.duckdb.errors import late_errors
 from asof.sources.protocol import Files
 from asof.sql.duckdb.dialect import literal, type_name
 from asof.sql.quoting import quote, text
@@ -52,7 +53,8 @@ def files_sql(files: Files) -> str:
     """Files as a FROM term."""
     paths = ", ".join(text(_literal_path(path)) for path in files.paths)
     # Hive partitions are off: a folder's name would add or replace columns that the source does not declare.
-    union = ", union_by_name = true" if len(files.paths) > 1 else ""
+    # To find the columns of all, DuckDB opens all, each time that it is asked for the columns.
+    union = "" if len(files.paths) == 1 or files.are_alike else ", union_by_name = true"
     return f"read_parquet([{paths}], hive_partitioning = false{union})"
 
 
@@ -131,7 +133,7 @@ def stream(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> Iter
         if hasattr(relation, "to_arrow_reader")
         else relation.fetch_arrow_reader(batch_rows)
     )
-    yield from reader
+    yield from late_errors(reader)
 
 
 def _table(relation: duckdb.DuckDBPyRelation) -> pa.Table:

@@ -9,9 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.dtypes import GREATEST_INT64, LEAST_INT64, Decimal, DType, from_arrow
-from asof.errors import StorageError
+from asof.errors import EntityFrameError, StorageError
 from asof.sql.quoting import quote
+from asof.timing import EARLIEST, LATEST
 from asof.values.fit import event_micros
+
+_TYPE, _TYPMOD = b"POSTGRESQL:type", b"POSTGRESQL:typmod"
+"""What the driver says of a column: its type's name, and its digits in the catalog's packed form."""
 
 SQL_TYPES = {
     "bool": "boolean", "int2": "smallint", "int4": "integer", "int8": "bigint", "float4": "real",
@@ -96,12 +100,24 @@ def travelling(column: pa.ChunkedArray, name: str, *, exactly: bool = False) -> 
 def sql_type_of(field: pa.Field) -> str:
     """The SQL type of a result's column, from the driver's description."""
     metadata = field.metadata or {}
-    name = metadata.get(b"POSTGRESQL:type", b"").decode() or "text"
+    name = metadata.get(_TYPE, b"").decode() or "text"
     base = SQL_TYPES.get(name.removeprefix("_"), name.removeprefix("_"))
     digits = _digits(metadata)
     if base == "numeric" and digits:
         base = f"numeric({digits[0]},{digits[1]})"
     return f"{base}[]" if name.startswith("_") else base
+
+
+def lacks_digits(field: pa.Field) -> bool:
+    """Whether a column has lists of numerics, of whose digits the driver says nothing."""
+    metadata = field.metadata or {}
+    return metadata.get(_TYPE) == b"_numeric" and _TYPMOD not in metadata
+
+
+def with_digits_of(field: pa.Field, element: pa.Field) -> pa.Field:
+    """A column of lists, with the digits of its element; -1 for none."""
+    digits = (element.metadata or {}).get(_TYPMOD, b"-1")
+    return field.with_metadata({**(field.metadata or {}), _TYPMOD: digits})
 
 
 def plain_field(field: pa.Field) -> pa.Field:
@@ -123,6 +139,33 @@ def plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column.cast(kind)
 
 
+def checked_column(column: pa.Array, field: pa.Field, *, is_users: bool) -> pa.Array:
+    """`plain_column`, with an error that names the column.
+
+    Args:
+        is_users: nothing has checked its times.
+
+    Raises:
+        EntityFrameError: a value cannot be kept.
+    """
+    try:
+        if is_users and pa.types.is_timestamp(field.type):
+            _refuse_odd_times(column)
+        return plain_column(column, field.type)
+    except pa.ArrowInvalid as error:
+        if pa.types.is_timestamp(field.type):
+            raise EntityFrameError(
+                f"column {field.name!r} of the SQL holds {str(error).splitlines()[0]}",
+                hint="exclude such rows, or make these values null",
+            ) from error
+        raise EntityFrameError(
+            f"column {field.name!r} of the SQL is numeric without digits and holds a value that {field.type} cannot "
+            f"hold: {str(error).splitlines()[0]}",
+            hint="cast it to the type that it is to have, for example CAST(… AS double precision) or "
+            "CAST(… AS numeric(38, 20))",
+        ) from error
+
+
 def dtype_of(field: pa.Field) -> DType | None:
     """Asof's type for a result's column, or None."""
     return from_arrow(plain_field(field).type)
@@ -135,10 +178,13 @@ def columns_sql(columns: Iterable[tuple[str, str]]) -> str:
 
 def _plain_type(kind: pa.DataType, metadata: dict[bytes, bytes]) -> pa.DataType:
     if pa.types.is_list(kind):
-        return pa.list_(_plain_type(kind.value_type, kind.value_field.metadata or metadata))
+        of_element: dict[bytes, bytes] = {**(kind.value_field.metadata or metadata)}
+        if _TYPMOD in metadata:
+            of_element[_TYPMOD] = metadata[_TYPMOD]
+        return pa.list_(_plain_type(kind.value_type, of_element))
     if not isinstance(kind, pa.BaseExtensionType):
         return kind
-    if metadata.get(b"POSTGRESQL:type", b"").removeprefix(b"_") == b"numeric":
+    if metadata.get(_TYPE, b"").removeprefix(b"_") == b"numeric":
         digits = _digits(metadata)
         # A number without a precision has unlimited digits: it is what it is as a source's column.
         return pa.decimal128(*digits) if digits and 0 <= digits[1] <= digits[0] <= 38 else Decimal.arrow()
@@ -147,8 +193,19 @@ def _plain_type(kind: pa.DataType, metadata: dict[bytes, bytes]) -> pa.DataType:
 
 def _digits(metadata: dict[bytes, bytes]) -> tuple[int, int] | None:
     """Precision and scale from the catalog's packed form."""
-    packed = int(metadata.get(b"POSTGRESQL:typmod", b"-1")) - 4
+    packed = int(metadata.get(_TYPMOD, b"-1")) - 4
     return None if packed < 0 else (packed >> 16 & 0xFFFF, (packed & 0x7FF ^ 1024) - 1024)
+
+
+def _refuse_odd_times(column: pa.Array) -> None:
+    """Refuse infinities, which the driver gives as the ends of 64 bits, and times that Python does not have.
+
+    Raises:
+        pa.ArrowInvalid: there is one.
+    """
+    ends = pc.min_max(column.cast(pa.int64())).as_py()
+    if ends["min"] is not None and not EARLIEST <= ends["min"] <= ends["max"] <= LATEST:
+        raise pa.ArrowInvalid("a time outside of the years 1 to 9999")
 
 
 def _without_infinity(column: pa.Array) -> pa.Array:

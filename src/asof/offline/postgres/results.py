@@ -72,7 +72,7 @@ class PostgresSqlResult(LazyResult):
         with self._session() as opened:
             select = self._exposed(opened)
             with opened.read_only():
-                schema, batches = opened.stream(select)
+                schema, batches = opened.stream(select, is_users=True)
                 yield schema
                 yield from cut(batches, batch_rows)
 
@@ -206,7 +206,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
                 made = self._chunk_of_loaded(opened, described, start)
                 assert made.rows is not None
                 own = f"SELECT {N}, {', '.join(map(made.column, described.names))} FROM {SPINE}"
-                frame = InOrder(opened.table(own), start, made.rows)
+                frame = InOrder(opened.table(own, is_users=True), start, made.rows)
                 outputs = self._run(opened, compile_statements(self.query, tables, made), start, made.rows)
                 for at in range(0, made.rows, batch_rows):
                     yield in_types([*frame.slice(at, batch_rows), *outputs(at, batch_rows)], schema)
@@ -223,6 +223,14 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         opened.execute(f"CREATE TEMP TABLE {WHOLE} ON COMMIT DROP AS\n{numbered}\nWITH NO DATA")
         with opened.read_only():
             opened.execute(f"INSERT INTO {WHOLE}\n{numbered}")
+        for name, sql_type in sql_types_of(described).items():
+            # The driver makes one list of lists in lists.
+            nested = f"SELECT count(*) FROM {WHOLE} WHERE array_ndims({quote(names[name])}) > 1"
+            if sql_type.endswith("[]") and any(opened.values(nested)):
+                raise EntityFrameError(
+                    f"the entity frame's column {name!r} has lists in lists, which no type of {sql_type} keeps apart",
+                    hint="leave it out, or turn it into text or JSON: to_json(…)",
+                )
         sql_type = time_of(quote(names[time]), sql_types_of(described)[time])
         rows, odd = opened.values(
             f"SELECT count(*), count(*) FILTER (WHERE NOT isfinite({sql_type})) FROM {WHOLE}"

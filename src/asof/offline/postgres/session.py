@@ -15,7 +15,15 @@ from asof.connections.postgres.errors import is_driver_error, own_message, sqlst
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
 from asof.offline.files import read_files
-from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
+from asof.offline.postgres.arrow import (
+    checked_column,
+    columns_sql,
+    lacks_digits,
+    plain_field,
+    sql_type_of,
+    travelling,
+    with_digits_of,
+)
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
 from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest, is_ordered
 from asof.sql.names import safe_names
@@ -54,6 +62,7 @@ class PostgresSession:
         self._exposed: dict[str, str] = {}
         self._columns: dict[str, str] = {}
         self._typed: dict[str, pa.Schema] = {}
+        self._has_lists = False
         self._names: dict[str, dict[str, str]] = {}
         self._views: dict[tuple[str, str], str] = {}
         self._shipped = 0
@@ -79,24 +88,42 @@ class PostgresSession:
     def described(self, select: str) -> pa.Schema:
         """The columns of a SELECT, with the driver's names of their types; nothing runs."""
         schema: pa.Schema = self._cursor.adbc_execute_schema(select)
+        return self._with_digits_of_lists(select, schema)
+
+    def _with_digits_of_lists(self, select: str, schema: pa.Schema) -> pa.Schema:
+        """The columns, those with lists of numerics with the digits that these have: the driver drops them."""
+        lists = [i for i, field in enumerate(schema) if lacks_digits(field)]
+        if not lists:
+            return schema
+        names = ", ".join(f"c{i}" for i in range(len(schema)))
+        elements = ", ".join(f"c{i}[1] AS e{i}" for i in lists)
+        described = self._cursor.adbc_execute_schema(f"SELECT {elements} FROM (\n{select}\n) AS asof_lists ({names})")
+        for i, element in zip(lists, described, strict=True):
+            schema = schema.set(i, with_digits_of(schema.field(i), element))
         return schema
 
-    def stream(self, select: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """The result in batches, in Arrow's own types."""
+    def stream(self, select: str, *, is_users: bool = False) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The result in batches, in Arrow's own types.
+
+        Args:
+            is_users: nothing has checked its times.
+        """
+        # Before it runs: what fails then ends the transaction.
+        known = self.described(select) if self._has_lists else None
         self._cursor.execute(select)
         reader = self._cursor.fetch_record_batch()
-        schema = pa.schema([plain_field(each) for each in reader.schema])
+        schema = pa.schema([plain_field(each) for each in known or reader.schema])
 
         def batches() -> Iterator[pa.RecordBatch]:
             for batch in reader:
-                columns = [_plain(each, field) for each, field in zip(batch.columns, schema)]
+                columns = [checked_column(each, field, is_users=is_users) for each, field in zip(batch.columns, schema)]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
         return schema, batches()
 
-    def table(self, select: str) -> pa.Table:
-        """The whole result, in Arrow's own types."""
-        schema, batches = self.stream(select)
+    def table(self, select: str, *, is_users: bool = False) -> pa.Table:
+        """The whole result, in Arrow's own types; see `stream`."""
+        schema, batches = self.stream(select, is_users=is_users)
         return pa.Table.from_batches(batches, schema)
 
     @contextmanager
@@ -119,6 +146,7 @@ class PostgresSession:
         known = self.relation(given)
         if known and isinstance(given, Batches):
             self._typed[known] = given.schema
+        self._has_lists |= _may_have_lists(given)
         if not known:
             assert given is not None
             known = self.ship(rows_of(given, columns), describe_only=describe_only, numbered=is_ordered(given))
@@ -211,14 +239,15 @@ class PostgresSession:
     def _selected(self, name: str, term: str) -> str:
         """The columns of an input for SQL: numbers of any digits are of the types that its schema has."""
         schema = self._typed.get(term)
-        if schema is None or not any(_may_be_numeric(each.type) for each in schema):
+        if schema is None or not any(pa.types.is_list(each.type) or _may_be_numeric(each.type) for each in schema):
             return self._columns.get(term, "*")
         selected = []
         for column, sql_type in self.sql_types(term).items():
             value = quote(column)
             dtype = from_arrow(schema.field(column).type) if column in schema.names else None
-            if dtype is not None and base_type(sql_type).removesuffix("[]") == "numeric" and not _is_decimal(sql_type):
-                what = f"column {column!r} of source {name!r}"
+            is_bare = base_type(sql_type).removesuffix("[]") == "numeric" and not _is_decimal(sql_type)
+            if dtype is not None and (is_bare or sql_type.endswith("[]")):
+                what = f"column {column!r} of " + (f"source {name!r}" if name != "source" else "the source")
                 # The result of a CASE has no digits of its own.
                 value = f"CAST({cast(value, sql_type, dtype, what)} AS {type_name(dtype)}) AS {value}"
             selected.append(value)
@@ -236,6 +265,15 @@ class PostgresSession:
         return {field.name: sql_type_of(field) for field in schema}
 
 
+def _may_have_lists(given: Given) -> bool:
+    """Whether an input may have lists of numerics."""
+    if not isinstance(given, pa.Table | Batches):
+        return True
+    return given.schema is None or any(
+        pa.types.is_list(each.type) and _may_be_numeric(each.type) for each in given.schema
+    )
+
+
 def _is_decimal(sql_type: str) -> bool:
     """Whether a numeric has the digits of one of our decimals."""
     digits = digits_of(sql_type.removesuffix("[]"))
@@ -245,18 +283,6 @@ def _is_decimal(sql_type: str) -> bool:
 def _may_be_numeric(kind: pa.DataType) -> bool:
     leaf = kind.value_type if pa.types.is_list(kind) else kind
     return bool(pa.types.is_decimal(leaf) or pa.types.is_floating(leaf) or pa.types.is_integer(leaf))
-
-
-def _plain(column: pa.Array, field: pa.Field) -> pa.Array:
-    try:
-        return plain_column(column, field.type)
-    except pa.ArrowInvalid as error:
-        raise EntityFrameError(
-            f"column {field.name!r} of the SQL is numeric without digits and holds a value that {field.type} cannot "
-            f"hold: {str(error).splitlines()[0]}",
-            hint="cast it to the type that it is to have, for example CAST(… AS double precision) or "
-            "CAST(… AS numeric(38, 20))",
-        ) from error
 
 
 def relation_in(database: Postgres, given: Given) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from asof.connections.csv_files import ENDINGS as CSV_ENDINGS
 from asof.definitions import FileSource
 from asof.errors import SourceError
+from asof.values.legible import is_unicode
 
 ENDINGS = {"parquet": (".parquet", ".pq"), "csv": CSV_ENDINGS}
 
@@ -58,6 +59,8 @@ def find_files(source: FileSource, root: Path, path: str) -> SourceFiles:
         found = [each for each in given if os.path.getsize(each)]
         if not found:
             raise _nothing(source, place, path, given)
+    if odd := [each for each in found if not is_unicode(each)]:
+        raise refused(source, f"the name of file {ascii(odd[0])[1:-1]} is not UTF-8", hint="rename it")
     _refuse_table_formats(source, found, top)
     return SourceFiles(tuple(found), _partitions(found, top))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow as pa
 from asof.definitions import Projection, Snapshot
 from asof.definitions.facts import TrainingSet
 from asof.errors import AsofError, NotFound
-from asof.flows.offline.compare import differing_rows
+from asof.flows.offline.compare import RowComparison, side_by_side
 from asof.flows.offline.read import HistoricalRead, read_history
 from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same
 from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, open_training_set, saved_training_set
@@ -62,46 +62,58 @@ def rebuild_training_set(
     It uses the definitions of then if the registry still has them, else the current ones.
     """
     manifest = saved_training_set(stores, name)
-    saved = open_training_set(stores, manifest).read_all()
     selection, snapshot, why = _selection_again(stores, manifest, functions)
-    frame = saved.select(manifest.frame_columns)
-    if manifest.time_column in frame.column_names:
-        # The time column is known by name, whatever other timestamps the frame has.
-        names = ["event_timestamp" if each == manifest.time_column else each for each in frame.column_names]
-        frame = frame.rename_columns(names)
     seen = {each: as_seen(mark) for each, mark in manifest.sources.items() if mark.kind == "archive"}
     start, end = (None if each is None else micros(each) for each in (manifest.start, manifest.end))
     read = read_history(
-        stores, snapshot, selection, frame if manifest.entity_frame else None, known_at=manifest.known_at_cut,
+        stores, snapshot, selection, _entity_frame(stores, manifest), known_at=manifest.known_at_cut,
         seen=seen, start=start, end=end, by_offsets=not manifest.by_arrival,
     )  # fmt: skip
     features = [each["name"] for each in manifest.columns if each["name"] not in manifest.frame_columns]
-    now = _counted(read, name, saved.num_rows, progress)
-    # A table's own columns are unchanged by the read; those of a time range are recomputed.
-    again = (saved if manifest.entity_frame else now).select(manifest.frame_columns)
-    for feature in features:
-        again = again.append_column(feature, now[feature])
-    digest = TableHash(again.schema)
-    for batch in again.to_batches():
-        digest.add(batch)
-    saved_digest = TableHash(saved.schema)
-    for batch in saved.to_batches():
-        saved_digest.add(batch)
+    saved = open_training_set(stores, manifest)
+    digest, saved_digest = TableHash(_again_schema(manifest, saved.schema, read.schema)), TableHash(saved.schema)
+    comparison = RowComparison(features, shown=manifest.frame_columns, limit=_SAMPLE)
+    for then, now in side_by_side(iter(saved), _counted(read, name, manifest.rows, progress)):
+        if then is not None:
+            saved_digest.add(then)
+        if now is not None:
+            # A table's own columns are unchanged by the read; those of a time range are recomputed.
+            frame = then if manifest.entity_frame and then is not None else now
+            columns = [*(frame[each] for each in manifest.frame_columns), *(now[each] for each in features)]
+            digest.add(pa.RecordBatch.from_arrays(columns, [*manifest.frame_columns, *features]))
+        if then is not None and now is not None:
+            comparison.add(then, now)
     if saved_digest.whole != manifest.content_hash:
         why.append("the saved rows were changed: their hash differs from the manifest's")
     changed = [each for each in features if digest.columns[each] != manifest.column_hashes[each]]
-    rows, differing = differing_rows(saved, again, changed, limit=_SAMPLE)
-    changed = [each for each in changed if each in differing]
-    differences = [
-        {"row": row, **{key: saved[key][row].as_py() for key in manifest.frame_columns}, "column": column,
-         "then": saved[column][row].as_py(), "now": again[column][row].as_py()}
-        for column in changed for row in differing[column]
-    ]  # fmt: skip
+    rows = comparison.differing(changed)
+    changed = [each for each in changed if comparison.examples(each)]
+    differences = [example for column in changed for example in comparison.examples(column)]
     return RebuildResult(
-        name=name, equal=not rows and saved.num_rows == again.num_rows, identical=digest.whole == manifest.content_hash,
-        rows_then=manifest.rows, rows_now=again.num_rows, changed_columns=changed, differing=rows,
-        differing_rows=differences[:_SAMPLE], why=why + _source_changes(stores, manifest),
+        name=name, equal=not rows and saved_digest.rows == digest.rows,
+        identical=digest.whole == manifest.content_hash, rows_then=manifest.rows, rows_now=digest.rows,
+        changed_columns=changed, differing=rows, differing_rows=differences[:_SAMPLE],
+        why=why + _source_changes(stores, manifest),
     )  # fmt: skip
+
+
+def _entity_frame(stores: Stores, manifest: TrainingSet) -> pa.Table | None:
+    """The saved rows' own columns; None where the set was made without an entity frame."""
+    if not manifest.entity_frame:
+        return None
+    saved = open_training_set(stores, manifest)
+    fields = [saved.schema.field(each) for each in manifest.frame_columns]
+    frame = pa.Table.from_batches((batch.select(manifest.frame_columns) for batch in saved), pa.schema(fields))
+    # The time column is known by name, whatever other timestamps the frame has.
+    names = ["event_timestamp" if each == manifest.time_column else each for each in frame.column_names]
+    return frame.rename_columns(names)
+
+
+def _again_schema(manifest: TrainingSet, saved: pa.Schema, now: pa.Schema) -> pa.Schema:
+    """The columns of the rebuilt set, in the order of the saved one."""
+    frame = saved if manifest.entity_frame else now
+    features = [each["name"] for each in manifest.columns if each["name"] not in manifest.frame_columns]
+    return pa.schema([*(frame.field(each) for each in manifest.frame_columns), *(now.field(each) for each in features)])
 
 
 def changes_since(stores: Stores, name: str) -> list[str]:
@@ -113,15 +125,13 @@ def changes_since(stores: Stores, name: str) -> list[str]:
     return why
 
 
-def _counted(read: HistoricalRead, name: str, total: int, progress: Progress) -> pa.Table:
-    """All rows of the read, each batch of them reported; there will be about as many as were saved."""
-    batches: list[pa.RecordBatch] = []
+def _counted(read: HistoricalRead, name: str, total: int, progress: Progress) -> Iterator[pa.RecordBatch]:
+    """The rows of the read, each batch of them reported; there will be about as many as were saved."""
     done = 0
-    for batch in read.batches():
-        batches.append(batch)
+    for batch in read.batches(progress=lambda done, total: progress(f"compute training set {name}", done, total)):
+        yield batch
         done += batch.num_rows
         progress(f"rebuild training set {name}", done, max(total, done))
-    return pa.Table.from_batches(batches) if batches else read.schema.empty_table()
 
 
 def _selection_again(
