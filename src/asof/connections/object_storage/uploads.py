@@ -18,7 +18,7 @@ def file_bytes(schema: pa.Schema, batches: Iterable[pa.RecordBatch], writer: Cal
     Args:
         writer: writes it: given a file to write to and the schema, it has `write_batch` and `close`.
     """
-    written = _Written()
+    written = _FileBytes()
     opened = writer(written, schema)
     for batch in batches:
         opened.write_batch(batch)
@@ -28,7 +28,7 @@ def file_bytes(schema: pa.Schema, batches: Iterable[pa.RecordBatch], writer: Cal
     yield written.take()
 
 
-class _Written(io.RawIOBase):
+class _FileBytes(io.RawIOBase):
     """Keeps what was written and not taken; its position counts all of it."""
 
     def __init__(self) -> None:
