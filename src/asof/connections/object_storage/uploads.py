@@ -18,17 +18,17 @@ def file_bytes(schema: pa.Schema, batches: Iterable[pa.RecordBatch], writer: Cal
     Args:
         writer: writes it: given a file to write to and the schema, it has `write_batch` and `close`.
     """
-    sink = _Sink()
-    opened = writer(sink, schema)
+    written = _FileBytes()
+    opened = writer(written, schema)
     for batch in batches:
         opened.write_batch(batch)
-        if sink.size >= _UPLOAD_BYTES:
-            yield sink.take()
+        if written.size >= _UPLOAD_BYTES:
+            yield written.take()
     opened.close()
-    yield sink.take()
+    yield written.take()
 
 
-class _Sink(io.RawIOBase):
+class _FileBytes(io.RawIOBase):
     """Keeps what was written and not taken; its position counts all of it."""
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ def find_objects(source: FileSource, storage: ObjectStorage, address: str) -> So
         if not found:
             raise _nothing(source, address, listed, named, top)
     if single is not None:
-        _refuse_tables(source, _beside(storage, top), top)
+        _refuse_tables(source, _table_marks(storage, top), top)
     storage.files.remember(found)
     paths = tuple(sorted(each.address for each in found))
     return SourceFiles(paths, _partitions(paths, top))
@@ -65,8 +65,8 @@ def _is_data(source: FileSource, below: str, pattern: str, top: str) -> bool:
         return has_ending and not any(map(is_hidden, parts))
     wanted = pattern[len(top) + 1 :].split("/")
     # What begins with `_` or a dot is left out, unless the pattern itself asks for such a name.
-    asked = [each for each in wanted if is_hidden(each)]
-    if any(is_hidden(part) and not any(fnmatch(part, each) for each in asked) for part in parts):
+    named = [each for each in wanted if is_hidden(each)]
+    if any(is_hidden(part) and not any(fnmatch(part, each) for each in named) for part in parts):
         return False
     if _matches(parts, wanted):
         return has_ending or not set(wanted[-1]) <= {"*"}
@@ -83,7 +83,7 @@ def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
     return bool(parts) and re.match(translate(wanted[0]), parts[0]) is not None and _matches(parts[1:], wanted[1:])
 
 
-def _beside(storage: ObjectStorage, top: str) -> Iterator[StoredObject]:
+def _table_marks(storage: ObjectStorage, top: str) -> Iterator[StoredObject]:
     """The first objects that would show that a single object is of a table."""
     folder = top
     while folder.count("/") > 2:
