@@ -35,7 +35,7 @@ def repository(folder: Path, *, path: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/profile.parquet", "gs://bucket/*.parquet", "https://h/profile.parquet"])
+@pytest.mark.parametrize("path", ["hdfs://h/profile.parquet", "abfss://c@a/*.parquet", "https://h/profile.parquet"])
 def test_plan_names_the_source_whose_path_is_a_url(tmp_path: Path, path: str) -> None:
     with FeatureStore(repository(tmp_path, path=path)) as store, pytest.raises(CheckFailed) as refused:
         store.apply()
@@ -50,11 +50,11 @@ def test_entity_frames_and_results_are_files_of_this_machine(tmp_path: Path, mon
     monkeypatch.chdir(here)
     with FeatureStore(folder) as store:
         store.apply()
-        for frame in ("s3://bucket/frame.parquet", Path("s3://bucket/frame.parquet"), "https://h/frame.csv"):
+        for frame in ("hdfs://h/frame.parquet", Path("s3://bucket/frame.parquet"), "https://h/frame.csv"):
             with pytest.raises(EntityFrameError, match="a URL"):
                 store.get_historical_features(frame, ["profile:age"])
         result = store.get_historical_features(f"file://{tmp_path}/frame.parquet", ["profile:age"])
-        for place in ("s3://bucket/out.parquet", Path("gs://bucket/out.parquet"), "file://other/out.csv"):
+        for place in ("hdfs://h/out.parquet", Path("gs://bucket/out.parquet"), "file://other/out.csv"):
             with pytest.raises(RequestError, match="the file to write: a"):
                 result.write(place)
         assert result.write(f"file://{tmp_path}/out.parquet") == 1

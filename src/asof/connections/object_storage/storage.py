@@ -177,8 +177,19 @@ class ObjectStorage:
     def write(self, address: str, data: bytes | Iterable[bytes]) -> None:
         """Write an object, over what is there. It appears as a whole: of an upload that breaks off, nothing is seen."""
         store, key = self._at(address)
+        if isinstance(data, bytes):
+            with _wrapping(address):
+                _driver().put(store, key, data)
+            return
         with _wrapping(address):
-            _driver().put(store, key, data if isinstance(data, bytes) else iter(data))
+            writer = _driver().open_writer(store, key)
+        # Its pieces may come from the same store, so they are made outside of the driver. Where one cannot be made, the
+        # upload is not completed.
+        for piece in data:
+            with _wrapping(address):
+                writer.write(piece)
+        with _wrapping(address):
+            writer.close()
 
     def delete(self, addresses: Iterable[str]) -> None:
         """Delete objects; those that are not there are no error."""
