@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
+from asof.connections.object_storage import ObjectStorage, StorageSettings
 from asof.definitions import FileSource
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.sources.file import FileReader
@@ -93,3 +94,49 @@ class TestDeltaTable(FileSuite):
 
     def write(self, rows, place):
         write_deltalake(place, rows)
+
+
+@pytest.mark.integration
+class TestParquetObject(FileSuite):
+    """The same files in a bucket."""
+
+    path = "rides.parquet"
+
+    def write(self, rows, place):
+        pq.write_table(rows, place)
+
+    @pytest.fixture
+    def storage(self, s3):
+        return ObjectStorage(StorageSettings(**s3.storage))
+
+    @pytest.fixture
+    def reader(self, tmp_path, storage):
+        return FileReader(tmp_path, storage=storage)
+
+    @pytest.fixture
+    def source_of(self, tmp_path, storage, bucket):
+        def make(rows):
+            if rows is not None:
+                self.write(rows, tmp_path / self.path)
+                upload(storage, tmp_path / self.path, f"{bucket}/data/{self.path}")
+            return FileSource(f"{bucket}/data/{self.path}", name="rides", timestamp_field="at", file_format=self.format)
+
+        return make
+
+
+class TestFolderOfParquetObjects(TestParquetObject):
+    path = "rides"
+    write = TestFolderOfParquetFiles.write
+
+
+class TestDeltaTableInABucket(TestParquetObject):
+    path = "rides_delta"
+    format = "delta"
+    write = TestDeltaTable.write
+
+
+def upload(storage, place, address):
+    """Write a file, or all files below a folder, into a bucket."""
+    for each in sorted(place.rglob("*")) if place.is_dir() else [place]:
+        if each.is_file():
+            storage.write(address if each == place else f"{address}/{each.relative_to(place)}", each.read_bytes())

@@ -35,7 +35,7 @@ def repository(folder: Path, *, path: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/profile.parquet", "gs://bucket/*.parquet", "https://h/profile.parquet"])
+@pytest.mark.parametrize("path", ["hdfs://h/profile.parquet", "abfss://c@a/*.parquet", "https://h/profile.parquet"])
 def test_plan_names_the_source_whose_path_is_a_url(tmp_path: Path, path: str) -> None:
     with FeatureStore(repository(tmp_path, path=path)) as store, pytest.raises(CheckFailed) as refused:
         store.apply()
@@ -50,11 +50,11 @@ def test_entity_frames_and_results_are_files_of_this_machine(tmp_path: Path, mon
     monkeypatch.chdir(here)
     with FeatureStore(folder) as store:
         store.apply()
-        for frame in ("s3://bucket/frame.parquet", Path("s3://bucket/frame.parquet"), "https://h/frame.csv"):
+        for frame in ("hdfs://h/frame.parquet", Path("s3://bucket/frame.parquet"), "https://h/frame.csv"):
             with pytest.raises(EntityFrameError, match="a URL"):
                 store.get_historical_features(frame, ["profile:age"])
         result = store.get_historical_features(f"file://{tmp_path}/frame.parquet", ["profile:age"])
-        for place in ("s3://bucket/out.parquet", Path("gs://bucket/out.parquet"), "file://other/out.csv"):
+        for place in ("hdfs://h/out.parquet", Path("gs://bucket/out.parquet"), "file://other/out.csv"):
             with pytest.raises(RequestError, match="the file to write: a"):
                 result.write(place)
         assert result.write(f"file://{tmp_path}/out.parquet") == 1
@@ -64,18 +64,23 @@ def test_entity_frames_and_results_are_files_of_this_machine(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("section", "product"),
-    [("registry", "sqlite"), ("offline_store", "duckdb"), ("online_store", "sqlite"), ("log", "file")],
+    ("section", "product", "refusal"),
+    [
+        ("registry", "sqlite", r"a URL \(s3://\)"),
+        ("offline_store", "duckdb", "an address with credentials"),
+        ("online_store", "sqlite", r"a URL \(s3://\)"),
+        ("log", "file", r"a URL \(s3://\)"),
+    ],
 )
 def test_a_configuration_made_in_code_has_no_url_for_a_path_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, product: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, product: str, refusal: str
 ) -> None:
     folder = repository(tmp_path, path="profile.parquet")
     monkeypatch.chdir(folder)
     before = sorted(folder.iterdir())
     config = replace(load_config(folder), **{section: ProductConfig(product, {"path": "s3://me:hunter2@bucket/x"})})
 
-    with FeatureStore(config=config) as store, pytest.raises(ConfigError, match=r"a URL \(s3://\)") as refused:
+    with FeatureStore(config=config) as store, pytest.raises(ConfigError, match=refusal) as refused:
         getattr(
             open_store_of(store).stores, {"offline_store": "offline", "online_store": "online"}.get(section, section)
         )

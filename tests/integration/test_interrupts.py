@@ -100,8 +100,12 @@ def finished(folder: Path, *command: str) -> float:
 
 def interrupted(folder: Path, *command: str, after_s: float) -> bool:
     """Send Ctrl-C in the middle; whether it came in time, and then with one clear line and its code."""
+    begun = time.monotonic()
     process = started(folder, *command)
-    time.sleep(after_s)
+    # On a busy machine Python alone may take that long to start: then it is not yet the command that is stopped.
+    while process.poll() is None and "libarrow" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.01)
+    time.sleep(max(0.0, begun + after_s - time.monotonic()))
     process.send_signal(signal.SIGINT)
     shown, said = process.communicate(timeout=60)
     if process.returncode == 0:
@@ -121,8 +125,7 @@ def interrupt(folder: Path, *command: str, seconds: float, share: float) -> None
     before = folder.with_name(f"{folder.name}-before")
     for _ in range(6):
         shutil.copytree(folder, before)
-        # Not while Python starts: then it is not yet the command that is stopped.
-        stopped = interrupted(folder, *command, after_s=max(0.3, seconds * share))
+        stopped = interrupted(folder, *command, after_s=seconds * share)
         if stopped:
             shutil.rmtree(before)
             return

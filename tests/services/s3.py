@@ -64,12 +64,14 @@ class S3Proxy:
         refuse: how many requests to answer with 503 SlowDown.
         drop: how many requests to pass on, and then to close the connection without a response.
         delay_s: how long each response is held back.
+        sent_bytes: bytes of all responses' bodies.
     """
 
     def __init__(self, server: S3) -> None:
         self.requests: list[tuple[str, str]] = []
         self.refuse = self.drop = 0
         self.delay_s = 0.0
+        self.sent_bytes = 0
         self.only = ""
         self.lock = threading.Lock()
         self.target = server.port
@@ -130,6 +132,8 @@ class S3Proxy:
                     return
                 finally:
                     connection.close()
+                with proxy.lock:
+                    proxy.sent_bytes += len(data)
                 if proxy.takes("drop", self.command):
                     self.close_connection = True
                     return

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asof.config import load_config
-from asof.connections.object_storage import StorageSettings
+from asof.connections.object_storage import ObjectStorage, StorageSettings
 from asof.connections.object_storage.errors import ObjectChanged, StorageOutage, translated
 from asof.errors import ConfigError, StorageError
 from asof.values.local_paths import is_object_address
@@ -85,3 +85,9 @@ def test_an_address_is_known_by_its_scheme() -> None:
     assert [is_object_address(each) for each in ("s3://b/x", "gs://b", "az://b", "file:///x", "./s3:/x", "https://x")] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
+
+
+def test_an_address_with_credentials_is_refused_without_showing_them() -> None:
+    with pytest.raises(StorageError, match="has credentials in it") as caught:
+        ObjectStorage(StorageSettings()).read("s3://me:hunter2@bucket/x")
+    assert "hunter2" not in str(caught.value)

@@ -9,7 +9,7 @@ from asof.config.reference import options_of
 from asof.config.secrets import masked
 from asof.config.sections import PRODUCTS
 from asof.errors import ConfigError
-from asof.values.local_paths import NotLocal, local_path, scheme_of
+from asof.values.local_paths import NotAnAddress, NotLocal, checked_object_address, local_path, scheme_of
 
 _SERVERS = {"postgres": "postgres", "postgresql": "postgres", "redis": "redis", "rediss": "redis"}
 """Scheme of a URL → the product that is reached by it."""
@@ -38,15 +38,15 @@ def address_of(value: LocatedValue, *, path: str) -> str:
     Raises:
         ConfigError: it names no bucket, or has credentials in it.
     """
-    bucket, _, prefix = value.content.partition("://")[2].partition("/")
-    if not bucket or "@" in bucket or "?" in prefix or "#" in prefix:
+    try:
+        return checked_object_address(value.content)
+    except NotAnAddress as error:
         shown = masked(value.content, name="path")
         raise ConfigError(
-            f"{path} {shown!r}: expected an address such as s3://bucket/prefix",
+            f"{path} {shown!r}: expected an address such as s3://bucket/prefix, found {error}",
             hint="write s3://BUCKET/PREFIX, with credentials in `storage:`, or a path on this machine",
             where=value.where,
-        )  # fmt: skip
-    return str(value.content).strip().rstrip("/")
+        ) from error
 
 
 def absolute(text: str, root: Path) -> str:

@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 
+from asof.connections.object_storage import ObjectStorage
+from asof.connections.object_storage.access import for_reading, stamp_of
 from asof.dtypes import DType
 from asof.errors import AsofError, SourceError, some
 from asof.values.fit import Misfit
@@ -30,6 +33,7 @@ _OTHER_KINDS = {
 """First bytes → what such a file is, and no CSV."""
 
 _BOM = b"\xef\xbb\xbf"
+_Stamp = tuple[str, int]
 _DELIMITERS = ",;\t|"
 _INNER_QUOTE = rb'[^%b\r\n]"[^%b\r\n]'
 _AFTER_EMPTY = rb'(?:^|[%b\r\n])""[^"%b\r\n]'
@@ -53,14 +57,15 @@ class CsvFiles:
     Args:
         paths: in the order of their rows.
         what: what they are, to begin messages.
+        storage: how those in object storage are read.
 
     Raises:
         SourceError: a file is no CSV, or its header is unusable.
     """
 
-    def __init__(self, paths: Sequence[str], what: str) -> None:
-        self.paths, self.what = tuple(paths), what
-        self._heads = {path: _head(path, _stamp(path), what) for path in self.paths}
+    def __init__(self, paths: Sequence[str], what: str, *, storage: ObjectStorage | None = None) -> None:
+        self.paths, self.what, self.storage = tuple(paths), what, storage
+        self._heads = {path: _head(path, _stamp(path, storage), what, storage) for path in self.paths}
         self.columns = tuple(dict.fromkeys(name for head in self._heads.values() for name in head.columns))
         if not self.columns:
             raise SourceError(f"{what}: {self.paths[0]!r} is empty: a CSV file begins with a header line",
@@ -75,7 +80,7 @@ class CsvFiles:
         """The types of columns (of all, if none are named): as declared, else the narrowest that loses no text."""
         wanted = self.columns if columns is None else [name for name in self.columns if name in columns]
         unknown = tuple(name for name in wanted if name not in declared)
-        found = dict(zip(unknown, _narrowest(self, unknown, tuple(map(_stamp, self.paths))))) if unknown else {}
+        found = dict(zip(unknown, _narrowest(self, unknown))) if unknown else {}
         return {name: declared.get(name) or found[name] for name in wanted}
 
     def batches(self, types: Mapping[str, DType]) -> pa.RecordBatchReader:
@@ -125,10 +130,10 @@ class CsvFiles:
             return
         # Without a column that is asked for, any tells how many rows there are.
         read = there or list(head.columns[:1])
-        _check_quotes(path, _stamp(path), head.delimiter, self.what)
+        _check_quotes(path, _stamp(path, self.storage), head.delimiter, self.what, self.storage)
         try:
             opened = pyarrow.csv.open_csv(
-                path,
+                path if self.storage is None else _unpacked(path, self.storage),
                 read_options=pyarrow.csv.ReadOptions(
                     block_size=_BLOCK_BYTES, use_threads=False
                 ),
@@ -148,15 +153,16 @@ class CsvFiles:
 
 
 def csv_table(
-    path: Path | str, declared: Mapping[str, DType], what: str, *, error: type[AsofError] = SourceError
-) -> pa.Table:
+    path: Path | str, declared: Mapping[str, DType], what: str, *, error: type[AsofError] = SourceError,
+    storage: ObjectStorage | None = None,
+) -> pa.Table:  # fmt: skip
     """A whole CSV file; columns that are not declared are of the narrowest type.
 
     Args:
         error: what to raise where it cannot be read, or a value does not fit.
     """
     try:
-        files = CsvFiles([str(path)], what)
+        files = CsvFiles([str(path)], what, storage=storage)
         return files.batches(files.types(declared)).read_all()
     except SourceError as caught:
         raise error(caught.message, hint=caught.hint) from caught
@@ -168,20 +174,30 @@ def _problem(name: str, dtype: DType, misfits: Sequence[Misfit], first: int) -> 
     return f"column {name!r} does not fit {dtype} in row {first + at}: {reason}{more}"
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _stamp(path: str, storage: ObjectStorage | None) -> _Stamp:
     """Changes whenever the file does."""
     try:
-        found = Path(path).stat()
+        return stamp_of(path, storage)
     except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)
+        return ("", 0)
+
+
+def _compression(path: str) -> str | None:
+    return next((name for ending, name in _COMPRESSIONS.items() if path.lower().endswith(ending)), None)
+
+
+def _unpacked(path: str, storage: ObjectStorage | None) -> Any:
+    """The file's bytes, unpacked by its ending."""
+    source = path if storage is None else for_reading(path, storage)
+    return pa.input_stream(source, compression=_compression(path))
 
 
 @lru_cache(maxsize=256)
 def _narrowest_of(
-    paths: tuple[str, ...], what: str, columns: tuple[str, ...], stamps: tuple[tuple[int, int], ...]
-) -> tuple[DType, ...]:
-    files = CsvFiles(paths, what)
+    paths: tuple[str, ...], what: str, columns: tuple[str, ...], stamps: tuple[_Stamp, ...],
+    storage: ObjectStorage | None,
+) -> tuple[DType, ...]:  # fmt: skip
+    files = CsvFiles(paths, what, storage=storage)
     looks = {name: Narrowest() for name in columns}
     for batch in files.texts(columns):
         for name, look in looks.items():
@@ -191,23 +207,24 @@ def _narrowest_of(
     return tuple(look.dtype for look in looks.values())
 
 
-def _narrowest(files: CsvFiles, columns: tuple[str, ...], stamps: tuple[tuple[int, int], ...]) -> tuple[DType, ...]:
+def _narrowest(files: CsvFiles, columns: tuple[str, ...]) -> tuple[DType, ...]:
     """The narrowest types of columns; files that did not change are not read again for it."""
-    return _narrowest_of(files.paths, files.what, columns, stamps)
+    stamps = tuple(_stamp(path, files.storage) for path in files.paths)
+    return _narrowest_of(files.paths, files.what, columns, stamps, files.storage)
 
 
 @lru_cache(maxsize=4096)
-def _head(path: str, stamp: tuple[int, int], what: str) -> _Head:
+def _head(path: str, stamp: _Stamp, what: str, storage: ObjectStorage | None) -> _Head:
     """The header line of a file, which is not compressed in a way that its name does not say."""
     try:
-        with open(path, "rb") as raw:
+        with for_reading(path, storage) as raw:
             first = raw.read(8)
-        compression = next((name for ending, name in _COMPRESSIONS.items() if path.lower().endswith(ending)), None)
+        compression = _compression(path)
         kind = next((kind for magic, kind in _OTHER_KINDS.items() if first.startswith(magic)), "")
         if kind and compression is None:
             raise SourceError(f"{what}: {path!r} is {kind}, and no CSV file",
                            hint=_instead(kind))  # fmt: skip
-        with pa.input_stream(path, compression=compression) as stream:
+        with _unpacked(path, storage) as stream:
             block = stream.read(1 << 20)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path, error, what) from error
@@ -239,14 +256,13 @@ def _header(text: str, path: str, what: str) -> _Head:
 
 
 @lru_cache(maxsize=4096)
-def _check_quotes(path: str, stamp: tuple[int, int], delimiter: str, what: str) -> None:
+def _check_quotes(path: str, stamp: _Stamp, delimiter: str, what: str, storage: ObjectStorage | None) -> None:
     """Refuse text after a closing quote, and a quote that nothing closes: the reader would take them for values."""
     odd, count = False, 0
     between = re.escape(delimiter.encode())
     inner, after = (re.compile(each.replace(b"%b", between)) for each in (_INNER_QUOTE, _AFTER_EMPTY))
-    compression = next((name for ending, name in _COMPRESSIONS.items() if path.lower().endswith(ending)), None)
     try:
-        with pa.input_stream(path, compression=compression) as stream:
+        with _unpacked(path, storage) as stream:
             tail = b""
             while block := stream.read(_BLOCK_BYTES):
                 if b'"' not in block and not tail.endswith(b'"'):
@@ -259,7 +275,7 @@ def _check_quotes(path: str, stamp: tuple[int, int], delimiter: str, what: str) 
                 tail = block[-2:]
         if not odd and count % 2 == 0:
             return
-        with pa.input_stream(path, compression=compression) as stream:
+        with _unpacked(path, storage) as stream:
             rows = csv.reader(
                 io.TextIOWrapper(stream, "utf-8", errors="replace", newline=""), delimiter=delimiter, strict=True
             )

@@ -142,7 +142,7 @@ class FileMark(_StoredRecord, frozen=True, kw_only=True):
 
     Args:
         changed_ns: its time of change in nanoseconds.
-        hashed: `whole`, or `both ends` of a big one.
+        hashed: `whole`, `both ends` of a big one, or `etag`: the tag that object storage gives to its content.
     """
 
     path: str

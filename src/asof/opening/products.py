@@ -14,7 +14,14 @@ from asof.offline.protocol import OfflineStore
 from asof.online.protocol import OnlineStore
 from asof.registry.protocol import Registry
 from asof.sources.protocol import SourceReader
-from asof.values.local_paths import NotLocal, is_object_address, local_path, scheme_of
+from asof.values.local_paths import (
+    NotAnAddress,
+    NotLocal,
+    checked_object_address,
+    is_object_address,
+    local_path,
+    scheme_of,
+)
 
 EMBEDDED: dict[tuple[str, str], str] = {
     ("registry", "sqlite"): "asof.registry.sqlite:SqliteRegistry",
@@ -120,7 +127,13 @@ def opened(family: str, part: ProductConfig, root: Path, **extra: Any) -> Any:
     """
     options = dict(part.options)
     if is_object_address(str(options.get("path", ""))) and (family, part.type) in IN_BUCKETS:
-        pass
+        try:
+            options["path"] = checked_object_address(str(options["path"]))
+        except NotAnAddress as error:
+            raise ConfigError(
+                f"path of {family} product {part.type!r}: {error}",
+                hint="write s3://BUCKET/PREFIX, with credentials in `storage:`", where=part.where,
+            ) from error  # fmt: skip
     elif "path" in options and (family, part.type) in EMBEDDED:
         # A configuration made in code was not checked by `load_config`.
         try:

@@ -19,6 +19,24 @@ def is_object_address(text: str) -> bool:
     return scheme_of(text) in OBJECT_SCHEMES and "://" in text
 
 
+class NotAnAddress(ValueError):
+    """An address in object storage that is malformed. The message leaves it out: it may contain a password."""
+
+
+def checked_object_address(text: str) -> str:
+    """The address, without a slash at its end.
+
+    Raises:
+        NotAnAddress: it names no bucket, or has credentials or parameters in it.
+    """
+    bucket, _, prefix = text.partition("://")[2].partition("/")
+    if not bucket.strip():
+        raise NotAnAddress("an address without a bucket")
+    if "@" in bucket or "?" in prefix or "#" in prefix:
+        raise NotAnAddress("an address with credentials or parameters in it")
+    return text.strip().rstrip("/")
+
+
 class NotLocal(ValueError):
     """A URL where a path was expected. The message leaves out the URL, which may contain a password."""
 
@@ -49,4 +67,12 @@ def local_path(text: str) -> str:
     return path
 
 
-__all__ = ["OBJECT_SCHEMES", "NotLocal", "is_object_address", "local_path", "scheme_of"]
+__all__ = [
+    "OBJECT_SCHEMES",
+    "NotAnAddress",
+    "NotLocal",
+    "checked_object_address",
+    "is_object_address",
+    "local_path",
+    "scheme_of",
+]

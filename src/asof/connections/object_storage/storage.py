@@ -177,8 +177,19 @@ class ObjectStorage:
     def write(self, address: str, data: bytes | Iterable[bytes]) -> None:
         """Write an object, over what is there. It appears as a whole: of an upload that breaks off, nothing is seen."""
         store, key = self._at(address)
+        if isinstance(data, bytes):
+            with _wrapping(address):
+                _driver().put(store, key, data)
+            return
         with _wrapping(address):
-            _driver().put(store, key, data if isinstance(data, bytes) else iter(data))
+            writer = _driver().open_writer(store, key)
+        # Its pieces may come from the same store, so they are made outside of the driver. Where one cannot be made, the
+        # upload is not completed.
+        for piece in data:
+            with _wrapping(address):
+                writer.write(piece)
+        with _wrapping(address):
+            writer.close()
 
     def delete(self, addresses: Iterable[str]) -> None:
         """Delete objects; those that are not there are no error."""
@@ -202,6 +213,12 @@ class ObjectStorage:
             bucket, _, key = address.partition("://")[2].partition("/")
             if not bucket:
                 raise StorageError(f"{address!r} names no bucket", hint=f"write {scheme or 's3'}://BUCKET/PREFIX")
+            if "@" in bucket:
+                # It may be a password: the message leaves it out.
+                raise StorageError(
+                    f"an address {scheme}://…@{bucket.rpartition('@')[2]} has credentials in it",
+                    hint="write them under `storage:` in feature_store.yaml, from variables",
+                )
         _refuse_fork(address)
         store = self._stores.get((scheme, bucket))
         if store is None:

@@ -12,6 +12,8 @@ import pyarrow.parquet
 
 from asof.connections.csv_files import ENDINGS as CSV_ENDINGS
 from asof.connections.csv_files import csv_table
+from asof.connections.object_storage import ObjectStorage
+from asof.connections.object_storage.access import for_arrow
 from asof.display import counted
 from asof.dtypes import Timestamp, from_arrow
 from asof.errors import EntityFrameError, nearest, rename
@@ -22,14 +24,16 @@ from asof.sql.names import alike
 from asof.values.fit import fit
 from asof.values.frames import entity_table, repeated_columns, repeated_names
 from asof.values.legible import is_unicode
-from asof.values.local_paths import NotLocal, local_path
+from asof.values.local_paths import NotLocal, is_object_address, local_path
 
 TIME = "event_timestamp"
 """Name of the entity frame's time column; without it, the only time column is used."""
 
 
-def spine_of(entity_df: Any, selection: Selection) -> pa.Table | Files | str:
+def spine_of(entity_df: Any, selection: Selection, storage: ObjectStorage) -> pa.Table | Files | str:
     """An entity frame in a form that engines take; a CSV file's keys and request values in the declared types."""
+    if isinstance(entity_df, str) and is_object_address(entity_df):
+        return _object_of(entity_df.strip(), selection, storage)
     if isinstance(entity_df, Path) or (
         isinstance(entity_df, str) and not entity_df.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "("))
     ):
@@ -56,32 +60,55 @@ def spine_of(entity_df: Any, selection: Selection) -> pa.Table | Files | str:
     )
 
 
-def _file_of(path: Path, selection: Selection) -> Files | pa.Table:
-    is_csv = path.name.lower().endswith(CSV_ENDINGS)
-    if not is_csv and path.suffix.lower() not in (".parquet", ".pq"):
+def _object_of(address: str, selection: Selection, storage: ObjectStorage) -> Files | pa.Table:
+    is_csv = _is_csv(address)
+    found = storage.head(address)
+    if found is None:
+        raise EntityFrameError(f"there is no object {address!r} for the entity frame", hint="check the address")
+    storage.files.remember([found])
+    return _csv(address, selection, storage) if is_csv else _parquet(address, storage)
+
+
+def _is_csv(path: str) -> bool:
+    """Whether the file is CSV, and not Parquet.
+
+    Raises:
+        EntityFrameError: it is neither.
+    """
+    is_csv = path.lower().endswith(CSV_ENDINGS)
+    if not is_csv and not path.lower().endswith((".parquet", ".pq")):
         raise EntityFrameError(
-            f"the entity frame {str(path)!r} is neither a SELECT nor a .parquet or .csv file",
+            f"the entity frame {path!r} is neither a SELECT nor a .parquet or .csv file",
             hint="SQL begins with SELECT or WITH; files end in .parquet or .csv",
         )
+    return is_csv
+
+
+def _csv(path: str, selection: Selection, storage: ObjectStorage | None) -> pa.Table:
+    declared = {field.name: field.dtype for field in (*selection.keys, *selection.request_fields)}
+    return csv_table(path, {TIME: Timestamp, **declared}, "the entity frame", error=EntityFrameError, storage=storage)
+
+
+def _file_of(path: Path, selection: Selection) -> Files | pa.Table:
+    is_csv = _is_csv(str(path))
     if not path.is_file():
         near = nearest(path.name, [each.name for each in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise EntityFrameError(f"there is no file {str(path)!r} for the entity frame", hint=near or "check the path")
-    if is_csv:
-        declared = {field.name: field.dtype for field in (*selection.keys, *selection.request_fields)}
-        return csv_table(path, {TIME: Timestamp, **declared}, "the entity frame", error=EntityFrameError)
-    return _parquet(path)
+    return _csv(str(path), selection, None) if is_csv else _parquet(str(path), None)
 
 
-def _parquet(path: Path) -> Files | pa.Table:
+def _parquet(path: str, storage: ObjectStorage | None) -> Files | pa.Table:
     """A Parquet file as it is, for engines to read; read here where they may take one column for another."""
     try:
-        names = pyarrow.parquet.read_schema(path).names
+        names = pyarrow.parquet.read_schema(for_arrow(path, storage)).names
         if repeated := repeated_names(names):
             raise several_of_one_name(repeated)
-        return Files((str(path),)) if alike(names) is None else pyarrow.parquet.read_table(path)
+        if alike(names) is None:
+            return Files((path,), storage=storage)
+        return pyarrow.parquet.read_table(for_arrow(path, storage))
     except (pa.ArrowInvalid, OSError):
         # The engine says what is wrong with the file.
-        return Files((str(path),))
+        return Files((path,), storage=storage)
 
 
 def several_of_one_name(names: Sequence[str]) -> EntityFrameError:

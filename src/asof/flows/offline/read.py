@@ -76,7 +76,7 @@ def read_history(
         frame = pa.schema(columns[: len(columns) - len(query.outputs)])
         shape = ResultColumns(frame, selection.outputs)
         return HistoricalRead(stores, snapshot, selection, query, None, shape)
-    spine = spine_of(entity_df, selection)
+    spine = spine_of(entity_df, selection, stores.storage)
     if isinstance(spine, pa.Table):
         time = time_column(spine.schema)
         spine = normal_frame(spine, selection, time)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from asof.connections.object_storage.uploads import file_bytes
 from asof.defaults import BATCH_ROWS
 from asof.definitions.facts import TrainingSet
 from asof.display import counted, html_table, text_table
@@ -20,7 +21,7 @@ from asof.flows.stores import Progress, silent
 from asof.flows.use import count_training_set
 from asof.results import Frames, Row, require, rows_of
 from asof.timing import iso
-from asof.values.local_paths import NotLocal, local_path
+from asof.values.local_paths import NotLocal, is_object_address, local_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +93,9 @@ class HistoricalResult(Frames):
         return self._read.run().text()
 
     def write(self, path: str | Path) -> int:
-        """Write all rows to a Parquet or CSV file, in bounded memory; returns their number.
+        """Write all rows to a Parquet or CSV file, or an object such as `s3://bucket/rows.parquet`.
+
+        Memory is bounded; returns the number of rows.
 
         The file appears, or replaces an existing one, once it is complete.
 
@@ -102,6 +105,8 @@ class HistoricalResult(Frames):
         import pyarrow.csv
         import pyarrow.parquet
 
+        if is_object_address(str(path)):
+            return self._upload(str(path))
         try:
             path = Path(local_path(str(path)))
         except NotLocal as error:
@@ -128,6 +133,26 @@ class HistoricalResult(Frames):
             ) from error
         finally:
             part.unlink(missing_ok=True)
+        return rows
+
+    def _upload(self, address: str) -> int:
+        """Write all rows to an object, which appears once it is complete."""
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        ending = address.rpartition(".")[2]
+        if ending not in ("parquet", "csv"):
+            raise RequestError(f"object {address!r} is neither .parquet nor .csv", hint="use one of these extensions")
+        opened = pyarrow.parquet.ParquetWriter if ending == "parquet" else pyarrow.csv.CSVWriter
+        rows = 0
+
+        def counted_batches() -> Iterator[pa.RecordBatch]:
+            nonlocal rows
+            for batch in self.to_batches():
+                rows += batch.num_rows
+                yield batch
+
+        self._read.stores.storage.write(address, file_bytes(self.schema, counted_batches(), opened))
         return rows
 
     def save(self, name: str, *, overwrite: bool = False, progress: Progress = silent) -> TrainingSet:

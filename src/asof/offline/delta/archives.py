@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from asof.connections.object_storage import ObjectStorage
@@ -33,7 +33,6 @@ from asof.sql import archive as statements
 from asof.sql.arrival import PUSHED_AT, order_of
 
 _ATTEMPTS = 50
-_CHECKPOINT_EVERY = 50
 
 
 class DeltaArchives(Archives):
@@ -92,7 +91,7 @@ class DeltaArchives(Archives):
                 DeltaTable.create(
                     self._path(archive), schema=schema, partition_by=["ingest_date"], mode="ignore",
                     storage_options=self._folder.options,
-                    configuration={"delta.checkpointInterval": str(_CHECKPOINT_EVERY)},
+                    configuration={"delta.checkpointInterval": str(self._folder.checkpoint_every)},
                 )  # fmt: skip
                 return
             self.check(archive, schema)
@@ -141,6 +140,8 @@ class DeltaArchives(Archives):
                         ],
                         max_commit_retries=0,
                     ),
+                    # It would list the whole log each time; a compaction cleans it up.
+                    post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
                 )  # fmt: skip
                 self._folder.close(self._path(archive), table)
                 return fresh.num_rows
@@ -230,8 +231,11 @@ class DeltaArchives(Archives):
         # The log lists files long after they are gone.
         listed = table.vacuum(dry_run=True, **options)
         gone = self._folder.existing(self._path(archive), listed) if listed else []
-        if gone:
-            table.vacuum(dry_run=False, **options)
+        try:
+            if gone:
+                table.vacuum(dry_run=False, **options)
+        except CommitFailedError:
+            return 0  # another writer was faster; the next run deletes what is left
         return len(gone)
 
     def _compaction(

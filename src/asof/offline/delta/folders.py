@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -17,9 +17,7 @@ from deltalake import DeltaTable
 
 from asof.connections.delta import open_table
 from asof.connections.object_storage import ObjectStorage, StoredObject
-
-_UPLOAD_BYTES = 8 << 20
-"""Of a saved table so many bytes are uploaded at once."""
+from asof.connections.object_storage.uploads import file_bytes
 
 
 class FileSink(Protocol):
@@ -53,6 +51,9 @@ class Folder(Protocol):
 
     storage: ObjectStorage | None
     """The bucket's; None for a folder of this machine."""
+
+    checkpoint_every: int
+    """After how many versions a new archive gets a checkpoint: who opens it reads each version since the last one."""
 
     @property
     def options(self) -> dict[str, str] | None:
@@ -117,6 +118,7 @@ class LocalFolder:
 
     storage = None
     options = None
+    checkpoint_every = 50
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -180,6 +182,9 @@ class BucketFolder:
     Tables stay open between two uses. So a flush reads what was committed since the last one, and not the whole log.
     """
 
+    # Each version is a request there.
+    checkpoint_every = 10
+
     def __init__(self, root: str, storage: ObjectStorage) -> None:
         self.root, self.storage = root.rstrip("/"), storage
         self._open: dict[str, list[DeltaTable]] = {}
@@ -208,7 +213,9 @@ class BucketFolder:
         return table
 
     def close(self, address: str, table: DeltaTable) -> None:
-        self._open.setdefault(address, []).append(table)
+        # An open table goes through all versions since the checkpoint that it was opened with.
+        if table.version() % self.checkpoint_every:
+            self._open.setdefault(address, []).append(table)
 
     def paths(self, address: str, table: DeltaTable) -> tuple[str, ...]:
         files = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes"]).to_pylist()
@@ -225,7 +232,7 @@ class BucketFolder:
         return [each for each in paths if f"{address}/{each}" in there]
 
     def save(self, address: str, rows: pa.RecordBatchReader) -> None:
-        self.storage.write(address, parquet_bytes(rows))
+        self.storage.write(address, file_bytes(rows.schema, rows, _writer))
 
     def load(self, address: str) -> pa.RecordBatchReader | None:
         if self.storage.head(address) is None:
@@ -299,24 +306,8 @@ class BucketFiles:
         self._storage.delete(map(self.address, paths))
 
 
-def parquet_bytes(rows: pa.RecordBatchReader) -> Iterator[bytes]:
-    """Rows as the bytes of a Parquet file, in bounded memory."""
-    sink = io.BytesIO()
-    with pyarrow.parquet.ParquetWriter(sink, rows.schema, compression="zstd") as writer:
-        for batch in rows:
-            writer.write_batch(batch)
-            if sink.tell() >= _UPLOAD_BYTES:
-                yield _taken(sink)
-        writer.close()
-        yield _taken(sink)
-
-
-def _taken(sink: io.BytesIO) -> bytes:
-    """The bytes so far, which leave the buffer."""
-    data = sink.getvalue()
-    sink.seek(0)
-    sink.truncate()
-    return data
+def _writer(sink: Any, schema: pa.Schema) -> pyarrow.parquet.ParquetWriter:
+    return pyarrow.parquet.ParquetWriter(sink, schema, compression="zstd")
 
 
 def folder_of(root: Path | str, storage: ObjectStorage | None) -> Any:
@@ -326,4 +317,4 @@ def folder_of(root: Path | str, storage: ObjectStorage | None) -> Any:
     return LocalFolder(Path(root))
 
 
-__all__ = ["Folder", "LocalFiles", "TableFiles", "folder_of", "parquet_bytes"]
+__all__ = ["Folder", "LocalFiles", "TableFiles", "folder_of"]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from asof.connections.delta import open_table
+from asof.connections.object_storage import ObjectStorage, StoredObject
+from asof.connections.object_storage.errors import translated
 from asof.definitions import FileSource
 from asof.errors import SourceError
 from asof.sources.file.find import refused
@@ -61,7 +64,38 @@ def delta_files(source: FileSource, folder: Path) -> DeltaFiles:
             raise
         raise _bad_name(source, folder) from error
     named = adds["path"].to_pylist() if adds.num_rows else []
-    paths = [_inside(source, folder, each) for each in named]
+    return _in_order([_inside(source, folder, each) for each in named], schema, adds, columns)
+
+
+def delta_objects(source: FileSource, storage: ObjectStorage, address: str) -> DeltaFiles:
+    """The files of the newest version of a table in object storage.
+
+    Raises:
+        SourceError, StorageError: as of `delta_files`.
+    """
+    try:
+        table = open_table(address, storage.delta_options(address))
+        _check_features(source, address, table)
+        schema = pa.schema(table.schema().to_arrow())
+        adds = pa.table(table.get_add_actions(flatten=True))
+        columns = list(table.metadata().partition_columns)
+    except TableNotFoundError as error:
+        raise refused(source, f"{address} is not a Delta table", hint="check path=, or write it first") from error
+    except (DeltaError, OSError, ValueError) as error:
+        raise translated(error, f"source {source.name!r}: Delta table {address}") from error
+    paths = []
+    for named in adds["path"].to_pylist() if adds.num_rows else []:
+        name = os.path.normpath(unquote(named))
+        if scheme_of(named) or name.startswith(("..", "/")):
+            raise _outside(source, address, named)
+        paths.append(f"{address}/{name}")
+    sizes = adds["size_bytes"].to_pylist() if paths else []
+    storage.files.remember(StoredObject(path, size) for path, size in zip(paths, sizes, strict=True))
+    return _in_order(paths, schema, adds, columns)
+
+
+def _in_order(paths: Sequence[str], schema: pa.Schema, adds: pa.Table, columns: Sequence[str]) -> DeltaFiles:
+    """The files in the order of their paths, with their values of the partition columns."""
     order = sorted(range(len(paths)), key=paths.__getitem__)
     values = {}
     for name in columns:
@@ -75,7 +109,7 @@ def _bad_name(source: FileSource, folder: Path) -> SourceError:
                    hint="rename it, without %, brackets and other characters that URLs escape")  # fmt: skip
 
 
-def _check_features(source: FileSource, folder: Path, table: DeltaTable) -> None:
+def _check_features(source: FileSource, folder: Path | str, table: DeltaTable) -> None:
     features = set(table.protocol().reader_features or []) - _HARMLESS
     mode = (table.metadata().configuration or {}).get("delta.columnMapping.mode", "none")
     if mode not in ("none", None):
@@ -95,11 +129,15 @@ def _inside(source: FileSource, folder: Path, named: str) -> str:
     except NotLocal:
         place = ""
     if not place or os.path.commonpath([place, os.path.abspath(folder)]) != os.path.abspath(folder):
-        raise refused(
-            source, f"the log of Delta table {folder} names a file that is not in the table: {named!r}",
-            hint="a table whose files lie elsewhere (a shallow clone) is to be copied, for example with a deep clone",
-        )  # fmt: skip
+        raise _outside(source, folder, named)
     return place
 
 
-__all__ = ["DeltaFiles", "delta_files"]
+def _outside(source: FileSource, folder: Path | str, named: str) -> SourceError:
+    return refused(
+        source, f"the log of Delta table {folder} names a file that is not in the table: {named!r}",
+        hint="a table whose files lie elsewhere (a shallow clone) is to be copied, for example with a deep clone",
+    )  # fmt: skip
+
+
+__all__ = ["DeltaFiles", "delta_files", "delta_objects"]

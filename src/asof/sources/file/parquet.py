@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
+from asof.connections.object_storage import ObjectStorage
+from asof.connections.object_storage.access import for_arrow, stamp_of
 from asof.definitions import FileSource
 from asof.dtypes import Date, Decimal, DType, Float64, Int64, Timestamp, from_arrow
 from asof.sources.file.find import refused
@@ -53,14 +55,14 @@ class Union:
         return pa.schema([(name, kind) for name, kind in self.columns.items() if kind is not None])
 
 
-def union_of(source: FileSource, paths: Sequence[str]) -> Union:
+def union_of(source: FileSource, paths: Sequence[str], storage: ObjectStorage | None = None) -> Union:
     """The union of the files' columns, in the order in which they first appear.
 
     Raises:
         SourceError: a file is no Parquet file.
     """
     kinds: dict[str, dict[pa.DataType, str]] = {}
-    schemas = {path: _schema(source, path) for path in paths}
+    schemas = {path: _schema(source, path, storage) for path in paths}
     for path, schema in schemas.items():
         for field in schema:
             kinds.setdefault(field.name, {}).setdefault(_plain(field.type), path)
@@ -74,7 +76,9 @@ def union_of(source: FileSource, paths: Sequence[str]) -> Union:
     return Union(columns, differing, {path: schema.names for path, schema in schemas.items()})
 
 
-def fitted_rows(source: FileSource, path: str, types: Mapping[str, DType]) -> Iterator[pa.RecordBatch]:
+def fitted_rows(
+    source: FileSource, storage: ObjectStorage | None, path: str, types: Mapping[str, DType]
+) -> Iterator[pa.RecordBatch]:
     """The rows of one file, each column fitted to its type; null where the file lacks it.
 
     Raises:
@@ -82,7 +86,7 @@ def fitted_rows(source: FileSource, path: str, types: Mapping[str, DType]) -> It
     """
     schema = pa.schema([(name, dtype.arrow()) for name, dtype in types.items()])
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(for_arrow(path, storage)) as file:
             there = [name for name in types if name in file.schema_arrow.names]
             first = 1
             for batch in file.iter_batches(columns=there or None):
@@ -111,22 +115,17 @@ def _fitted(
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    found = Path(path).stat()
-    return found.st_mtime_ns, found.st_size
-
-
-def _schema(source: FileSource, path: str) -> pa.Schema:
+def _schema(source: FileSource, path: str, storage: ObjectStorage | None) -> pa.Schema:
     try:
-        return _read_schema(path, _stamp(path))
+        return _read_schema(path, stamp_of(path, storage), storage)
     except (pa.ArrowInvalid, OSError) as error:
         raise _not_parquet(source, path, error) from error
 
 
 @lru_cache(maxsize=16384)
-def _read_schema(path: str, stamp: tuple[int, int]) -> pa.Schema:
+def _read_schema(path: str, stamp: tuple[str, int], storage: ObjectStorage | None) -> pa.Schema:
     """The columns of a file; one that did not change is not opened again."""
-    schema: pa.Schema = pyarrow.parquet.read_schema(path)
+    schema: pa.Schema = pyarrow.parquet.read_schema(for_arrow(path, storage))
     return schema.remove_metadata()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -15,12 +17,16 @@ from asof.definitions import FileSource, Source
 from asof.dtypes import DType, Int64, Timestamp, from_arrow
 from asof.errors import SourceError
 from asof.sources.file.case import refuse_split_columns
-from asof.sources.file.delta import delta_files
+from asof.sources.file.delta import DeltaFiles, delta_files, delta_objects
 from asof.sources.file.find import SourceFiles, find_files, refused
+from asof.sources.file.objects import find_objects
 from asof.sources.file.parquet import fitted_rows, union_of
 from asof.sources.protocol import Batches, Files, ScanRequest, SourceColumn, SourceReaderDefaults
-from asof.values.local_paths import NotLocal, local_path
+from asof.values.local_paths import NotLocal, is_object_address, local_path
 from asof.values.text_columns import Narrowest, fit_text
+
+ReadFile: TypeAlias = Callable[[str, Mapping[str, DType]], Iterator[pa.RecordBatch]]
+"""Reads the rows of one file, of columns in these types."""
 
 
 class FileReader(SourceReaderDefaults):
@@ -38,12 +44,12 @@ class FileReader(SourceReaderDefaults):
         """The columns of all files, and those that the names of their folders give."""
         assert isinstance(source, FileSource)
         if source.file_format == "delta":
-            schema = delta_files(source, self.root / self._path(source)).schema
+            schema = self._delta(source).schema
             return [SourceColumn(each.name, from_arrow(each.type), str(each.type)) for each in schema]
-        found = find_files(source, self.root, self._path(source))
+        found = self._find(source)
         declared = {field.name: field.dtype for field in source.schema}
         if source.file_format == "csv":
-            files = _csv(source, found)
+            files = self._csv(source, found)
             refuse_split_columns(source, files.columns, files.columns_of_files, _read_columns(source))
             texts = files.types(declared)
             if (
@@ -53,7 +59,7 @@ class FileReader(SourceReaderDefaults):
                 texts[source.timestamp_field] = Timestamp
             columns = [SourceColumn(name, dtype, f"text, {dtype}", is_text=True) for name, dtype in texts.items()]
         else:
-            union = union_of(source, found.paths)
+            union = union_of(source, found.paths, self._storage)
             refuse_split_columns(source, union.columns, union.of_files, _read_columns(source))
             columns = union.described(declared)
         partitions = _partition_columns(source, found, {column.name for column in columns})
@@ -68,33 +74,58 @@ class FileReader(SourceReaderDefaults):
         assert isinstance(source, FileSource)
         if source.file_format == "delta":
             return self._scan_delta(source)
-        found = find_files(source, self.root, self._path(source))
+        found = self._find(source)
         if source.file_format == "csv":
-            files = _csv(source, found)
+            files = self._csv(source, found)
             read = request.columns or _read_columns(source)
             refuse_split_columns(source, files.columns, files.columns_of_files, read)
             types = files.types(_with_times(source), request.columns or None)
-            return _batches(source, found, files.columns, types, files.rows)
-        union = union_of(source, found.paths)
+            return self._batches(source, found, files.columns, types, files.rows)
+        union = union_of(source, found.paths, self._storage)
         refuse_split_columns(source, union.columns, union.of_files, request.columns or _read_columns(source))
         if not union.differing:
             partitions = _partition_columns(source, found, union.columns)
-            return Files(found.paths, union.schema, partitions if partitions.num_columns else None)
+            return Files(
+                found.paths, union.schema, partitions if partitions.num_columns else None, storage=self._of(found.paths)
+            )
         described = union.described({field.name: field.dtype for field in source.schema})
         types = {
             column.name: column.dtype
             for column in described
             if column.dtype is not None and (not request.columns or column.name in request.columns)
         }
-        return _batches(source, found, union.columns, types, partial(fitted_rows, source))
+        read_file = partial(fitted_rows, source, self._storage)
+        return self._batches(source, found, union.columns, types, read_file)
 
     def _scan_delta(self, source: FileSource) -> Files | Batches:
-        table = delta_files(source, self.root / self._path(source))
+        table = self._delta(source)
         if table.paths:
             partitions = table.partitions if table.partitions.num_columns else None
             # A rewrite of the table (OPTIMIZE) moves rows between files.
-            return Files(table.paths, table.schema, partitions, is_ordered=False)
+            return Files(table.paths, table.schema, partitions, is_ordered=False, storage=self._of(table.paths))
         return Batches(table.schema, lambda request: pa.RecordBatchReader.from_batches(table.schema, []))
+
+    def _find(self, source: FileSource) -> SourceFiles:
+        if is_object_address(source.path):
+            return find_objects(source, self._storage, source.path)
+        return find_files(source, self.root, self._path(source))
+
+    def _delta(self, source: FileSource) -> DeltaFiles:
+        if is_object_address(source.path):
+            return delta_objects(source, self._storage, source.path.rstrip("/"))
+        return delta_files(source, self.root / self._path(source))
+
+    def _csv(self, source: FileSource, found: SourceFiles) -> CsvFiles:
+        return CsvFiles(found.paths, f"source {source.name!r}", storage=self._of(found.paths))
+
+    def _of(self, paths: Sequence[str]) -> ObjectStorage | None:
+        """How these files are reached, if they are in object storage."""
+        return self._storage if is_object_address(paths[0]) else None
+
+    def _batches(
+        self, source: FileSource, found: SourceFiles, own: Collection[str], types: Mapping[str, DType], read: ReadFile
+    ) -> Batches:
+        return replace(_batches(source, found, own, types, read), storage=self._of(found.paths))
 
     def _path(self, source: FileSource) -> str:
         """Where a source's files are, as a path or a pattern."""
@@ -103,12 +134,8 @@ class FileReader(SourceReaderDefaults):
         except NotLocal as error:
             raise refused(
                 source, f"path=: {error}",
-                hint="give a path on this machine, or file:///…; copy or mount what is in object storage",
+                hint="give a path on this machine, file:///…, or an address such as s3://bucket/rows.parquet",
             ) from error  # fmt: skip
-
-
-def _csv(source: FileSource, found: SourceFiles) -> CsvFiles:
-    return CsvFiles(found.paths, f"source {source.name!r}")
 
 
 def _read_columns(source: FileSource) -> set[str]:
@@ -150,7 +177,7 @@ def _batches(
     found: SourceFiles,
     own: Collection[str],
     types: Mapping[str, DType],
-    read: Callable[[str, Mapping[str, DType]], Iterator[pa.RecordBatch]],
+    read: ReadFile,
 ) -> Batches:
     """Rows that are fitted as they are read, in the order of the files.
 

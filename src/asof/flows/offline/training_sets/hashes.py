@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from asof.connections.object_storage import ObjectStorage
 from asof.definitions import FeatureView, OnDemandFeatureView
 from asof.definitions.facts import FileMark
+from asof.values.local_paths import is_object_address
 
 _WHOLE_BYTES = 64 * 1024 * 1024
 _END_BYTES = 1024 * 1024
@@ -117,11 +119,17 @@ class _ColumnHash:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def file_mark(path: str) -> FileMark:
+def file_mark(path: str, storage: ObjectStorage) -> FileMark:
     """A file's fingerprint: size in bytes, modification time in ns, and a hash.
 
     Of large files only both ends are hashed: the footer of a Parquet file lists all row groups with their bounds.
+    Object storage has a tag of its own for each content (`etag`): nothing is read for it.
     """
+    if is_object_address(path):
+        found = storage.head(path)
+        if found is None:
+            raise FileNotFoundError(path)
+        return FileMark(path=path, bytes=found.size, changed_ns=0, sha256=found.etag, hashed="etag")
     place = Path(path)
     stat = place.stat()
     digest = hashlib.sha256()
@@ -139,14 +147,14 @@ def file_mark(path: str) -> FileMark:
     )  # fmt: skip
 
 
-def file_is_same(mark: FileMark) -> bool:
+def file_is_same(mark: FileMark, storage: ObjectStorage) -> bool:
     """Whether the file still has the fingerprint's content."""
     try:
-        now = file_mark(mark.path)
+        now = file_mark(mark.path, storage)
     except OSError:
         return False
     return (now.bytes, now.sha256) == (mark.bytes, mark.sha256) and (
-        mark.hashed == "whole" or now.changed_ns == mark.changed_ns
+        mark.hashed in ("whole", "etag") or now.changed_ns == mark.changed_ns
     )
 
 

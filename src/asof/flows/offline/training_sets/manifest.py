@@ -116,7 +116,7 @@ def mark_of(stores: Stores, source: Source) -> SourceMark:
         return SourceMark(kind="archive", version=version, offsets=offsets)
     found = rows_of(stores, source, columns=[source.timestamp_field])
     if isinstance(found, Files) or (isinstance(found, Batches) and found.paths):
-        return SourceMark(kind="files", files=[file_mark(path) for path in found.paths])
+        return SourceMark(kind="files", files=[file_mark(path, stores.storage) for path in found.paths])
     return SourceMark(kind="query")
 
 
@@ -125,9 +125,9 @@ def as_seen(mark: SourceMark) -> dict[int, int]:
     return {HISTORY: -1, **(mark.offsets or {})}
 
 
-def files_are_same(mark: SourceMark) -> bool:
+def files_are_same(stores: Stores, mark: SourceMark) -> bool:
     """Whether all files of a source are unchanged since they were read."""
-    return all(file_is_same(each) for each in mark.files or ())
+    return all(file_is_same(each, stores.storage) for each in mark.files or ())
 
 
 def list_training_sets(stores: Stores) -> Records[TrainingSet]:

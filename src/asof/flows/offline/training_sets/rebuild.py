@@ -184,8 +184,8 @@ def _definition_changes(manifest: TrainingSet, snapshot: Snapshot) -> list[str]:
 def _source_changes(stores: Stores, manifest: TrainingSet) -> list[str]:
     why = []
     for name, mark in manifest.sources.items():
-        if mark.kind == "files" and not files_are_same(mark):
-            gone = [each.path for each in mark.files or () if not file_is_same(each)]
+        if mark.kind == "files" and not files_are_same(stores, mark):
+            gone = [each.path for each in mark.files or () if not file_is_same(each, stores.storage)]
             why.append(f"source {name!r}: the file {gone[0]} was changed or removed")
         elif mark.kind == "query":
             why.append(f"source {name!r} cannot be pinned: its rows may have changed")

@@ -42,7 +42,7 @@ def save_training_set(
     digest = TableHash(read.schema)
     batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(_counted(read.up_to(seen), name, progress)))
     stores.offline.save_table(stores.project, table, batches)
-    changed = [each for each, mark in marks.items() if mark.kind == "files" and not files_are_same(mark)]
+    changed = [each for each, mark in marks.items() if mark.kind == "files" and not files_are_same(stores, mark)]
     saved = manifest_of(read, name, table, digest, marks, changed)
     former: list[str] = []
 
