@@ -10,7 +10,7 @@ RUN python -m venv /opt/asof
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
 # Compiled here, as the user of the image may write nowhere.
-RUN /opt/asof/bin/pip install --no-cache-dir --compile -c constraints.txt '.[server,client,postgres,kafka,redis,otel]' \
+RUN /opt/asof/bin/pip install --no-cache-dir --compile -c constraints.txt '.[server,client,postgres,kafka,redis,s3,otel]' \
     && /opt/asof/bin/pip uninstall --yes pip setuptools
 
 FROM ${PYTHON} AS run

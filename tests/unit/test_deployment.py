@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import pytest
 import yaml
 
 from asof.cli.app import cli
+from asof.config.loading import load_config
 from asof.server.http.routes import ROUTES
 from asof.server.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+STATELESS = ROOT / "deploy" / "stateless"
 KUBERNETES = ("1.30", "1.36")
 """The oldest and the newest version whose schemas the manifests are held to."""
 
@@ -179,6 +183,60 @@ def test_no_secret_stands_in_the_manifests() -> None:
     assert not any(re.search("password|secret|token", key, re.IGNORECASE) for key in config)
 
 
+def stateless() -> list[dict[str, Any]]:
+    """The manifests as the overlay's JSON patches (RFC 6902: add and remove) leave them."""
+    kustomization = yaml.safe_load((STATELESS / "kustomization.yaml").read_text())
+    assert [(STATELESS / each).resolve() for each in kustomization["resources"]] == [ROOT / "deploy" / "kubernetes"]
+    patched = [deepcopy(each) for _, each in OBJECTS if each["kind"] != "Secret"]
+    for each in kustomization["patches"]:
+        target = each["target"]
+        (found,) = [it for it in patched if (it["kind"], it["metadata"]["name"]) == (target["kind"], target["name"])]
+        for change in yaml.safe_load(each["patch"]):
+            *path, last = change["path"].strip("/").split("/")
+            at = found
+            for step in path:
+                at = at[step]
+            if change["op"] == "remove":
+                del at[last]
+            else:
+                assert change["op"] == "add" and last not in at
+                at[last] = change["value"]
+    return patched
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_the_stateless_manifests_fit_the_schema_of_kubernetes(version: str) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+
+    for each in stateless():
+        if each["kind"] in ("ConfigMap", "ServiceAccount"):  # the others are those of deploy/kubernetes
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_the_stateless_store_is_in_a_bucket_redis_and_kafka_by_the_variables_that_its_pods_have(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "src/asof/demo/template/feature_store.yaml", tmp_path)
+    shutil.copy(STATELESS / "feature_store.prod.yaml", tmp_path)
+    (config,) = [each["data"] for each in stateless() if each["kind"] == "ConfigMap"]
+    secret = of_kind("Secret")[0]["stringData"]
+
+    store = load_config(
+        tmp_path, env=config["ASOF_ENV"], environ={**config, "REDIS_PASSWORD": secret["REDIS_PASSWORD"]}
+    )
+
+    assert (store.registry.type, store.offline_store.type) == ("object", "duckdb")
+    assert (store.online_store.type, store.log.type) == ("redis", "kafka")
+    bucket = config["FEATURES_BUCKET"]
+    assert store.registry.options["path"] == f"{bucket}/registry"
+    assert store.offline_store.options["path"] == f"{bucket}/history"
+    assert not store.connections and not any("POSTGRES" in name for name in config)
+
+
+def test_no_pod_of_the_stateless_store_has_a_disk_that_stays() -> None:
+    for _, pod in PODS.values():
+        assert all(set(each) == {"name", "emptyDir"} for each in pod["spec"].get("volumes", ()))
+    assert not [each for each in stateless() if each["kind"] in ("PersistentVolumeClaim", "StatefulSet")]
+
+
 def test_compose_starts_commands_that_there_are_on_the_loopback_address_only() -> None:
     services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
 
@@ -197,6 +255,7 @@ def test_the_image_has_extras_that_there_are_and_no_root() -> None:
     (extras,) = re.findall(r"'\.\[([\w,]+)\]'", text)
 
     assert set(extras.split(",")) <= set(project["optional-dependencies"])
+    assert {"postgres", "redis", "kafka", "s3"} <= set(extras.split(","))
     assert int(re.findall(r"^USER (\d+)", text, re.MULTILINE)[-1]) == 10001
     assert f"EXPOSE {ServerSettings().port}" in text
     (python,) = re.findall(r"^ARG PYTHON=python:(\d+\.\d+)\.\d+-", text, re.MULTILINE)
