@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from deltalake import DeltaTable
 
 from asof.connections.object_storage import ObjectStorage, StorageSettings
 from asof.offline.duckdb.engine import DuckDBOffline
@@ -16,7 +17,7 @@ from tests.services import S3, S3Proxy
 
 pytestmark = pytest.mark.integration
 
-MOST_REQUESTS = 60
+MOST_REQUESTS, MOST_TO_OPEN, MOST_WITH_CHECKPOINT, MOST_AFTER_CHECKPOINT = 9, 23, 45, 14
 """Of one flush, as docs/how-to/object-storage.md says."""
 
 WRITER = """
@@ -43,19 +44,18 @@ def writer(settings: object, address: str, partition: int, rows: int) -> subproc
 def test_two_writers_that_are_killed_and_started_again_lose_and_double_nothing(
     s3: S3, s3_proxy: S3Proxy, bucket: str
 ) -> None:
-    rows, address = 40, f"{bucket}/archives"
+    rows, address = 32, f"{bucket}/archives"
     store = DuckDBOffline(address, threads=1, storage=ObjectStorage(StorageSettings(**s3.storage)))
     store.create(CLICKS, clicks(0, 0, 1).schema)
-    for _ in range(2):
-        running = [writer(s3_proxy.storage, address, partition, rows) for partition in (0, 1)]
-        for each in running:
-            assert each.stdout is not None
-            each.stdout.readline()  # it has committed at least once
-        s3_proxy.drop = 1
-        for each in running:
-            each.send_signal(signal.SIGKILL)
-            each.wait()
-            each.stdout.close() if each.stdout else None
+    running = [writer(s3_proxy.storage, address, partition, rows) for partition in (0, 1)]
+    for each in running:
+        assert each.stdout is not None
+        each.stdout.readline()  # it has committed at least once
+    s3_proxy.drop = 1
+    for each in running:
+        each.send_signal(signal.SIGKILL)
+        each.wait()
+        each.stdout.close() if each.stdout else None
     for each in [writer(s3_proxy.storage, address, partition, rows) for partition in (0, 1)]:
         each.communicate(timeout=120)
         assert each.returncode == 0
@@ -71,18 +71,30 @@ def test_two_writers_that_are_killed_and_started_again_lose_and_double_nothing(
     assert offsets == {each["partition"]: each["greatest"] for each in found}
 
 
-def test_a_flush_takes_a_bounded_number_of_requests_whatever_the_version(s3_proxy: S3Proxy, bucket: str) -> None:
-    storage = ObjectStorage(StorageSettings(**s3_proxy.storage))
-    store = DuckDBOffline(f"{bucket}/archives", threads=1, storage=storage)
-    store.create(CLICKS, clicks(0, 0, 1).schema)
-    counts = []
-    for number in range(22):
-        with s3_proxy.counted() as requests:
-            store.append(CLICKS, clicks(0, number * 3, 3), {0: number * 3 + 2})
-        counts.append(len(requests))
+def test_a_flush_takes_a_bounded_number_of_requests_whatever_the_version(
+    s3: S3, s3_proxy: S3Proxy, bucket: str
+) -> None:
+    address = f"{bucket}/archives/shop/events/clicks"
+    direct = ObjectStorage(StorageSettings(**s3.storage))
+    DuckDBOffline(f"{bucket}/archives", threads=1, storage=direct).create(CLICKS, clicks(0, 0, 1).schema)
+    written = 0
+    for version in (10, 100):
+        # Two flushes before it: the second one writes the checkpoint of the ten versions before.
+        for each in range(written + 1, version - 2):
+            commit = {"txn": {"appId": "partition 0", "version": 3 * each + 2, "lastUpdated": 0}}
+            direct.write(f"{address}/_delta_log/{each:020}.json", json.dumps(commit).encode())
+        DeltaTable(address, storage_options=direct.delta_options(address)).create_checkpoint()
+        store = DuckDBOffline(
+            f"{bucket}/archives", threads=1, storage=ObjectStorage(StorageSettings(**s3_proxy.storage))
+        )
+        counts = []
+        for each in range(version - 2, version + 2):
+            with s3_proxy.counted() as requests:
+                assert store.append(CLICKS, clicks(0, 3 * each, 3), {0: 3 * each + 2}) == 3
+            counts.append(len(requests))
+        written = version + 1
 
-    early, late = counts[1:11], counts[11:]
-    assert max(early) <= MOST_REQUESTS and max(late) <= MOST_REQUESTS, counts
-    with s3_proxy.counted() as requests:
-        DuckDBOffline(f"{bucket}/archives", threads=1, storage=storage).offsets(CLICKS, [0])
-    assert len(requests) <= MOST_REQUESTS, requests
+        assert store.version(CLICKS) == written
+        opening, checkpointing, after_checkpoint, other = counts
+        assert opening <= MOST_TO_OPEN and checkpointing <= MOST_WITH_CHECKPOINT, counts
+        assert after_checkpoint <= MOST_AFTER_CHECKPOINT and other <= MOST_REQUESTS, counts

@@ -26,6 +26,7 @@ from asof.errors import AsofError, StorageError
 from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, drop_leftovers, files_of, have_all_columns
 from asof.offline.delta.folders import Folder, folder_of
 from asof.offline.delta.levels import ArchiveFile
+from asof.offline.delta.offsets import application
 from asof.offline.delta.predicates import equal_to
 from asof.offline.protocol import ARRIVAL_COLUMNS, COMPACTED, LATER_COLUMNS, Archive, Archives, Engine
 from asof.sources.protocol import ArchiveOrder, Files
@@ -33,6 +34,9 @@ from asof.sql import archive as statements
 from asof.sql.arrival import PUSHED_AT, order_of
 
 _ATTEMPTS = 50
+
+LOG_DAYS = 30
+"""Delta's default: a compaction deletes files of the log that are older, and that a later checkpoint covers."""
 
 
 class DeltaArchives(Archives):
@@ -123,7 +127,7 @@ class DeltaArchives(Archives):
                 # An earlier version made the archive.
                 self.create(archive, rows.schema)
                 continue
-            done = {partition: _version(table, partition) for partition in through}
+            version, done = table.version(), self._folder.offsets(self._path(archive), table, list(through))
             news = {partition: offset for partition, offset in through.items() if offset > done[partition]}
             if not news:
                 self._folder.close(self._path(archive), table)
@@ -136,13 +140,15 @@ class DeltaArchives(Archives):
                     table, _with_all_columns(fresh, schema), mode="append",
                     commit_properties=CommitProperties(
                         app_transactions=[
-                            Transaction(f"partition {each}", last) for each, last in sorted(news.items())
+                            Transaction(application(each), last) for each, last in sorted(news.items())
                         ],
                         max_commit_retries=0,
                     ),
                     # It would list the whole log each time; a compaction cleans it up.
                     post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
                 )  # fmt: skip
+                if table.version() == version + 1:  # else another writer has committed after it
+                    self._folder.committed(self._path(archive), version + 1, news)
                 self._folder.close(self._path(archive), table)
                 return fresh.num_rows
             except CommitFailedError:
@@ -160,7 +166,7 @@ class DeltaArchives(Archives):
         table = self._open(archive)
         if table is None:
             return dict.fromkeys(partitions, -1)
-        found = {partition: _version(table, partition) for partition in partitions}
+        found = self._folder.offsets(self._path(archive), table, partitions)
         self._folder.close(self._path(archive), table)
         return found
 
@@ -216,6 +222,8 @@ class DeltaArchives(Archives):
             vacuumed = self._vacuum(archive, table, keep_hours)
             if added:
                 table.create_checkpoint()  # readers need not go through each flush
+            if keep_hours <= LOG_DAYS * 24:
+                table.cleanup_metadata()
         except CommitFailedError:
             return _compacted(before, before)  # another writer was active; the next run does it
         except (DeltaError, OSError, pa.ArrowInvalid) as error:
@@ -362,11 +370,6 @@ def _with_all_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         if each.name not in rows.column_names:
             rows = rows.append_column(each.name, pa.nulls(rows.num_rows, each.type))
     return rows
-
-
-def _version(table: DeltaTable, partition: int) -> int:
-    version = table.transaction_version(f"partition {partition}")
-    return -1 if version is None else version
 
 
 def _beyond(rows: pa.Table, done: Mapping[int, int]) -> pa.Table:

@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from asof.connections.delta import open_table
 from asof.connections.object_storage import ObjectStorage, StoredObject
 from asof.connections.object_storage.uploads import file_bytes
+from asof.offline.delta.offsets import OffsetCache, archived_offset
 
 
 class FileSink(Protocol):
@@ -80,6 +81,14 @@ class Folder(Protocol):
         """Take back a table that `open` returned and that is at its newest version, for the next `open`."""
         ...
 
+    def offsets(self, address: str, table: DeltaTable, partitions: Sequence[int]) -> dict[int, int]:
+        """Each partition's last archived offset, else -1."""
+        ...
+
+    def committed(self, address: str, version: int, offsets: Mapping[int, int]) -> None:
+        """Take over the offsets of the commit that made this version."""
+        ...
+
     def paths(self, address: str, table: DeltaTable) -> tuple[str, ...]:
         """The files of a Delta table, ascending."""
         ...
@@ -135,6 +144,12 @@ class LocalFolder:
     def close(self, address: str, table: DeltaTable) -> None:
         """Nothing to do: opening a table here costs no request."""
 
+    def offsets(self, address: str, table: DeltaTable, partitions: Sequence[int]) -> dict[int, int]:
+        return {each: archived_offset(table, each) for each in partitions}
+
+    def committed(self, address: str, version: int, offsets: Mapping[int, int]) -> None:
+        """Nothing to do: the log is read from this machine."""
+
     def paths(self, address: str, table: DeltaTable) -> tuple[str, ...]:
         return tuple(sorted(unquote(uri.removeprefix("file://")) for uri in table.file_uris()))
 
@@ -188,6 +203,7 @@ class BucketFolder:
     def __init__(self, root: str, storage: ObjectStorage) -> None:
         self.root, self.storage = root.rstrip("/"), storage
         self._open: dict[str, list[DeltaTable]] = {}
+        self._offsets = OffsetCache(storage, self.checkpoint_every)
 
     @property
     def options(self) -> dict[str, str] | None:
@@ -200,6 +216,8 @@ class BucketFolder:
         """Nothing to do: a bucket has no folders."""
 
     def open(self, address: str) -> DeltaTable:
+        if not self._offsets.is_current(address):
+            self._open.pop(address, None)
         try:
             # Taken out: while one thread writes through a table, another opens its own.
             table = self._open.get(address, []).pop()
@@ -213,9 +231,13 @@ class BucketFolder:
         return table
 
     def close(self, address: str, table: DeltaTable) -> None:
-        # An open table goes through all versions since the checkpoint that it was opened with.
-        if table.version() % self.checkpoint_every:
-            self._open.setdefault(address, []).append(table)
+        self._open.setdefault(address, []).append(table)
+
+    def offsets(self, address: str, table: DeltaTable, partitions: Sequence[int]) -> dict[int, int]:
+        return self._offsets.offsets(address, table, partitions)
+
+    def committed(self, address: str, version: int, offsets: Mapping[int, int]) -> None:
+        self._offsets.committed(address, version, offsets)
 
     def paths(self, address: str, table: DeltaTable) -> tuple[str, ...]:
         files = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes"]).to_pylist()
@@ -247,6 +269,7 @@ class BucketFolder:
         return self.storage.folders(address)
 
     def drop(self, address: str) -> None:
+        self._offsets.forget(f"{address}/")
         self._open = {known: tables for known, tables in self._open.items() if not known.startswith(f"{address}/")}
         self.storage.delete(each.address for each in self.storage.objects_below(address))
 
