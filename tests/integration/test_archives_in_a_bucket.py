@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
@@ -71,30 +72,37 @@ def test_two_writers_that_are_killed_and_started_again_lose_and_double_nothing(
     assert offsets == {each["partition"]: each["greatest"] for each in found}
 
 
+@pytest.mark.parametrize("version", [10, 100])
 def test_a_flush_takes_a_bounded_number_of_requests_whatever_the_version(
-    s3: S3, s3_proxy: S3Proxy, bucket: str
+    version: int, tmp_path: Path, s3_proxy: S3Proxy, bucket: str
 ) -> None:
-    address = f"{bucket}/archives/shop/events/clicks"
-    direct = ObjectStorage(StorageSettings(**s3.storage))
-    DuckDBOffline(f"{bucket}/archives", threads=1, storage=direct).create(CLICKS, clicks(0, 0, 1).schema)
-    written = 0
-    for version in (10, 100):
-        # Two flushes before it: the second one writes the checkpoint of the ten versions before.
-        for each in range(written + 1, version - 2):
-            commit = {"txn": {"appId": "partition 0", "version": 3 * each + 2, "lastUpdated": 0}}
-            direct.write(f"{address}/_delta_log/{each:020}.json", json.dumps(commit).encode())
-        DeltaTable(address, storage_options=direct.delta_options(address)).create_checkpoint()
-        store = DuckDBOffline(
-            f"{bucket}/archives", threads=1, storage=ObjectStorage(StorageSettings(**s3_proxy.storage))
-        )
-        counts = []
-        for each in range(version - 2, version + 2):
-            with s3_proxy.counted() as requests:
-                assert store.append(CLICKS, clicks(0, 3 * each, 3), {0: 3 * each + 2}) == 3
-            counts.append(len(requests))
-        written = version + 1
+    storage = ObjectStorage(StorageSettings(**s3_proxy.storage))
+    upload_archive(tmp_path, bucket, storage, version=version - 3)
+    store = DuckDBOffline(bucket, threads=1, storage=storage)
+    counts = []
+    for each in range(version - 2, version + 2):
+        with s3_proxy.counted() as requests:
+            assert store.append(CLICKS, clicks(0, 3 * each, 3), {0: 3 * each + 2}) == 3
+        counts.append(len(requests))
 
-        assert store.version(CLICKS) == written
-        opening, checkpointing, after_checkpoint, other = counts
-        assert opening <= MOST_TO_OPEN and checkpointing <= MOST_WITH_CHECKPOINT, counts
-        assert after_checkpoint <= MOST_AFTER_CHECKPOINT and other <= MOST_REQUESTS, counts
+    assert store.version(CLICKS) == version + 1
+    opening, checkpointing, after_checkpoint, other = counts
+    assert opening <= MOST_TO_OPEN and checkpointing <= MOST_WITH_CHECKPOINT, counts
+    assert after_checkpoint <= MOST_AFTER_CHECKPOINT and other <= MOST_REQUESTS, counts
+
+
+def upload_archive(folder: Path, bucket: str, storage: ObjectStorage, *, version: int) -> None:
+    """An archive at a version with a checkpoint, made here, since each commit in the bucket is several requests."""
+    table = folder / "shop" / "events" / "clicks"
+    here = DuckDBOffline(folder, threads=1)
+    here.create(CLICKS, clicks(0, 0, 1).schema)
+    # As flushes of an archive in a bucket make it.
+    log = table / "_delta_log"
+    first = log / f"{0:020}.json"
+    first.write_text(first.read_text().replace('"delta.checkpointInterval":"50"', '"delta.checkpointInterval":"10"'))
+    for each in range(1, version + 1):
+        commit = {"txn": {"appId": "partition 0", "version": 3 * each + 2, "lastUpdated": 0}}
+        (log / f"{each:020}.json").write_text(json.dumps(commit))
+    DeltaTable(table).create_checkpoint()
+    for name in ("_last_checkpoint", f"{version:020}.checkpoint.parquet", f"{version:020}.json"):
+        storage.write(f"{bucket}/shop/events/clicks/_delta_log/{name}", (log / name).read_bytes())

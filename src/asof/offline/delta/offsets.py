@@ -112,8 +112,8 @@ def offsets_in(commit: bytes) -> dict[int, int]:
     """Partition → offset in a commit of Delta's log."""
     found = {}
     for line in commit.splitlines():
-        transaction = json.loads(line).get("txn") if b'"txn"' in line else None
-        name, _, number = transaction["appId"].partition(" ") if transaction else ("", "", "")
+        transaction = json.loads(line).get("txn", {}) if b'"txn"' in line else {}
+        name, _, number = transaction.get("appId", "").partition(" ")
         if name == "partition":
             found[int(number)] = int(transaction["version"])
     return found
