@@ -100,7 +100,7 @@ def test_an_authority_that_is_no_certificate_is_refused(text: str | None, proble
         path.write_text(text)
     settings = StorageSettings(endpoint="https://s3.example", ca_file=str(path))
     with pytest.raises(ConfigError, match=f"storage.ca_file .*authority.pem {problem}"):
-        _ = settings.client_options
+        settings.client_options()
     with pytest.raises(ConfigError, match=problem):
         settings.delta_options("s3")
 

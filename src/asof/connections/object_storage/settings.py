@@ -73,7 +73,6 @@ class StorageSettings:
     def _of_azure(self) -> dict[str, str]:
         return {"account_name": self.account_name, "account_key": self.account_key, "endpoint": self.endpoint}
 
-    @property
     def client_options(self) -> dict[str, Any]:
         """The HTTP client's options, by their names in obstore."""
         return {
