@@ -12,9 +12,11 @@ import pytest
 from deltalake import DeltaTable
 
 from asof.connections.object_storage import ObjectStorage, StorageSettings
+from asof.errors import StorageError
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.testing.archive import CLICKS, clicks
 from tests.services import S3, S3Proxy
+from tests.services.certificates import Certificates
 
 pytestmark = pytest.mark.integration
 
@@ -106,3 +108,28 @@ def upload_archive(folder: Path, bucket: str, storage: ObjectStorage, *, version
     DeltaTable(table).create_checkpoint()
     for name in ("_last_checkpoint", f"{version:020}.checkpoint.parquet", f"{version:020}.json"):
         storage.write(f"{bucket}/shop/events/clicks/_delta_log/{name}", (log / name).read_bytes())
+
+
+def test_an_authority_of_ones_own_is_trusted_by_both_drivers_and_no_other(tmp_path: Path, s3: S3, bucket: str) -> None:
+    certificates = Certificates.below(tmp_path / "certificates")
+    proxy = S3Proxy(s3, certificates)
+    try:
+        given = {**proxy.storage, "allow_http": False, "retries": 0}
+        trusting = ObjectStorage(StorageSettings(**{**given, "ca_file": str(certificates.ca)}))
+        store = DuckDBOffline(bucket, threads=1, storage=trusting)
+        assert store.append(CLICKS, clicks(0, 0, 3), {0: 2}) == 3
+        assert DuckDBOffline(bucket, threads=1, storage=trusting).offsets(CLICKS, [0]) == {0: 2}
+        read = store.sql("SELECT count(*) AS n FROM archive", {"archive": store.rows(CLICKS)}).reader().read_all()
+        assert read["n"].to_pylist() == [3]
+
+        for other in ({}, {"ca_file": str(certificates.other_ca)}):
+            storage = ObjectStorage(StorageSettings(**{**given, **other}))
+            for fails in (
+                lambda: storage.read(f"{bucket}/a"),  # noqa: B023, it is called in this round
+                lambda: DuckDBOffline(bucket, threads=1, storage=storage).offsets(CLICKS, [0]),  # noqa: B023
+            ):
+                with pytest.raises(StorageError, match="the server's certificate is not trusted") as caught:
+                    fails()
+                assert "set ca_file" in str(caught.value)
+    finally:
+        proxy.close()

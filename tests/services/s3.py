@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
+from tests.services.certificates import Certificates
 from tests.services.processes import Server
 
 ACCESS_KEY, SECRET_KEY = "asof-access", "asof-secret"
@@ -59,6 +61,9 @@ def storage_at(url: str) -> dict[str, object]:
 class S3Proxy:
     """Stands before a server: keeps the requests that it passes on, and does to them what a network or a busy store does.
 
+    Args:
+        tls: the certificate with which it is reached; without one it is plain HTTP.
+
     Attributes:
         requests: method and path with query of each request, in the order in which they came.
         refuse: how many requests to answer with 503 SlowDown.
@@ -68,7 +73,7 @@ class S3Proxy:
         sent_bytes: bytes of all responses' bodies.
     """
 
-    def __init__(self, server: S3) -> None:
+    def __init__(self, server: S3, tls: Certificates | None = None) -> None:
         self.requests: list[tuple[str, str]] = []
         self.refuse = self.deny = self.drop = 0
         self.delay_s = 0.0
@@ -78,11 +83,16 @@ class S3Proxy:
         self.target = server.port
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
+        self._scheme = "https" if tls else "http"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.certificate, tls.key)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_port}"
 
     @property
     def storage(self) -> dict[str, object]:

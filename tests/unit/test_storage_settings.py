@@ -91,3 +91,20 @@ def test_an_address_with_credentials_is_refused_without_showing_them() -> None:
     with pytest.raises(StorageError, match="has credentials in it") as caught:
         ObjectStorage(StorageSettings()).read("s3://me:hunter2@bucket/x")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "problem"), [("", "has 0 certificates"), (None, "cannot be read")])
+def test_an_authority_that_is_no_certificate_is_refused(text: str | None, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "authority.pem"
+    if text is not None:
+        path.write_text(text)
+    settings = StorageSettings(endpoint="https://s3.example", ca_file=str(path))
+    with pytest.raises(ConfigError, match=f"storage.ca_file .*authority.pem {problem}"):
+        settings.client_options()
+    with pytest.raises(ConfigError, match=problem):
+        settings.delta_options("s3")
+
+
+def test_an_authority_without_an_endpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no endpoint"):
+        StorageSettings(ca_file=str(tmp_path / "authority.pem")).delta_options("s3")

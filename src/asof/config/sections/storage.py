@@ -16,6 +16,10 @@ class StorageSection(Section, frozen=True, kw_only=True):
     endpoint: Annotated[Prefix, OptionDoc("URL of a server that speaks S3 (or Azure's protocol); default: AWS.")] = ""
     region: Annotated[Prefix, OptionDoc("S3: the region; default: `AWS_REGION`, else `us-east-1`.")] = ""
     allow_http: Annotated[bool, OptionDoc("Whether the endpoint may be `http://`, without TLS.")] = False
+    ca_file: Annotated[
+        Path | None,
+        OptionDoc("PEM file with the certificate of the authority that signed the endpoint's; default: the system's."),
+    ] = None
     virtual_hosted_style: Annotated[
         bool, OptionDoc("S3: whether the bucket is in the host's name, and not in the path.")
     ] = False

@@ -70,7 +70,7 @@ _SIGNS: tuple[tuple[str, type[AsofError], str, str], ...] = (
     (
         r"certificate|InvalidCertificate|UnknownIssuer|tls handshake", StorageError,
         "the server's certificate is not trusted",
-        "set SSL_CERT_FILE to the file of the authority that issued it",
+        "set ca_file of storage: to the certificate of the authority that signed it",
     ),
     (
         r"SlowDown|ServiceUnavailable|503 |429 |TooManyRequests|ServerBusy", StorageOutage,

@@ -6,6 +6,7 @@ import configparser
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from asof.defaults import STORAGE_CONNECT_TIMEOUT_S, STORAGE_RETRIES, STORAGE_RETRY_S, STORAGE_TIMEOUT_S
 from asof.errors import ConfigError
@@ -16,6 +17,9 @@ _PROFILE_KEYS = {
 }  # fmt: skip
 """Key of a profile in AWS' files → the setting."""
 
+_NO_PROXY = "http://127.0.0.1:9"
+"""Nothing listens there: a request that would go through it fails, instead of going elsewhere."""
+
 
 @dataclass(frozen=True)
 class StorageSettings:
@@ -24,6 +28,7 @@ class StorageSettings:
     Args:
         endpoint: URL of a server that speaks S3; empty is AWS.
         allow_http: whether the endpoint may be without TLS.
+        ca_file: PEM file of the authority that the endpoint's certificate is from.
         profile: a profile in AWS' own files, for what is not given here.
         account_name, account_key: of Azure.
         service_account: path of a key file of Google Cloud.
@@ -33,6 +38,7 @@ class StorageSettings:
     endpoint: str = ""
     region: str = ""
     allow_http: bool = False
+    ca_file: str = ""
     virtual_hosted_style: bool = False
     profile: str = ""
     access_key_id: str = field(default="", repr=False)
@@ -67,13 +73,13 @@ class StorageSettings:
     def _of_azure(self) -> dict[str, str]:
         return {"account_name": self.account_name, "account_key": self.account_key, "endpoint": self.endpoint}
 
-    @property
     def client_options(self) -> dict[str, Any]:
         """The HTTP client's options, by their names in obstore."""
         return {
             "allow_http": self.allow_http,
             "connect_timeout": f"{self.connect_timeout_s:g}s",
             "timeout": f"{self.timeout_s:g}s",
+            **({"root_certificate": _certificate(self.ca_file)} if self.ca_file else {}),
         }
 
     def delta_options(self, scheme: str) -> dict[str, str]:
@@ -89,7 +95,42 @@ class StorageSettings:
             "retry_timeout": f"{self.retry_s:g}s",
             # A commit is a file that must not be there yet; the store itself refuses a second one.
             **({"aws_conditional_put": "etag"} if scheme == "s3" else {}),
+            **(self._delta_certificate(scheme) if self.ca_file else {}),
         }
+
+    def _delta_certificate(self, scheme: str) -> dict[str, str]:
+        """The authority, for Delta tables' driver. It trusts only the system's and that of a proxy; so it gets a proxy
+
+        with this authority that it uses for no request to the endpoint.
+        """
+        host = urlsplit(self.of_scheme(scheme).get("endpoint", "")).hostname
+        if not host:
+            raise ConfigError(
+                "storage.ca_file is the authority of an endpoint, and there is no endpoint",
+                hint="give storage.endpoint, or leave out ca_file: the system's authorities are trusted then",
+            )
+        return {
+            "proxy_url": _NO_PROXY, "proxy_excludes": host, "proxy_ca_certificate": _certificate(self.ca_file),
+        }  # fmt: skip
+
+
+def _certificate(path: str) -> str:
+    """The certificate in a PEM file.
+
+    Raises:
+        ConfigError: it cannot be read, or has none or several.
+    """
+    try:
+        text = Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"storage.ca_file {path} cannot be read: {error}", hint="name a PEM file") from error
+    # Of several, one of the two drivers would take the first alone.
+    if (found := text.count("-----BEGIN CERTIFICATE-----")) != 1:
+        raise ConfigError(
+            f"storage.ca_file {path} has {found} certificates; expected 1, in PEM",
+            hint="give the certificate of the authority alone",
+        )
+    return text
 
 
 def _profile(name: str) -> dict[str, str]:

@@ -242,7 +242,7 @@ class ObjectStorage:
             "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
         }  # fmt: skip
         with _wrapping(f"{scheme}://{bucket}"):
-            return made(bucket, config=settings.of_scheme(scheme), client_options=settings.client_options,
+            return made(bucket, config=settings.of_scheme(scheme), client_options=settings.client_options(),
                         retry_config=retry)  # fmt: skip
 
 

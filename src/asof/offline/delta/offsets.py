@@ -22,7 +22,7 @@ from asof.connections.object_storage import ObjectStorage
 
 
 @dataclass(frozen=True)
-class _Known:
+class _OffsetsAtVersion:
     """Of a table at a version.
 
     Args:
@@ -46,7 +46,7 @@ class OffsetCache:
     def __init__(self, storage: ObjectStorage, most_commits: int) -> None:
         self._storage, self._most_commits = storage, most_commits
         # Values are replaced as a whole, so threads need no lock; of two, either may be kept.
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _OffsetsAtVersion] = {}
 
     def is_current(self, address: str) -> bool:
         """Whether the log still has the commit of the known version; if not, nothing is known any more."""
@@ -63,20 +63,20 @@ class OffsetCache:
         offsets = {**missing, **known.offsets}
         # Where another thread knows a later version, what this table lacks may be outdated there.
         if known.version == table.version():
-            self._known[address] = _Known(known.version, known.last, offsets)
+            self._known[address] = _OffsetsAtVersion(known.version, known.last, offsets)
         return {each: offsets[each] for each in partitions}
 
     def committed(self, address: str, version: int, offsets: Mapping[int, int]) -> None:
         """Take over the offsets of the commit that made this version."""
         known = self._known.get(address)
         if known is not None and known.version == version - 1:
-            self._known[address] = _Known(version, dict(offsets), {**known.offsets, **offsets})
+            self._known[address] = _OffsetsAtVersion(version, dict(offsets), {**known.offsets, **offsets})
 
     def forget(self, below: str) -> None:
         """Forget the tables below an address."""
         self._known = {each: known for each, known in self._known.items() if not each.startswith(below)}
 
-    def _at_version(self, address: str, table: DeltaTable) -> _Known:
+    def _at_version(self, address: str, table: DeltaTable) -> _OffsetsAtVersion:
         """What is known at the table's version, or at a later one that another thread knows already."""
         known, version = self._known.get(address), table.version()
         if known is not None and known.version >= version:
@@ -88,8 +88,8 @@ class OffsetCache:
                 offsets = dict(known.offsets)
                 for each in found:
                     offsets.update(each)
-                return _Known(version, found[-1], offsets)
-        return _Known(version, (self._commits(address, [version]) or [None])[0] or {}, {})
+                return _OffsetsAtVersion(version, found[-1], offsets)
+        return _OffsetsAtVersion(version, (self._commits(address, [version]) or [None])[0] or {}, {})
 
     def _commits(self, address: str, versions: Sequence[int]) -> list[dict[int, int] | None]:
         """Partition → offset in the commit of each version; None where there is no such commit."""
