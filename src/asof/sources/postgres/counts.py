@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
 
+from asof.definitions import Source
 from asof.display import counted
+from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.quoting import quote
+from asof.sql.undated import undated
+from asof.timing import Micros
 
 _ESTIMATE = "SELECT reltuples FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
 _NOT_NULL = "SELECT attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
@@ -30,6 +34,24 @@ def nulls_in(
         if nulls:
             found[column] = counted(nulls, "row") if nulls < _SHOWN_NULLS else f"{counted(nulls, 'row')} or more"
     return found
+
+
+def undated_in(
+    connection: psycopg.Connection[Any],
+    relation: str,
+    source: Source,
+    types: Mapping[str, str],
+    *,
+    since: Micros | None = None,
+) -> int | None:
+    """Number of rows without an event time of the years 1 to 9999; None if counting takes too long.
+
+    Args:
+        types: column → its type on the server.
+        since: only those that were written since then.
+    """
+    terms = undated(POSTGRES, source, types, quote, since=since)
+    return _count(connection, f"{relation} WHERE {' AND '.join(terms)}")
 
 
 def rows_in(connection: psycopg.Connection[Any], relation: str, *, is_table: bool) -> str:
