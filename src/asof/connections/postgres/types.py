@@ -98,8 +98,8 @@ class PostgresColumn:
         Args:
             bounded: its values are known to be in the range of Asof's times.
             lenient: values without such a form are null, and no error.
-            beyond: a time without such a form becomes one outside Asof's years, which is no time as a created time and
-                an error as a value.
+            beyond: a time without such a form becomes one outside Asof's years: no time where rows are ordered, and an
+                error as a value.
         """
         name = quote(self.name)
         brackets = "[]" if self.is_array else ""
@@ -124,7 +124,8 @@ class PostgresColumn:
             # The text is not valid for the type, so the cast fails with Asof's message. It is null where the value is.
             wrong = f"CAST({message} || {shown} AS {self._target}{brackets})"
             if beyond and self.is_time:
-                wrong = f"CAST('4000-01-01 BC' AS {self.type})"
+                ends = [f"CAST('{each}' AS {self.type})" for each in ("4000-01-01 BC", "20000-01-01")]
+                wrong = f"CASE WHEN {name} < 'epoch' THEN {ends[0]} ELSE {ends[1]} END"
             value = f"CASE WHEN {condition} THEN {'NULL' if lenient else wrong} ELSE {value} END"
         return value if value == name else f"{value} AS {name}"
 

@@ -19,6 +19,11 @@ _NOT_NULL = "SELECT attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_
 _LARGE_TABLE = 1_000_000
 _SHOWN_NULLS = 1_000
 _TIMEOUT_MS = 5_000
+# A shorter timeout of the connection stays: its client waits no longer than that.
+_BOUNDED = f"""
+SELECT set_config('statement_timeout', least({_TIMEOUT_MS}, nullif(setting::bigint, 0))::text, true)
+FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'
+"""
 
 
 def nulls_in(
@@ -67,7 +72,7 @@ def _count(connection: psycopg.Connection[Any], rows: str) -> int | None:
     """The number of rows of a FROM clause; None if counting takes too long."""
     try:
         with connection.transaction():
-            connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
+            connection.execute(_BOUNDED)
             found = connection.execute(f"SELECT count(*) FROM (SELECT FROM {rows}) AS counted").fetchone()
     except psycopg.errors.QueryCanceled:
         return None

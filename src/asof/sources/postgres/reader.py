@@ -24,7 +24,7 @@ from asof.errors import AsofError, SourceError, nearest, some
 from asof.sources.postgres.counts import nulls_in, rows_in, undated_in
 from asof.sources.protocol import Batches, CountsInPlace, ScanRequest, SourceColumn, SourceReaderDefaults
 from asof.sql.quoting import quote
-from asof.timing import EARLIEST, EPOCH, LATEST, UNITS, Micros
+from asof.timing import EARLIEST, EPOCH, UNITS, Micros
 
 _RELATIONS = """
 SELECT CASE WHEN n.nspname = ANY(current_schemas(false)) THEN c.relname ELSE n.nspname || '.' || c.relname END
@@ -248,7 +248,7 @@ class Scan:
     def text(self, need: ScanRequest, columns: Sequence[PostgresColumn]) -> str:
         """The SELECT for the needed rows and columns."""
         time = next((each for each in self.columns if each.name == self.source.timestamp_field), None)
-        conditions = _range(time, need, self.source.timestamp_unit) if time else []
+        conditions, bounded = _range(time, need, self.source.timestamp_unit) if time else ([], False)
         conditions += self._news(need, time)
         conditions += [
             condition
@@ -257,9 +257,9 @@ class Scan:
         ]
         selected = [
             each.select(
-                bounded=each is time,
+                bounded=bounded and each is time,
                 lenient=each.name in need.lenient,
-                beyond=each.name == self.source.created_timestamp_column,
+                beyond=each is time or each.name == self.source.created_timestamp_column,
             )
             for each in columns
         ]
@@ -299,17 +299,14 @@ def _both(first: ScanRequest, second: ScanRequest) -> ScanRequest:
     )
 
 
-def _range(time: PostgresColumn, need: ScanRequest, unit: str) -> list[str]:
-    """Conditions on the event time: of times, infinities and what is outside Asof's years are always excluded."""
+def _range(time: PostgresColumn, need: ScanRequest, unit: str) -> tuple[list[str], bool]:
+    """Conditions on the event time, and whether they exclude all times outside Asof's range."""
     conditions = []
-    ends = (EARLIEST, LATEST) if time.is_time else (None, None)
-    for moment, end, sign in ((need.start, ends[0], ">="), (need.end, ends[1], "<=")):
+    for moment, sign in ((need.start, ">="), (need.end, "<=")):
         bound = _bound(time, moment, unit, up=sign == "<=") if moment is not None else ""
-        if not bound and end is not None:
-            bound = _bound(time, end, unit, up=sign == "<=")
         if bound:
             conditions.append(f"{quote(time.name)} {sign} {bound}")
-    return conditions
+    return conditions, len(conditions) == 2
 
 
 def _bound(time: PostgresColumn, moment: Micros, unit: str, *, up: bool) -> str:
