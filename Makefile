@@ -36,8 +36,9 @@ demo-bucket: $(READY) ## The same with the store in a bucket of S3 in place of P
 	@scripts/install_services.sh
 	@servers=$$($(BIN)/python -m tests.services start postgres kafka redis s3) && eval "$$servers" && \
 	export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY && $(BIN)/asof demo --output demo-output --storage "$$ASOF_STORAGE" \
-	    --storage-endpoint "$$ASOF_S3" --kafka "$$ASOF_KAFKA" --redis "$$ASOF_REDIS" $(ARGS)
-	@echo && echo "The servers go on; make services-stop ends them."
+	    --storage-endpoint "$$ASOF_S3" --kafka "$$ASOF_KAFKA" --redis "$$ASOF_REDIS" --project asof_bucket $(ARGS) && \
+	echo && echo "Keys for these: export AWS_ACCESS_KEY_ID=$$AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$$AWS_SECRET_ACCESS_KEY"
+	@echo "The servers go on; make services-stop ends them."
 
 # More processes than two cores: half of the time a test waits for a server, a worker or a disk.
 test: $(READY) ## Run everything that must pass: style, architecture, types, unit and integration tests
