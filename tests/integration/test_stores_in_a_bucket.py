@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import yaml
 
 from asof import FeatureStore
 from asof.connections.object_storage import ObjectStorage, StorageSettings
+from asof.connections.object_storage.errors import StorageOutage
 from asof.definitions import FileSource
-from asof.errors import SourceError
+from asof.errors import SourceError, StorageError
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.sources.file import FileReader
 from asof.sources.protocol import ScanRequest
@@ -203,3 +205,54 @@ def test_a_read_fetches_the_columns_and_row_groups_that_it_needs(
             pytest.approx(sum(table["x"].to_pylist()[50000:50011]))
         ]
     assert len(requests) <= 4 and s3_proxy.sent_bytes - before < whole / 4
+
+
+FAULTS: dict[str, tuple[Callable[[S3Proxy], None], type[StorageError], str]] = {
+    "denied": (lambda proxy: setattr(proxy, "deny", 1000), StorageError, "access denied"),
+    "busy": (
+        lambda proxy: setattr(proxy, "refuse", 1000),
+        StorageOutage,
+        "the store asks to slow down, or is not avail",
+    ),
+    "lost": (lambda proxy: setattr(proxy, "drop", 1000), StorageOutage, "the store cannot be reached"),
+    "slow": (lambda proxy: setattr(proxy, "delay_s", 1.0), StorageOutage, "no response in time"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("in_the_middle", [False, True])
+def test_a_bucket_that_fails_while_duckdb_reads_is_one_error_of_the_object(
+    fault: str, in_the_middle: bool, tmp_path: Path, bucket: str, s3_proxy: S3Proxy
+) -> None:
+    begin, kind, problem = FAULTS[fault]
+    address, rows = f"{bucket}/rows.parquet", 200_000
+    table = pa.table({"user_id": range(rows), "at": [AT] * rows, "x": np.random.default_rng(0).random(rows)})
+    storage = ObjectStorage(StorageSettings(**{**s3_proxy.storage, "retries": 0, "timeout_s": 0.5}))
+    # Larger than what is read of a file's end at once, and of row groups that are fetched one after the other.
+    assert put_parquet(storage, address, table, row_group_size=20_000) > 2_000_000
+    given = FileReader(tmp_path, storage=storage).scan(
+        FileSource(address, name="rows", timestamp_field="at"), ScanRequest(["x"])
+    )
+    read = DuckDBOffline(tmp_path / "offline", threads=1).sql("SELECT * FROM rows", {"rows": given})
+    if in_the_middle:
+        begun = read.reader(1000)
+        begun.read_next_batch()
+    begin(s3_proxy)
+
+    with pytest.raises(kind, match=f"^{address}: {problem}") as caught:
+        (begun if in_the_middle else read.reader()).read_all()
+    assert "Traceback" not in str(caught.value) and "\n  next: " in str(caught.value)
+
+
+def test_an_object_that_is_deleted_while_it_is_read_is_named(
+    tmp_path: Path, bucket: str, storage: ObjectStorage
+) -> None:
+    address = f"{bucket}/rows.parquet"
+    put_parquet(storage, address, pa.table({"user_id": [1], "at": [AT]}))
+    source = FileSource(address, name="rows", timestamp_field="at")
+    given = FileReader(tmp_path, storage=storage).scan(source, ScanRequest())
+    storage.delete([address])
+    storage.files.forget(address)
+
+    with pytest.raises(StorageError, match=f"^{address} is not there"):
+        DuckDBOffline(tmp_path / "offline", threads=1).sql("SELECT * FROM rows", {"rows": given}).reader()

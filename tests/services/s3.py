@@ -62,6 +62,7 @@ class S3Proxy:
     Attributes:
         requests: method and path with query of each request, in the order in which they came.
         refuse: how many requests to answer with 503 SlowDown.
+        deny: how many requests to answer with 403 AccessDenied.
         drop: how many requests to pass on, and then to close the connection without a response.
         delay_s: how long each response is held back.
         sent_bytes: bytes of all responses' bodies.
@@ -69,7 +70,7 @@ class S3Proxy:
 
     def __init__(self, server: S3) -> None:
         self.requests: list[tuple[str, str]] = []
-        self.refuse = self.drop = 0
+        self.refuse = self.deny = self.drop = 0
         self.delay_s = 0.0
         self.sent_bytes = 0
         self.only = ""
@@ -118,10 +119,10 @@ class S3Proxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 with proxy.lock:
                     proxy.requests.append((self.command, self.path))
-                if proxy.takes("refuse", self.command):
-                    text = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
-                    self.reply(503, {"Content-Type": "application/xml"}, text)
-                    return
+                for fault, status, text in _REFUSALS:
+                    if proxy.takes(fault, self.command):
+                        self.reply(status, {"Content-Type": "application/xml"}, text)
+                        return
                 connection = HTTPConnection("127.0.0.1", proxy.target, timeout=30)
                 try:
                     connection.request(self.command, self.path, body or None, dict(self.headers))
@@ -161,6 +162,12 @@ class S3Proxy:
 
         return Handler
 
+
+_REFUSALS = (
+    ("refuse", 503, b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"),
+    ("deny", 403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"),
+)
+"""Attribute of the proxy, status and body of what it does not pass on."""
 
 _OWN = ("content-length", "transfer-encoding", "connection", "date", "server")
 """Headers that the proxy writes itself."""

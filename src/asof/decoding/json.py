@@ -51,9 +51,9 @@ class JsonCodec:
         members += [(f"p{i}", msgspec.Raw, msgspec.Raw()) for i in range(len(passed_over))]
         rename |= {f"p{i}": name for i, name in enumerate(passed_over)}
         self.fitted_type = msgspec.defstruct("Message", members, gc=False)
-        # In lists of integers the text decides; elsewhere that would cost a call for each float.
-        has_integers = any(each.dtype.name == "Array" and _holds_integers(each.dtype) for each in fields)
-        self.strict = _strict_decoder(members, rename, float_hook=exact_float if has_integers else None)
+        # In lists of integers and in Json the text decides; elsewhere that would cost a call for each float.
+        by_text = any(_holds_json(each.dtype) or _holds_lists_of_integers(each.dtype) for each in fields)
+        self.strict = _strict_decoder(members, rename, float_hook=exact_float if by_text else None)
         self.plain = exact_decoder(dict[str, Any]).decode
         # Other types have no nested lists; the recursion limit of the parser depends on the caller's stack.
         self.may_nest = bool(passed_over) or any(_wire_type(each.dtype) is Any for each in fields)
@@ -156,6 +156,14 @@ class JsonCodec:
 
 def _holds_integers(dtype: DType) -> bool:
     return dtype.is_integer or (dtype.inner is not None and _holds_integers(dtype.inner))
+
+
+def _holds_lists_of_integers(dtype: DType) -> bool:
+    return dtype.name == "Array" and _holds_integers(dtype)
+
+
+def _holds_json(dtype: DType) -> bool:
+    return dtype.name == "Json" or (dtype.inner is not None and _holds_json(dtype.inner))
 
 
 def _strict_decoder(

@@ -14,7 +14,7 @@ from typing import Any
 
 from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, GREATEST_FLOAT32, INT_BOUNDS, DType
 from asof.timing import EARLIEST, LATEST, micros
-from asof.values.exact_floats import RoundedNumber
+from asof.values.exact_floats import RoundedNumber, json_text
 from asof.values.legible import shown
 from asof.values.nesting import MOST_DEPTH, is_too_deep
 
@@ -173,8 +173,8 @@ def _json(value: Any) -> str:
     if not isinstance(value, dict | list | int | float | bool):
         raise _refused(value, "JSON")
     try:
-        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
+        text = json_text(value)
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{shown(value)} is not JSON: {error}") from None
     return _with_utf8(text)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 
-_DIGITS = re.compile(rb"[0-9][0-9.]{15}")
-"""Shorter numbers are floats of their own: their text and the float say the same."""
+from asof.dtypes import GREATEST_EXACT
 
-_LONGEST = 1000
-"""Characters of a number that is taken for more than a float."""
+_DIGITS = re.compile(rb"[0-9][0-9.]{15}|[eE]-[0-9]{3}")
+"""Shorter numbers are floats of their own: their text and the float say the same, but for those next to zero."""
 
 
 class RoundedNumber(float):
@@ -27,22 +27,48 @@ class RoundedNumber(float):
 
 
 def exact_float(text: str) -> float:
-    """The float nearest to a number in JSON, which knows what was written where an integer would be read from it.
+    """The float nearest to a number in JSON, which knows what was written where an integer or text is made of it.
 
     Raises:
         ValueError: the number is beyond all floats.
     """
     number = float(text)
+    shortest = float.__repr__(number)
+    # A float that is written so is read back as itself; only of great whole ones other integers are as near.
+    if shortest == text and (not number.is_integer() or abs(number) < GREATEST_EXACT):
+        return number
     if math.isinf(number):
         raise ValueError("a number is beyond all floats")
-    if not number.is_integer() or len(text) > _LONGEST:
-        return number
-    written = Decimal(text)
-    if written == number:
+    try:
+        written = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("a number has an exponent beyond all floats") from None
+    if written == (number if number.is_integer() else Decimal(shortest)):
         return number
     made = RoundedNumber(number)
     made.written = written
     return made
+
+
+def json_text(value: Any) -> str:
+    """A value of dicts, lists and plain values as JSON without spaces, its numbers as they were written.
+
+    Raises:
+        ValueError, TypeError: NaN, an infinity, or a value that JSON does not have.
+    """
+    if not _has_rounded(value):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    if isinstance(value, RoundedNumber):
+        return str(value.written)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json_text(str(key))}:{json_text(each)}" for key, each in value.items()) + "}"
+    return "[" + ",".join(map(json_text, value)) + "]"
+
+
+def _has_rounded(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_rounded, value.values()))
+    return any(map(_has_rounded, value)) if isinstance(value, list | tuple) else isinstance(value, RoundedNumber)
 
 
 def exact_decoder(kind: Any) -> msgspec.json.Decoder[Any]:
@@ -55,4 +81,4 @@ def may_be_inexact(text: bytes) -> bool:
     return _DIGITS.search(text) is not None
 
 
-__all__ = ["RoundedNumber", "exact_decoder", "exact_float", "may_be_inexact"]
+__all__ = ["RoundedNumber", "exact_decoder", "exact_float", "json_text", "may_be_inexact"]

@@ -99,14 +99,14 @@ def _python_values(array: pa.Array) -> list[Any]:
     """An Arrow column as Python values; what Python cannot represent stays an Arrow scalar, and fits no type."""
     try:
         return array.to_pylist(maps_as_pydicts="strict")
-    except (ValueError, OverflowError, ArithmeticError):
+    except (ValueError, OverflowError, ArithmeticError, KeyError, TypeError):
         return list(map(_python_value, array))
 
 
 def _python_value(scalar: pa.Scalar) -> Any:
     try:
         return scalar.as_py(maps_as_pydicts="strict")
-    except (ValueError, OverflowError, ArithmeticError):
+    except (ValueError, OverflowError, ArithmeticError, KeyError, TypeError):
         return scalar
 
 

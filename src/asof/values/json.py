@@ -209,7 +209,7 @@ def _read_moment(text: str) -> datetime:
 
 def _moment_of_seconds(value: Any) -> Any:
     """A time from epoch seconds, as Feast's clients send them; anything else is returned unchanged."""
-    if type(value) is int or type(value) is float:
+    if type(value) is int or isinstance(value, float):
         try:
             return EPOCH + timedelta(seconds=value)
         except (OverflowError, ValueError):

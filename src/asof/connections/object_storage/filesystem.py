@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import threading
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _KNOWN = 100_000
 """Of how many objects size and etag are remembered, so that opening them takes no request."""
 
+_KEPT_ERRORS = 64
+"""How many errors are kept: more than an engine has threads that fail at the same time."""
+
 _TAIL_BYTES = 64 << 10
 """What is read of a file's end at once: the footer of most Parquet files."""
 
@@ -29,7 +33,7 @@ _TAIL_BYTES = 64 << 10
 class ObjectFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """Reads objects; those that a listing or a Delta log named are opened without a request.
 
-    An error of a read is kept for `raise_error`: engines wrap it in their own, or lose it.
+    Errors of reads are kept for `raise_error`: engines wrap them in their own, or lose them.
     """
 
     protocol = ("s3", "gs", "az")
@@ -40,7 +44,7 @@ class ObjectFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         self._storage = storage
         self._known: OrderedDict[str, StoredObject] = OrderedDict()
         self._lock = threading.Lock()
-        self.last_error: BaseException | None = None
+        self._errors: deque[BaseException] = deque(maxlen=_KEPT_ERRORS)
 
     def remember(self, objects: Iterable[StoredObject]) -> None:
         """Keep size and etag of objects that a listing or a log has just named."""
@@ -60,7 +64,11 @@ class ObjectFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         known = self._known.get(address)
         if known is not None:
             return known
-        found = self._storage.head(address)
+        try:
+            found = self._storage.head(address)
+        except Exception as error:
+            self.failed(error)
+            raise
         if found is None:
             raise self.failed(StorageError(f"{address} is not there", hint="check that the files exist"))
         self.remember([found])
@@ -73,14 +81,18 @@ class ObjectFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
 
     def failed(self, error: BaseException) -> BaseException:
         """Keep an error for `raise_error`, and return it."""
-        self.last_error = error
+        self._errors.append(error)
         return error
 
     def raise_error(self, wrapped: BaseException) -> None:
-        """Raise the kept error where an engine's error comes from it."""
-        kept, self.last_error = self.last_error, None
-        if kept is not None and str(kept).split("\n", 1)[0] in str(wrapped):
-            raise kept from wrapped
+        """Raise the kept error that an engine's error has the text of; none where it has none."""
+        text = str(wrapped)
+        for kept in reversed(tuple(self._errors)):
+            if str(kept).split("\n", 1)[0] in text:
+                with suppress(ValueError):  # another thread raises it, too
+                    self._errors.remove(kept)
+                # Without the engine's: it has nothing but this error's traceback as text.
+                raise kept.with_traceback(None) from kept.__cause__
 
     # What fsspec's users call; the names are its own.
 
@@ -179,7 +191,8 @@ class ObjectFile(io.RawIOBase):
                 ObjectChanged(f"{self._address} was replaced while it was read", hint="run the read again")
             ) from error
         except Exception as error:
-            raise self._files.failed(error) from error
+            self._files.failed(error)
+            raise
         if data is None or len(data) != length:
             self._files.forget(self._address)
             problem = "is gone" if data is None else f"has {len(data)} bytes where {length} were expected"

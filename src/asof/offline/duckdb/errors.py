@@ -10,21 +10,24 @@ import duckdb
 import pyarrow as pa
 
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
+from asof.sources.protocol import Files
 
 _ASOF_ERROR = re.compile(r"asof: (.*)")
 _USED = re.compile(r"\(([\d.]+ \w+)/([\d.]+ \w+) used\)")
 
 
 @contextmanager
-def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
+def wrapping(what: str, *, user_sql: bool = False, given: Iterable[object] = ()) -> Iterator[None]:
     """Convert DuckDB's exceptions to Asof's errors.
 
     Args:
         what: what was being done, for the message.
         user_sql: whether the SQL is the user's, so that errors in it are reported as theirs.
+        given: the inputs that are read; an error of a read from object storage is raised as that.
     """
     try:
-        yield
+        with _object_errors(given):
+            yield
     except duckdb.InterruptException as error:
         raise Interrupted("the query was interrupted") from error
     except duckdb.OutOfMemoryException as error:
@@ -51,6 +54,18 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
         if "interrupted" not in str(error):
             raise
         raise Interrupted("the query was interrupted") from error
+
+
+@contextmanager
+def _object_errors(given: Iterable[object]) -> Iterator[None]:
+    """Raise the errors of object storage as they were: DuckDB has only their traceback, as text in its own error."""
+    try:
+        yield
+    except duckdb.Error as error:
+        for each in given:
+            if isinstance(each, Files) and each.storage is not None:
+                each.storage.files.raise_error(error)
+        raise
 
 
 def late_errors(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

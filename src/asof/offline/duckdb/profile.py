@@ -40,7 +40,7 @@ def profile(
 ) -> MeasuredRows:
     """Measure the columns of a view's source, or of a table."""
     name = query.view.name if isinstance(query, ProfiledRows) else query.name
-    with wrapping(f"profile of {name!r}"):
+    with wrapping(f"profile of {name!r}", given=[given]):
         if isinstance(query, ProfiledRows):
             source = query.view.source.name
             rows = query.select(prepare(cursor, query, {source: given})[source])

@@ -42,17 +42,20 @@ class DuckDBSqlResult(LazyResult):
         return self.sql
 
     def schema(self) -> pa.Schema:
-        with wrapping("SQL", user_sql=True), self.open() as cursor:
+        with self._wrapping(), self.open() as cursor:
             with BatchFetcher(columns_named(cursor, self.sql), describe_only=True) as fetching:
                 expose(cursor, self.inputs, fetching)
             return schema_of(cursor, self.sql)
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         yield self.schema()
-        with wrapping("SQL", user_sql=True), self.open() as cursor:
+        with self._wrapping(), self.open() as cursor:
             with BatchFetcher(columns_named(cursor, self.sql)) as fetching:
                 expose(cursor, self.inputs, fetching)
             yield from stream(cursor, self.sql, batch_rows)
+
+    def _wrapping(self) -> AbstractContextManager[None]:
+        return wrapping("SQL", user_sql=True, given=self.inputs.values())
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class DuckDBViewRowsResult(LazyResult):
         return compile_rows(self.query, prepare(cursor, self.query, self.inputs, describe_only=describe_only))
 
     def _wrapping(self) -> AbstractContextManager[None]:
-        return wrapping(f"rows of feature view {self.query.view.name!r}")
+        return wrapping(f"rows of feature view {self.query.view.name!r}", given=self.inputs.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         """The spine's columns, then the outputs."""
         if isinstance(self.spine, pa.Table):
             return self.with_outputs(self.spine.schema)
-        with _wrapping_read(), self.open() as cursor:
+        with self._wrapping(), self.open() as cursor:
             tables: dict[str, SourceTable] = {}
             if not isinstance(self.spine, Files):
                 tables = prepare(cursor, self.query, self.inputs, spine=self.spine, describe_only=True)
@@ -114,7 +117,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
 
     def text(self) -> str:
         """The SQL that a read would run now (for its first pass)."""
-        with _wrapping_read(), self.open() as cursor:
+        with self._wrapping(), self.open() as cursor:
             tables = prepare(cursor, self.query, self.inputs, spine=self.spine)
             _, columns = self._load_spine(cursor, tables)
             cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {WHOLE} LIMIT {self.chunk}")
@@ -127,7 +130,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         schema = self.schema()
         yield schema
-        with _wrapping_read(), self.open() as cursor:
+        with self._wrapping(), self.open() as cursor:
             tables = prepare(cursor, self.query, self.inputs, spine=self.spine)
             if isinstance(self.spine, pa.Table):
                 yield from self._over_table(cursor, tables, self.spine, schema, batch_rows)
@@ -216,6 +219,9 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         assert isinstance(self.spine, str)
         return self.spine.strip().rstrip(";")
 
+    def _wrapping(self) -> AbstractContextManager[None]:
+        return wrapping("historical read", user_sql=True, given=(*self.inputs.values(), self.spine))
+
     def _named(self, schema: pa.Schema) -> pa.Schema:
         """The spine's columns; without an entity frame, the keys and the time, whatever DuckDB calls them."""
         if self.spine is not None:
@@ -255,10 +261,6 @@ def _measured(cursor: duckdb.DuckDBPyConnection, time: str, columns: Sequence[st
     found = cursor.execute(f"SELECT min({moment}), max({moment}), count(*) FROM {SPINE}").fetchone()
     assert found is not None
     return replace(spine, first=found[0], last=found[1], rows=found[2])
-
-
-def _wrapping_read() -> AbstractContextManager[None]:
-    return wrapping("historical read", user_sql=True)
 
 
 __all__ = ["DuckDBPointInTimeResult", "DuckDBSqlResult", "DuckDBViewRowsResult"]
