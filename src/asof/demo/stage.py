@@ -115,7 +115,7 @@ class DemoServers:
         return {**postgres, "ASOF_KAFKA": self.kafka, "ASOF_REDIS": redis}
 
 
-class ShopHome(Protocol):
+class ShopTables(Protocol):
     """Where users and orders are kept, with a record of what the demo created."""
 
     @property
@@ -149,7 +149,7 @@ class BucketStage(EmbeddedStage):
     def __init__(self, output: Path, servers: DemoServers) -> None:
         super().__init__(output)
         self._servers = servers
-        self._bucket = _home(servers)
+        self._bucket = _tables_of(servers)
 
     def write_repository(self, clock: Micros) -> list[Path]:
         servers = self._servers
@@ -179,7 +179,7 @@ class ServerStage:
         self._repository = output / "repo"
         self._servers = servers
         self._topic = f"{servers.project}_{TOPIC}"
-        self._home = _home(servers)
+        self._tables = _tables_of(servers)
         become = "objects in the bucket" if servers.storage else "Postgres tables"
         self.fills = f"users and orders become {become}; the traffic gets an empty topic"
         self.enter = f"cd {self._repository} && . ./{SERVERS_FILE}"
@@ -211,7 +211,7 @@ class ServerStage:
         try:
             yield
         finally:
-            self._home.close()
+            self._tables.close()
             for name, value in before.items():
                 if value is None:
                     del os.environ[name]
@@ -219,18 +219,18 @@ class ServerStage:
                     os.environ[name] = value
 
     def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
-        made = self._home.made_earlier()
+        made = self._tables.made_earlier()
         with open_store() as store:
             self._clear(store, made)
-        self._home.fill({"users": shop.users, "orders": shop.orders})
+        self._tables.fill({"users": shop.users, "orders": shop.orders})
         with open_store() as store:
             log = open_store_of(store).stores.log_of(self._source(store))
             log.create(self._topic, PARTITIONS)
-            self._home.remember(DemoManifest(self._topic, log.topic_id(self._topic)))
+            self._tables.remember(DemoManifest(self._topic, log.topic_id(self._topic)))
         schema = self._servers.project
-        tables = f"tables {schema}.users and {schema}.orders in {self._home.place}"
+        tables = f"tables {schema}.users and {schema}.orders in {self._tables.place}"
         return [
-            _objects(self._home) if self._servers.storage else tables,
+            _objects(self._tables) if self._servers.storage else tables,
             f"topic {self._topic} with {PARTITIONS} partitions in Kafka at {self._servers.kafka}",
         ]
 
@@ -247,7 +247,7 @@ class ServerStage:
             store.teardown(purge=True)
             if exists:
                 log.delete(self._topic)
-            self._home.drop()
+            self._tables.drop()
 
     def _source(self, store: FeatureStore) -> Any:
         return open_store_of(store).definitions().sources[TOPIC]
@@ -261,8 +261,10 @@ class ServerStage:
 
     def positions(self) -> dict[str, str]:
         redis = self._servers.variables["ASOF_REDIS"].rpartition("://")[2].rpartition("@")[2].partition("/")[0]
-        home = {"Bucket" if self._servers.storage else "PostgreSQL": self._home.place.removeprefix("PostgreSQL at ")}
-        return {**home, "Kafka": self._servers.kafka, "Redis": redis}
+        position = {
+            "Bucket" if self._servers.storage else "PostgreSQL": self._tables.place.removeprefix("PostgreSQL at ")
+        }
+        return {**position, "Kafka": self._servers.kafka, "Redis": redis}
 
 
 def stage_of(output: Path, servers: DemoServers | None) -> Stage:
@@ -272,7 +274,7 @@ def stage_of(output: Path, servers: DemoServers | None) -> Stage:
     return ServerStage(output, servers) if servers.kafka else BucketStage(output, servers)
 
 
-def _home(servers: DemoServers) -> ShopHome:
+def _tables_of(servers: DemoServers) -> ShopTables:
     try:  # the embedded demo needs no driver
         if servers.storage:
             from asof.demo.bucket import ShopBucket
@@ -285,8 +287,8 @@ def _home(servers: DemoServers) -> ShopHome:
         raise MissingExtra("the demo on servers", "postgres,kafka,redis") from error
 
 
-def _objects(home: ShopHome) -> str:
-    return f"objects source/users.parquet and source/orders.parquet in {home.place}"
+def _objects(tables: ShopTables) -> str:
+    return f"objects source/users.parquet and source/orders.parquet in {tables.place}"
 
 
 def _messages(shop: Shop, message_format: str) -> list[bytes]:
