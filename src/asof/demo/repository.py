@@ -42,8 +42,7 @@ _SERVERS_PROJECT = "asof_demo"
 _VIEWS = "# ---- Views"
 _STREAM = "# A stream of JSON messages."
 _TOPIC = "# A topic of messages."
-_SQLITE_REGISTRY = "  registry_type: sqlite\n  path: data/registry.db\n"
-_POSTGRES_REGISTRY = "  registry_type: postgres\n  url: ${ASOF_POSTGRES}\n  schema: asof_demo\n"
+_REGISTRY = re.compile(r"^registry:\n(?:  .*\n)+", re.MULTILINE)
 _FILE_LOG = "  type: file\n  path: data/log\n"
 _LOCAL_LOG = (
     f"{_FILE_LOG}  # Other machines that use this registry would not see the log: this store is for one machine.\n"
@@ -111,14 +110,15 @@ def write_bucket_repository(
     """
     features = _template("features.py")
     if project:
-        settings = _replaced(_template("servers/feature_store.yaml"), _POSTGRES_REGISTRY, _SQLITE_REGISTRY)
+        settings = _template("servers/feature_store.yaml")
         connections, clock_line = settings.index(_CONNECTIONS), settings.index(_CLOCK_COMMENT)
         settings = settings[:connections] + settings[clock_line:]
         topic = _template("servers/sources.txt")
         traffic = topic[topic.index(_TOPIC) :].rstrip() + "\n\n\n"
         features = features[: features.index(_STREAM)] + traffic + features[features.index(_VIEWS) :]
-        features = _replaced(features, "    LogSource,\n", "    KafkaSource,\n")
-        features = _replaced(features, "one stream of website traffic", "one Kafka topic of website traffic")
+        (source,) = re.findall(r"^traffic = (\w+)\(", traffic, re.MULTILINE)
+        features = _replaced(features, "    LogSource,\n", f"    {source},\n")
+        features = _replaced(features, "one stream of website traffic", "one topic of website traffic")
         if message_format == "avro":
             features = _with_avro(features)
         settings, features = (text.replace(_SERVERS_PROJECT, project) for text in (settings, features))
@@ -126,7 +126,9 @@ def write_bucket_repository(
         settings = _replaced(_template("feature_store.yaml"), _FILE_LOG, _LOCAL_LOG)
     for name in ("users", "orders"):
         features = _replaced(features, f'path="../source/{name}.parquet"', f'path="{address}/source/{name}.parquet"')
-    settings = _replaced(settings, _SQLITE_REGISTRY, f"  registry_type: object\n  path: {address}/registry\n")
+    registry = f"registry:\n  registry_type: object\n  path: {address}/registry\n"
+    settings, found = _REGISTRY.subn(registry, settings)
+    assert found == 1, f"the template has {found} registries"
     settings = _replaced(settings, _DUCKDB, f"  type: duckdb\n  path: {address}/history\n{_storage(endpoint)}")
     return _write(folder, settings=settings, features=features, clock=clock)
 
