@@ -1,7 +1,7 @@
 # The two that matter: `make demo` and `make test`. Each makes its own environment in .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-services test services services-stop check docs bench soak clean constraints dist
+.PHONY: help demo demo-services demo-bucket test services services-stop check docs bench soak clean constraints dist
 .PHONY: installed-services style types types-darwin
 
 VENV ?= .venv
@@ -26,11 +26,19 @@ $(READY): pyproject.toml constraints.txt scripts/make_venv.sh
 demo: $(READY) ## Run the demo, embedded, into demo-output/
 	$(BIN)/asof demo --output demo-output $(ARGS)
 
-demo-services: $(READY) ## Start PostgreSQL, Kafka and Redis, and run the demo on them, into demo-output/
+demo-services: $(READY) ## Start PostgreSQL, Kafka, Redis and S3, and run the demo on the first three, into demo-output/
 	@scripts/install_services.sh
-	@servers=$$($(BIN)/python -m tests.services start postgres kafka redis) && eval "$$servers" && \
+	@servers=$$($(BIN)/python -m tests.services start postgres kafka redis s3) && eval "$$servers" && \
 	$(BIN)/asof demo --output demo-output --postgres "$$ASOF_POSTGRES" --kafka "$$ASOF_KAFKA" --redis "$$ASOF_REDIS" $(ARGS)
-	@echo && echo "The servers go on; make services-stop ends them."
+	@echo && echo "The servers go on; make services-stop ends them. make demo-bucket runs the demo with a bucket."
+
+demo-bucket: $(READY) ## The same with the store in a bucket of S3 in place of PostgreSQL
+	@scripts/install_services.sh
+	@servers=$$($(BIN)/python -m tests.services start postgres kafka redis s3) && eval "$$servers" && \
+	export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY && $(BIN)/asof demo --output demo-output --storage "$$ASOF_STORAGE" \
+	    --storage-endpoint "$$ASOF_S3" --kafka "$$ASOF_KAFKA" --redis "$$ASOF_REDIS" --project asof_bucket $(ARGS) && \
+	echo && echo "Keys for these: export AWS_ACCESS_KEY_ID=$$AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$$AWS_SECRET_ACCESS_KEY"
+	@echo "The servers go on; make services-stop ends them."
 
 # More processes than two cores: half of the time a test waits for a server, a worker or a disk.
 test: $(READY) ## Run everything that must pass: style, architecture, types, unit and integration tests

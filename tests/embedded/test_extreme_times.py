@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,9 @@ def applied(store: FeatureStore, tmp_path: Path, request: pytest.FixtureRequest)
 def test_rows_outside_the_years_are_passed_over_in_training_and_serving(applied: FeatureStore) -> None:
     frame = pa.table({"user": [1, 2, 3, 4, 5], "event_timestamp": pa.array([AT] * 5, US)})
 
-    written = {each.view: each.rows for each in applied.materialize()}
+    written = {each.view: (each.rows, each.undated) for each in applied.materialize()}
 
-    assert written == {"latest": 2, "summed": 2}
+    assert written == {"latest": (2, 5), "summed": (2, 5)}
     assert applied.get_online_features(FEATURES, {"user": [1, 2, 3, 4, 5]}).to_dict() == EXPECTED
     trained = applied.get_historical_features(frame, FEATURES).to_arrow()
     assert trained.select(list(EXPECTED)).to_pydict() == EXPECTED
@@ -77,6 +77,48 @@ def test_what_shows_rows_passes_over_them_too(applied: FeatureStore) -> None:
         assert len(applied.explain("latest:value", {"user": key})) == count
     rows = applied.get_historical_features(None, FEATURES).to_arrow()
     assert sorted(rows["user"].to_pylist()) == [1, 2, 4]
+
+
+def test_runs_count_the_rows_without_an_event_time(store: FeatureStore, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+
+    def write(name: str, *rows: tuple[int, int | None, int | None]) -> None:
+        users, times, made = zip(*rows, strict=True)
+        columns = {
+            "user": pa.array(users),
+            "value": pa.array(users),
+            "at": pa.array(times, US),
+            "made": pa.array(made, US),
+        }
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+    write("a", (1, NOW - 5, NOW - 5), (2, None, NOW - 5), (3, LATEST + 1, None), (4, None, None), (5, NOW - 4, None))
+    source = FileSource(name="rows", path="rows", timestamp_field="at", created_timestamp_column="made")
+    by_time = FileSource(name="by_time", path="rows", timestamp_field="at", lag=timedelta(hours=1))
+    views = [
+        FeatureView(name, entities=[USER], source=source, schema=FIELDS) for name in ("one", "two")
+    ] + [FeatureView("three", entities=[USER], source=by_time, schema=FIELDS)]  # fmt: skip
+
+    plan = store.plan([USER, source, by_time, *views])
+
+    warned = [str(each) for each in plan.findings if "3 rows without one (null, infinite or outside)" in str(each)]
+    assert len(warned) == 3 and all("event times of the years 1 to 9999 in 'at'" in each for each in warned)
+    store.apply([USER, source, by_time, *views])
+
+    def counts(*given: Any, **options: Any) -> dict[str, tuple[int, int | None]]:
+        return {each.view: (each.rows, each.undated) for each in store.materialize(*given, **options)}
+
+    assert counts() == {"one": (2, 3), "two": (2, 3), "three": (2, 3)}
+    write("b", (6, None, NOW), (7, EARLIEST - 1, NOW + 1), (8, None, None), (9, NOW, NOW))
+    # Of the news: those that were written since. By event time alone no run reads a row without one.
+    assert {name: undated for name, (_, undated) in counts().items()} == {"one": 2, "two": 2, "three": 0}
+    assert {name: undated for name, (_, undated) in counts(AT - timedelta(days=1), AT).items()} == dict.fromkeys(
+        ("one", "two", "three"), 0
+    )
+    assert {name: undated for name, (_, undated) in counts(full=True).items()} == dict.fromkeys(
+        ("one", "two", "three"), 6
+    )
 
 
 def test_rows_as_python_values_name_the_column_of_a_time_that_no_datetime_can_be(

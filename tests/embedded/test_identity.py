@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -184,3 +185,11 @@ def test_to_numpy_refuses_an_integer_that_no_float_is_exactly(store: FeatureStor
     assert asked(1, 3).to_numpy().tolist() == [[2.0**53], [2.0**62]]
     with pytest.raises(RequestError, match="feature 'numbers_view:n' is 9007199254740993, which no float is exactly"):
         asked(1, 2).to_numpy()
+
+
+@pytest.mark.parametrize("single", [1, "12", b"12", NOON, {1, 2}, {1: 2}, None, np.array(1)])
+def test_a_column_that_is_no_list_is_named(store: FeatureStore, single: Any) -> None:
+    with pytest.raises(RowsRefused, match="column 'user' is .*; expected a list of values"):
+        store.push("pushes", {"user": single, "x": [1, 2], "happened": [NOON, NOON]})
+    with pytest.raises(RowsRefused, match="column 'user' is .*; expected a list of values"):
+        store.write_to_online_store("whole", {"user": single, "x": [1, 2], "happened": [NOON, NOON]})

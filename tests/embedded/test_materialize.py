@@ -35,7 +35,7 @@ from asof.flows.batch.write_view import pack_versions
 from asof.flows.generations.switch import announce
 from asof.flows.stores import Stores
 from asof.online.protocol import OnlineTable, Unchanged, pack_version
-from asof.sources.protocol import Batches, ScanRequest
+from asof.sources.protocol import Batches, ScanRequest, SourceReaderDefaults
 from asof.testing.clock import NOW, MicrosClock
 from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND
@@ -314,7 +314,7 @@ def test_a_correction_in_a_later_file_replaces_the_row_of_the_same_time(stores: 
 
 
 def test_without_an_arrival_the_greatest_row_by_column_order_wins(tmp_path: Path, clock: MicrosClock) -> None:
-    class TableReader:
+    class TableReader(SourceReaderDefaults):
         """Rows that have no arrival, as those of a database."""
 
         def describe(self, source: Any) -> Any:

@@ -20,7 +20,7 @@ from tests.services.kafka import Kafka
 from tests.services.postgres import Postgres
 from tests.services.processes import ServiceUnavailable, end_all, processes_below
 from tests.services.redis import Redis, RedisCluster, RedisSentinel
-from tests.services.s3 import S3
+from tests.services.s3 import ACCESS_KEY, S3, SECRET_KEY
 from tests.services.schema_registry import SchemaRegistry
 from tests.services.sharing import locked, make_directory, shared
 
@@ -36,6 +36,7 @@ KINDS = {
 # Those of docker-compose.yml, where they are free.
 PORTS = {"postgres": 15432, "redis": 16379, "kafka": 19092, "schema-registry": 18081, "s3": 19000}
 DATABASE = "asof"
+BUCKET = "asof"
 
 
 def place() -> Path:
@@ -70,6 +71,12 @@ def _variables(name: str, server: object) -> Iterator[tuple[str, str]]:
         case RedisSentinel():
             yield prefix, ",".join(f"{host}:{port}" for host, port in server.sentinels)
             yield f"{prefix}_MASTER", server.group
+        case S3():
+            yield prefix, server.url
+            yield "ASOF_STORAGE", f"{server.create_bucket(BUCKET)}/demo"
+            # By these names every client of S3 looks for them.
+            yield "AWS_ACCESS_KEY_ID", ACCESS_KEY
+            yield "AWS_SECRET_ACCESS_KEY", SECRET_KEY
         case _:
             yield prefix, server.url
 

@@ -1063,6 +1063,38 @@ class TestDemo:
         assert "servers go together: also give --postgres and --redis" in answer.stderr
         assert told == []
 
+    @pytest.mark.parametrize("servers", [(), ("--kafka=broker:9092", "--redis=cache:6379")])
+    def test_it_plays_in_a_bucket(
+        self, asof_: Shell, told: list[Any], tmp_path: Path, servers: tuple[str, ...]
+    ) -> None:
+        bucket = ("--storage=s3://shop/demo/", "--storage-endpoint=http://s3:9000")
+
+        asof_("demo", "--output", str(tmp_path / "out"), *bucket, *servers)
+
+        given = told[0][1]["servers"]
+        assert (given.storage, given.storage_endpoint, given.postgres) == ("s3://shop/demo", "http://s3:9000", "")
+        assert bool(given.kafka) == bool(given.redis) == bool(servers)
+        assert "ASOF_POSTGRES" not in given.variables
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (("--storage=s3://shop/demo", "--kafka=broker:9092"), "servers go together: also give --redis"),
+            (("--storage=s3://shop/demo", "--postgres=postgresql://db"), "with --storage nothing is in PostgreSQL"),
+            (("--storage=s3://shop/demo", "--offline=postgres"), "with --storage nothing is in PostgreSQL"),
+            (("--storage-endpoint=http://s3:9000",), "also give --storage"),
+            (("--storage=/data/demo",), "write s3://BUCKET/PREFIX"),
+            (("--storage=s3://shop/it's",), "write s3://BUCKET/PREFIX"),
+        ],
+    )
+    def test_a_bucket_that_is_asked_for_wrongly_is_refused(
+        self, asof_: Shell, told: list[Any], tmp_path: Path, words: tuple[str, ...], said: str
+    ) -> None:
+        answer = asof_("demo", "--output", str(tmp_path / "out"), *words)
+
+        assert answer.exit_code == 2 and said in " ".join(answer.stderr.split())
+        assert told == []
+
     def test_for_programs_it_is_the_report(self, asof_: Shell, tmp_path: Path) -> None:
         answer = asof_("--output", "json", "demo", "--output", str(tmp_path / "out"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.services.__main__ import KINDS, PORTS
+from tests.services.__main__ import BUCKET, KINDS, PORTS
 from tests.services.jars import APICURIO_VERSION, KAFKA_VERSION
 
 COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
@@ -46,6 +46,7 @@ def test_the_page_about_the_demo_has_their_addresses():
     assert f"--postgres postgresql://asof:asof-secret@127.0.0.1:{PORTS['postgres']}/asof" in page
     assert f"--kafka 127.0.0.1:{PORTS['kafka']}" in page
     assert f"--redis redis://asof:asof-secret@127.0.0.1:{PORTS['redis']}/0" in page
+    assert f"--storage s3://{BUCKET}/demo --storage-endpoint http://127.0.0.1:{PORTS['s3']}" in page
     assert SERVICES["postgres"]["environment"] | {"POSTGRES_INITDB_ARGS": ""} == {
         "POSTGRES_USER": "asof", "POSTGRES_PASSWORD": "asof-secret", "POSTGRES_DB": "asof", "POSTGRES_INITDB_ARGS": "",
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,13 @@ import pytest
 import yaml
 
 from asof.definitions import Definition, Project, Session, Sliding, Snapshot, project_of
-from asof.demo.repository import SERVICE, TRAINING_COLUMNS, write_repository, write_server_repository
+from asof.demo.repository import (
+    SERVICE,
+    TRAINING_COLUMNS,
+    write_bucket_repository,
+    write_repository,
+    write_server_repository,
+)
 from asof.demo.shop import ORDERS_SCHEMA, START, TRAFFIC_SCHEMA, USERS_SCHEMA, simulate
 from asof.timing import DAY, HOUR, MINUTE, micros
 
@@ -134,3 +141,50 @@ def test_the_repository_survives_the_registry() -> None:
     snapshot = Snapshot(1, "shop", project())
 
     assert Snapshot.decode(snapshot.encode()).project.content() == project().content()
+
+
+@pytest.mark.parametrize("message_format", ["", "json", "avro"])
+def test_in_a_bucket_only_the_sources_and_the_settings_are_others(tmp_path, message_format) -> None:
+    servers = {"project": "mine", "message_format": message_format} if message_format else {}
+    # A name that contains the demo's own project stays as it was given.
+    address = "s3://asof_demo/x"
+    settings, features = write_bucket_repository(
+        tmp_path, clock=60_000_000, address=address, endpoint="http://s3.example:9000", **servers
+    )
+    there = project_of(each for each in runpy.run_path(str(features)).values() if isinstance(each, Definition))
+    store = yaml.safe_load(settings.read_text(encoding="utf-8"))
+
+    assert {name: view.content() for name, view in there.views.items()} == {
+        name: view.content() for name, view in project().views.items()
+    }
+    assert [there.sources[name].path for name in ("users", "orders")] == [
+        f"{address}/source/users.parquet",
+        f"{address}/source/orders.parquet",
+    ]
+    assert store["registry"] == {"registry_type": "object", "path": f"{address}/registry"}
+    assert store["offline_store"] == {"type": "duckdb", "path": f"{address}/history"}
+    assert store["storage"] == {"endpoint": "http://s3.example:9000", "allow_http": True}
+    assert "connections" not in store
+    if servers:
+        assert (store["project"], store["log"]["type"], store["online_store"]["type"]) == ("mine", "kafka", "redis")
+        assert there.sources["traffic"].topic == "mine_traffic"
+        assert there.sources["traffic"].message_format.name == message_format
+    else:
+        assert store["log"] == {"type": "file", "path": "data/log", "local": True}
+        assert store["online_store"]["type"] == "sqlite"
+
+
+def test_a_bucket_of_the_providers_own_needs_no_endpoint(tmp_path) -> None:
+    settings, _ = write_bucket_repository(tmp_path, clock=0, address="gs://shop/demo")
+
+    assert "storage" not in yaml.safe_load(settings.read_text(encoding="utf-8"))
+
+
+def test_the_page_about_it_shows_the_settings_of_a_bucket(tmp_path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "real-stack.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", page.partition("## In a bucket")[2], re.MULTILINE | re.DOTALL)
+    settings, _ = write_bucket_repository(tmp_path, clock=0, address="s3://asof/demo")
+    written = yaml.safe_load(settings.read_text(encoding="utf-8"))
+
+    for section, options in yaml.safe_load(shown).items():
+        assert written[section] == options

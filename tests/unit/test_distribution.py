@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 SPELT = re.compile(r"pip install (?P<what>(?:-[-\w]+(?: \S+\.txt)? )*(?:'[^']*'|\"[^\"]*\"|[^\s`'\")]+))")
 """A command that installs something."""
 
-OURS = re.compile(r"\.|\.\[[a-z,]+\]|asof-features\[[a-z,]+\] @ git\+https://\S+")
+OURS = re.compile(r"\.|\.\[[a-z0-9,]+\]|asof-features\[[a-z,]+\] @ git\+https://\S+")
 """How Asof may be spelt in one: from a clone, or from a Git address."""
 
 ANOTHER = re.compile(

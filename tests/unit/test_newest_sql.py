@@ -12,7 +12,7 @@ from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource
 from asof.dtypes import Int64, String, Timestamp
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.duckdb.view_rows import compile_rows
-from asof.sql.query import NewestRows, RowFilter, RowsOfKeys, TouchedKeys
+from asof.sql.query import NewestRows, RowFilter, RowsOfKeys, TouchedKeys, UndatedRows
 from asof.sql.source_rows import SourceTable
 
 GOLDEN = Path(__file__).parent / "golden" / "duckdb"
@@ -43,6 +43,8 @@ def windows() -> FeatureView:
 CASES = {
     "newest_news": (NewestRows(latest(), NEWS), TABLES),
     "newest_interval_without_arrival": (NewestRows(latest(), INTERVAL), QUERIED),
+    "undated_rows": (UndatedRows(latest(), RowFilter(2_000)), TABLES),
+    "undated_rows_of_the_news": (UndatedRows(latest(), NEWS), TABLES),
     "touched_keys": (TouchedKeys(windows(), NEWS), TABLES),
     "rows_of_keys": (RowsOfKeys(windows(), NEWS), TABLES),
     "rows_of_keys_without_arrival": (RowsOfKeys(windows(), NEWS), QUERIED),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -89,6 +90,18 @@ class LocalPath(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 
 
 LOCAL_PATH = LocalPath()
+
+
+class ObjectPrefix(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only, and click 8.2 will do
+    """An address in object storage that needs no quoting in any file."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).rstrip("/")
+        if not re.fullmatch(r"(s3|gs|az)://[\w.-]+(/[\w.=-]+)*", text, re.ASCII):
+            self.fail("write s3://BUCKET/PREFIX (or gs://, az://), of letters, digits and . _ = -", param, ctx)
+        return text
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only, and click 8.2 will do

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 from psycopg import sql
 
 from asof.connections.postgres.database import Postgres
-from asof.errors import AsofError
-
-MARK = "Made by asof demo, which drops it when it runs again."
+from asof.demo.manifest import MARK, DemoManifest, NameTaken
 
 _TABLES = {
     "users": "user_id bigint PRIMARY KEY, registered_at timestamptz NOT NULL, country text, platform text",
     "orders": "order_id bigint PRIMARY KEY, user_id bigint NOT NULL, ordered_at timestamptz NOT NULL",
 }
-
-
-class NameTaken(AsofError):
-    """An object on a server has the name that the demo needs, but was not created by the demo."""
-
-    def __init__(self, what: str, place: str) -> None:
-        super().__init__(
-            f"{what} already exists in {place}, and the demo did not create it",
-            hint="use another name: --project NAME",
-        )
-
-
-@dataclass(frozen=True)
-class DemoManifest:
-    """The record of what an earlier demo created on other servers."""
-
-    topic: str
-    topic_id: str
 
 
 class ShopDatabase:

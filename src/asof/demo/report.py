@@ -129,7 +129,7 @@ def _header(report: Report) -> str:
         "<header>\n<h1>What Asof did with the shop</h1>\n"
         "<p>A simulated shop wrote down its users and orders, and streamed its website traffic. From these, one set of"
         " definitions gave a training set as of each order, and the same features online while events came in."
-        + (f" All of it on servers: {escape(positions)}." if positions else "")
+        + (f" On servers: {escape(positions)}." if positions else "")
         + "</p>\n"
         f'<dl class="sizes">{tiles}</dl>\n</header>'
     )

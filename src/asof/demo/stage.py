@@ -1,4 +1,4 @@
-"""The stores of the demo: embedded ones in the demo's folder, or servers."""
+"""The stores of the demo: embedded ones in the demo's folder, a bucket, or servers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+import pyarrow as pa
 
-from asof.demo.repository import write_repository, write_server_repository
+from asof.demo.manifest import DemoManifest, NameTaken
+from asof.demo.repository import write_bucket_repository, write_repository, write_server_repository
 from asof.demo.shop import Shop
 from asof.errors import MissingExtra
 from asof.store import FeatureStore, open_store_of
@@ -86,12 +88,14 @@ class DemoServers:
     """The demo's servers, and options for them.
 
     Args:
-        postgres: a URL.
-        kafka: `host:port`.
-        redis: `host:port`, or a URL.
+        postgres: a URL; empty where `storage` is given.
+        kafka: `host:port`; with `storage`, empty for a log in the demo's folder.
+        redis: `host:port`, or a URL; empty where `kafka` is, for an online store in the demo's folder.
         offline: `duckdb` or `postgres`.
         message_format: of the traffic: `json` or `avro`.
         project: the name of all that the demo creates there.
+        storage: an address such as `s3://bucket/demo`, for users, orders, registry, archives and training sets.
+        storage_endpoint: URL of the bucket's server; empty is the provider's own.
     """
 
     postgres: str
@@ -100,37 +104,98 @@ class DemoServers:
     offline: str = "duckdb"
     message_format: str = "json"
     project: str = "asof_demo"
+    storage: str = ""
+    storage_endpoint: str = ""
 
     @property
     def variables(self) -> dict[str, str]:
         """Environment variables of the repository."""
         redis = self.redis if "://" in self.redis else f"redis://{self.redis}"
-        return {"ASOF_POSTGRES": self.postgres, "ASOF_KAFKA": self.kafka, "ASOF_REDIS": redis}
+        postgres = {"ASOF_POSTGRES": self.postgres} if self.postgres else {}
+        return {**postgres, "ASOF_KAFKA": self.kafka, "ASOF_REDIS": redis}
+
+
+class ShopTables(Protocol):
+    """Where users and orders are kept, with a record of what the demo created."""
+
+    @property
+    def place(self) -> str:
+        """Its address, without a secret."""
+
+    def made_earlier(self) -> DemoManifest | None:
+        """The record of an earlier demo; None if there was none.
+
+        Raises:
+            NameTaken: what is there was not created by the demo.
+        """
+
+    def drop(self) -> None:
+        """Remove all that the demo created there."""
+
+    def fill(self, tables: dict[str, pa.Table]) -> None:
+        """Mark the place as the demo's own, and write the tables."""
+
+    def remember(self, made: DemoManifest) -> None:
+        """Record the topic that the demo created."""
+
+    def close(self) -> None: ...
+
+
+class BucketStage(EmbeddedStage):
+    """Users, orders, registry, archive and training sets in a bucket; log and online store in the demo's folder."""
+
+    fills = "users and orders become objects in the bucket"
+
+    def __init__(self, output: Path, servers: DemoServers) -> None:
+        super().__init__(output)
+        self._servers = servers
+        self._bucket = _tables_of(servers)
+
+    def write_repository(self, clock: Micros) -> list[Path]:
+        servers = self._servers
+        return write_bucket_repository(
+            self._repository, clock=clock, address=servers.storage, endpoint=servers.storage_endpoint
+        )
+
+    def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
+        made = self._bucket.made_earlier()
+        if made is not None and made.topic:
+            raise NameTaken(
+                f"a demo with topic {made.topic!r}", self._bucket.place,
+                hint="give its --kafka and --redis again, so that it is removed there; or another prefix in --storage",
+            )  # fmt: skip
+        self._bucket.drop()
+        self._bucket.fill({"users": shop.users, "orders": shop.orders})
+        return [_objects(self._bucket)]
+
+    def positions(self) -> dict[str, str]:
+        return {"Bucket": self._bucket.place}
 
 
 class ServerStage:
-    """Users and orders in Postgres, traffic on Kafka, serving from Redis."""
-
-    fills = "users and orders become Postgres tables; the traffic gets an empty topic"
+    """Users and orders in Postgres or a bucket, traffic on Kafka, serving from Redis."""
 
     def __init__(self, output: Path, servers: DemoServers) -> None:
-        try:
-            from asof.demo.postgres import ShopDatabase  # the embedded demo needs no driver
-        except ImportError as error:
-            raise MissingExtra("the demo on servers", "postgres,kafka,redis") from error
-
         self._repository = output / "repo"
         self._servers = servers
         self._topic = f"{servers.project}_{TOPIC}"
-        self._database = ShopDatabase(servers.postgres, servers.project)
+        self._tables = _tables_of(servers)
+        become = "objects in the bucket" if servers.storage else "Postgres tables"
+        self.fills = f"users and orders become {become}; the traffic gets an empty topic"
         self.enter = f"cd {self._repository} && . ./{SERVERS_FILE}"
 
     def write_repository(self, clock: Micros) -> list[Path]:
         servers = self._servers
-        written = write_server_repository(
-            self._repository, clock=clock, project=servers.project, offline=servers.offline,
-            message_format=servers.message_format,
-        )  # fmt: skip
+        if servers.storage:
+            written = write_bucket_repository(
+                self._repository, clock=clock, address=servers.storage, endpoint=servers.storage_endpoint,
+                project=servers.project, message_format=servers.message_format,
+            )  # fmt: skip
+        else:
+            written = write_server_repository(
+                self._repository, clock=clock, project=servers.project, offline=servers.offline,
+                message_format=servers.message_format,
+            )  # fmt: skip
         file = self._repository / SERVERS_FILE
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in servers.variables.items()]
         # It may have passwords: readable by its owner only, from its creation on.
@@ -146,7 +211,7 @@ class ServerStage:
         try:
             yield
         finally:
-            self._database.close()
+            self._tables.close()
             for name, value in before.items():
                 if value is None:
                     del os.environ[name]
@@ -154,38 +219,35 @@ class ServerStage:
                     os.environ[name] = value
 
     def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
-        from asof.demo.postgres import DemoManifest
-
+        made = self._tables.made_earlier()
         with open_store() as store:
-            self._clear(store)
-        self._database.fill({"users": shop.users, "orders": shop.orders})
+            self._clear(store, made)
+        self._tables.fill({"users": shop.users, "orders": shop.orders})
         with open_store() as store:
             log = open_store_of(store).stores.log_of(self._source(store))
             log.create(self._topic, PARTITIONS)
-            self._database.remember(DemoManifest(self._topic, log.topic_id(self._topic)))
+            self._tables.remember(DemoManifest(self._topic, log.topic_id(self._topic)))
         schema = self._servers.project
+        tables = f"tables {schema}.users and {schema}.orders in {self._tables.place}"
         return [
-            f"tables {schema}.users and {schema}.orders in {self._database.place}",
+            _objects(self._tables) if self._servers.storage else tables,
             f"topic {self._topic} with {PARTITIONS} partitions in Kafka at {self._servers.kafka}",
         ]
 
-    def _clear(self, store: FeatureStore) -> None:
+    def _clear(self, store: FeatureStore, made: DemoManifest | None) -> None:
         """Remove exactly what an earlier demo with this name created, after checking all servers."""
-        from asof.demo.postgres import NameTaken
-
-        made = self._database.made_earlier()
         log = open_store_of(store).stores.log_of(self._source(store))
         exists = self._topic in log.topics()
         online = open_store_of(store).stores.online.tables(self._servers.project)
         if exists and (made is None or made.topic_id != log.topic_id(self._topic)):
             raise NameTaken(f"topic {self._topic!r}", f"Kafka at {self._servers.kafka}")
-        if online and made is None:
+        if online and (made is None or not made.topic):
             raise NameTaken(f"project {self._servers.project!r}", f"Redis at {self.positions()['Redis']}")
         if made is not None:
             store.teardown(purge=True)
             if exists:
                 log.delete(self._topic)
-            self._database.drop()
+            self._tables.drop()
 
     def _source(self, store: FeatureStore) -> Any:
         return open_store_of(store).definitions().sources[TOPIC]
@@ -199,8 +261,34 @@ class ServerStage:
 
     def positions(self) -> dict[str, str]:
         redis = self._servers.variables["ASOF_REDIS"].rpartition("://")[2].rpartition("@")[2].partition("/")[0]
-        return {"PostgreSQL": self._database.place.removeprefix("PostgreSQL at "), "Kafka": self._servers.kafka,
-                "Redis": redis}  # fmt: skip
+        position = {
+            "Bucket" if self._servers.storage else "PostgreSQL": self._tables.place.removeprefix("PostgreSQL at ")
+        }
+        return {**position, "Kafka": self._servers.kafka, "Redis": redis}
+
+
+def stage_of(output: Path, servers: DemoServers | None) -> Stage:
+    """The stage for these servers; None is for embedded stores."""
+    if servers is None:
+        return EmbeddedStage(output)
+    return ServerStage(output, servers) if servers.kafka else BucketStage(output, servers)
+
+
+def _tables_of(servers: DemoServers) -> ShopTables:
+    try:  # the embedded demo needs no driver
+        if servers.storage:
+            from asof.demo.bucket import ShopBucket
+
+            return ShopBucket(servers.storage, servers.storage_endpoint)
+        from asof.demo.postgres import ShopDatabase
+
+        return ShopDatabase(servers.postgres, servers.project)
+    except ImportError as error:
+        raise MissingExtra("the demo on servers", "postgres,kafka,redis") from error
+
+
+def _objects(tables: ShopTables) -> str:
+    return f"objects source/users.parquet and source/orders.parquet in {tables.place}"
 
 
 def _messages(shop: Shop, message_format: str) -> list[bytes]:

@@ -19,7 +19,7 @@ from asof.demo.histograms import count_views, draw_histograms, terminal_histogra
 from asof.demo.report import NextCommand, Report, StoryStep, write_json, write_report
 from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS
 from asof.demo.shop import Shop, more_events, simulate, write_sources
-from asof.demo.stage import DemoServers, EmbeddedStage, ServerStage, Stage
+from asof.demo.stage import DemoServers, Stage, stage_of
 from asof.display import counted
 from asof.errors import AsofError, MissingExtra
 from asof.planning import describe
@@ -86,7 +86,7 @@ def run(
 
     Args:
         users, ticks: number of users, and minutes simulated.
-        servers: servers for the shop and its features; None for embedded stores, in the folder.
+        servers: servers or a bucket for the shop and its features; None for embedded stores, in the folder.
 
     Returns:
         The content of `report.json`.
@@ -97,7 +97,7 @@ def run(
     output = Path(output).resolve()
     for name in ("repo", "source"):
         shutil.rmtree(output / name, ignore_errors=True)
-    stage = EmbeddedStage(output) if servers is None else ServerStage(output, servers)
+    stage = stage_of(output, servers)
     with stage.environment():
         return _tell(Story(say), stage, output, users=users, ticks=ticks, seed=seed, progress=progress)
 

@@ -159,6 +159,17 @@ class CountsInPlace(Protocol):
         """
         ...
 
+    def undated(self, source: Source, since: Micros | None = None) -> int | None:
+        """Number of rows without an event time of the years 1 to 9999; None where counting would take too long.
+
+        Args:
+            since: only those that were written since then, by their created time.
+
+        Raises:
+            SourceError: the source cannot be reached or does not exist.
+        """
+        ...
+
     def count(self, source: Source) -> str:
         """Number of rows as text; an estimate where counting would take long.
 

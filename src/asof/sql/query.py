@@ -13,7 +13,9 @@ from asof.dtypes import Bool, DType, Int64
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.dialect import Dialect
+from asof.sql.quoting import quote
 from asof.sql.source_rows import RowCutoff, SourceRows, SourceTable, SpineTable
+from asof.sql.undated import undated
 from asof.timing import Micros
 
 
@@ -220,6 +222,23 @@ class RowsOfKeys(ViewRows):
         return [*_keys(rows), *_ARRIVAL, *((OWN + name, rows.dtype(name)) for name in self.read_columns(table))]
 
 
+class UndatedRows(ViewRows):
+    """The number of rows of the view's source without an event time of the years 1 to 9999: `rows`.
+
+    Of the filter only `news_from` counts, for which a row needs a created time.
+    """
+
+    start = end = news = None
+
+    def shape(self, tables: Mapping[str, SourceTable]) -> ResultSchema:
+        return [("rows", Int64)]
+
+    def text(self, dialect: Dialect, table: SourceTable) -> str:
+        """The query."""
+        terms = undated(dialect, self.view.source, table.sql_types, table.column, since=self.chosen.news_from)
+        return f"SELECT count(*) AS {quote('rows')}\nFROM {table.relation}\nWHERE {' AND '.join(terms)}"
+
+
 _ARRIVAL: ResultSchema = [("ts", Int64), ("created", Int64), ("arrived", Int64)]
 """Where a row stands in its key's order."""
 
@@ -367,6 +386,6 @@ def _needs_order(read: ViewRead) -> bool:
 
 __all__ = [
     "NewestRows", "OWN", "PointInTime", "Program", "QueryStep", "ResultSchema", "RowFilter", "RowsOfKeys",
-    "TouchedKeys", "ViewReads", "ViewRows", "WANTED", "columns_of", "columns_of_view", "cut_of", "grouped",
-    "latest_rows", "lenient_columns_of", "range_rows", "reach_of", "rows_of", "tie_columns",
+    "TouchedKeys", "UndatedRows", "ViewReads", "ViewRows", "WANTED", "columns_of", "columns_of_view", "cut_of",
+    "grouped", "latest_rows", "lenient_columns_of", "range_rows", "reach_of", "rows_of", "tie_columns",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from asof.cli.context import CliContext, pass_context
-from asof.cli.options import LOCAL_PATH, Command, misused
+from asof.cli.options import LOCAL_PATH, Command, ObjectPrefix, misused
 from asof.defaults import DEMO_SEED, DEMO_TICKS, DEMO_USERS
 
 
@@ -23,6 +23,13 @@ from asof.defaults import DEMO_SEED, DEMO_TICKS, DEMO_USERS
 @click.option("--postgres", metavar="URL", help="Keep users, orders and the registry in this PostgreSQL database.")
 @click.option("--kafka", metavar="HOST:PORT", help="Stream the traffic through this broker.")
 @click.option("--redis", metavar="HOST:PORT", help="Serve from this Redis; or redis://user:password@host:port.")
+@click.option(
+    "--storage",
+    type=ObjectPrefix(),
+    metavar="ADDRESS",
+    help="Keep users, orders, the registry, archives and training sets in a bucket, such as s3://bucket/demo.",
+)
+@click.option("--storage-endpoint", metavar="URL", help="The bucket's server, if it is not the provider's own.")
 @click.option(
     "--offline",
     default="duckdb",
@@ -57,6 +64,8 @@ def demo(
     postgres: str | None,
     kafka: str | None,
     redis: str | None,
+    storage: str | None,
+    storage_endpoint: str | None,
     offline: str,
     message_format: str,
     project: str,
@@ -65,18 +74,29 @@ def demo(
 
     Tells the story step by step. Takes a few seconds, and needs nothing but this package. With --postgres, --kafka and
     --redis it plays on those servers; there it makes (and, when it runs again, removes) a schema, a topic and online
-    rows of its own.
+    rows of its own. With --storage, alone or with --kafka and --redis, a bucket takes the place of the database: what
+    it makes there is below that address, and keys come from the environment (AWS_ACCESS_KEY_ID and the like).
     """
     from asof.demo import story
 
     addresses = {"--postgres": postgres, "--kafka": kafka, "--redis": redis}
+    if storage:
+        if postgres or offline == "postgres":
+            raise misused("with --storage nothing is in PostgreSQL: leave out --postgres and --offline postgres")
+        del addresses["--postgres"]
+    elif storage_endpoint:
+        raise misused("--storage-endpoint is the server of a bucket: also give --storage")
+    missing = [name for name, each in addresses.items() if not each]
     servers = None
-    if postgres and kafka and redis:
+    if any(addresses.values()) and missing:
+        raise misused(f"servers go together: also give {' and '.join(missing)}")
+    if storage or not missing:
         from asof.demo.stage import DemoServers
 
-        servers = DemoServers(postgres, kafka, redis, offline, message_format, project)
-    elif any(addresses.values()):
-        raise misused(f"servers go together: also give {' and '.join(n for n, each in addresses.items() if not each)}")
+        servers = DemoServers(
+            postgres or "", kafka or "", redis or "", offline, message_format, project, storage or "",
+            storage_endpoint or "",
+        )  # fmt: skip
 
     target = Path(output)
     # What the demo wrote before is its own; anything else in the folder is not.

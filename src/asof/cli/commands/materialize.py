@@ -32,6 +32,11 @@ def materialize(
         if each.expired:
             rows = counted(each.rows, "row")
             context.note(f"{each.view}: {each.expired:,} of {rows} are older than its ttl; reads return null for them")
+        if each.undated:
+            rows = counted(each.undated, "row")
+            context.note(f"{each.view}: {rows} of its source left out: no event time of the years 1 to 9999")
+        elif each.undated is None:
+            context.note(f"{each.view}: rows without an event time were left out; to count them would take too long")
     context.output.records(
         "materialized", done.to_dicts(), columns, empty="No view has a batch source: nothing to materialize."
     )

@@ -87,13 +87,19 @@ class PostgresColumn:
     def is_integer(self) -> bool:
         return not self.is_array and self.type in ("int2", "int4", "int8")
 
-    def select(self, *, bounded: bool = False, lenient: bool = False) -> str:
+    @property
+    def is_time(self) -> bool:
+        return not self.is_array and self.type in _ENDS
+
+    def select(self, *, bounded: bool = False, lenient: bool = False, beyond: bool = False) -> str:
         """The column in a SELECT, in a form that Arrow reads exactly; values without such a form make the server raise
         an error.
 
         Args:
             bounded: its values are known to be in the range of Asof's times.
             lenient: values without such a form are null, and no error.
+            beyond: a time without such a form becomes one outside Asof's years: no time where rows are ordered, and an
+                error as a value.
         """
         name = quote(self.name)
         brackets = "[]" if self.is_array else ""
@@ -117,6 +123,9 @@ class PostgresColumn:
             message = sql.Literal(f"asof: column {self.name!r} holds {problem} ").as_string(None)
             # The text is not valid for the type, so the cast fails with Asof's message. It is null where the value is.
             wrong = f"CAST({message} || {shown} AS {self._target}{brackets})"
+            if beyond and self.is_time:
+                ends = [f"CAST('{each}' AS {self.type})" for each in ("4000-01-01 BC", "20000-01-01")]
+                wrong = f"CASE WHEN {name} < 'epoch' THEN {ends[0]} ELSE {ends[1]} END"
             value = f"CASE WHEN {condition} THEN {'NULL' if lenient else wrong} ELSE {value} END"
         return value if value == name else f"{value} AS {name}"
 

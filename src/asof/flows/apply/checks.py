@@ -15,6 +15,7 @@ from asof.definitions.identity import KnownFunction
 from asof.display import counted
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, DefinitionError, ExpressionError, MissingExtra, SourceError, StorageError
+from asof.flows.batch.undated import UndatedCounts
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import whole_view
 from asof.flows.rows.archive import archive_schema
@@ -28,7 +29,8 @@ from asof.sources.protocol import Batches, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.casts import cast_example
 from asof.sql.names import alike
-from asof.sql.query import PointInTime, columns_of
+from asof.sql.query import PointInTime, RowFilter, columns_of
+from asof.timing import LATEST
 
 
 def check_reserved_columns(project: Project) -> list[Finding]:
@@ -316,21 +318,28 @@ def check_values(stores: Stores, project: Project) -> list[Finding]:
 
 
 def check_null_keys(stores: Stores, project: Project) -> list[Finding]:
-    """Rows with a null join key or event time, which no read can find."""
-    findings = []
+    """Rows with a null join key, or without an event time, which no read can find."""
+    findings, undated = [], UndatedCounts(stores)
     for view in project.views.values():
         source = view.source
         if isinstance(source, LogSource):
             continue
-        columns = [source.raw(name) for name in view.join_keys] + [source.timestamp_field]
-        for column, nulls in _nulls(stores, view, columns).items():
+        columns = [source.raw(name) for name in view.join_keys]
+        found = [
+            (f"no nulls in {column!r}", f"{nulls} where it is null")
+            for column, nulls in (_nulls(stores, view, columns) if columns else {}).items()
+        ]
+        if rows := undated.of(view, RowFilter(LATEST)):
+            expected = f"event times of the years 1 to 9999 in {source.timestamp_field!r}"
+            found.append((expected, f"{counted(rows, 'row')} without one (null, infinite or outside)"))
+        for expected, text in found:
             findings.append(
                 Finding(
                     "warning",
                     f"feature view {view.name!r}",
                     view.where,
-                    f"no nulls in {column!r}",
-                    f"{nulls} where it is null",
+                    expected,
+                    text,
                     "such rows are never read; fix or filter them in the source",
                 )  # fmt: skip
             )

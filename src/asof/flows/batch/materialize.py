@@ -21,6 +21,7 @@ from asof.definitions.facts import Facts, LastRun
 from asof.errors import Argument, AsofError, RequestError, StorageError
 from asof.flows.batch.backfill import load_history, with_history
 from asof.flows.batch.run_progress import RunProgress, ViewProgress
+from asof.flows.batch.undated import UndatedCounts
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import WriteCounts, write_chosen
 from asof.flows.generations.markers import lost_rows
@@ -45,6 +46,8 @@ class MaterializeResult(Record):
         overflowed: number of rows above `max_row_bytes`, which return null.
         loaded: of a view of a log or push source, number of rows loaded of its batch source, for all of its views.
         expired: of a view of latest values, number of rows older than its ttl when written, which return null.
+        undated: number of rows read that have no event time of the years 1 to 9999 and were left out; an interval of
+            event times has none; None where counting them would take too long.
     """
 
     view: str
@@ -54,6 +57,7 @@ class MaterializeResult(Record):
     overflowed: int = 0
     loaded: int = 0
     expired: int = 0
+    undated: int | None = 0
 
 
 def materialize(
@@ -156,6 +160,7 @@ class _ViewsRun:
 
     def __init__(self, stores: Stores, progress: RunProgress, report: Progress) -> None:
         self._stores, self.progress, self._report = stores, progress, report
+        self._undated = UndatedCounts(stores)
 
     def missing(self, views: Sequence[FeatureView]) -> list[FeatureView]:
         """The views whose table is not in the online store: it was lost."""
@@ -187,7 +192,7 @@ class _ViewsRun:
         )
         change = _recorded(view, after, run, as_of=as_of, is_current=True)
         self.progress.record(ViewProgress(view.name, written.rows, change))
-        return _result(view, written, latest, since)
+        return self._result(view, written, latest, since, chosen)
 
     def replace(self, views: Sequence[FeatureView]) -> Iterator[MaterializeResult]:
         """Build a new generation of each view from all rows, then switch readers to it."""
@@ -210,14 +215,14 @@ class _ViewsRun:
         rows = written.rows
         done = ViewProgress(view.name, rows, lambda facts: switched(recorded(facts), view, generation), built=table)
         self.progress.record(done)
-        return _result(view, written, latest, since)
+        return self._result(view, written, latest, since, RowFilter(latest))
 
     def fill(self, view: FeatureView, generation: str) -> MaterializeResult:
         """Write all rows up to the clock to a generation that the caller switches readers to."""
         since = time.monotonic()
         written, latest, change = self._filled(view, generation)
         self.progress.record(ViewProgress(view.name, written.rows, change))
-        return _result(view, written, latest, since)
+        return self._result(view, written, latest, since, RowFilter(latest))
 
     def _filled(self, view: FeatureView, generation: str) -> tuple[WriteCounts, Micros, Callable[[Facts], Facts]]:
         """Write all rows up to the clock to a generation that is not in use yet."""
@@ -230,6 +235,14 @@ class _ViewsRun:
         reached = _Watermark(latest + 1, began)
         run = LastRun(generation=generation, started=began, rows=written.rows, overflowed=written.overflowed)
         return written, latest, _recorded(view, reached, run, as_of=latest, is_current=False)
+
+    def _result(
+        self, view: FeatureView, written: WriteCounts, until: Micros, since: float, chosen: RowFilter
+    ) -> MaterializeResult:
+        undated, seconds = self._undated.of(view, chosen), round(time.monotonic() - since, 3)
+        return MaterializeResult(
+            view.name, written.rows, moment(until), seconds, written.overflowed, 0, written.expired, undated
+        )
 
 
 def _with_history(
@@ -255,11 +268,6 @@ def _with_history(
         rows = (rebuild if full else with_history)(stores, view, progress=progress)
     until, seconds = moment(_latest(view, stores.clock(), end)), round(time.monotonic() - began, 3)
     return MaterializeResult(view.name, rows, until, seconds, loaded=loaded[source.name])
-
-
-def _result(view: FeatureView, written: WriteCounts, until: Micros, since: float) -> MaterializeResult:
-    seconds = round(time.monotonic() - since, 3)
-    return MaterializeResult(view.name, written.rows, moment(until), seconds, written.overflowed, 0, written.expired)
 
 
 def _write(

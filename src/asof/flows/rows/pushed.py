@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from operator import itemgetter
@@ -21,6 +21,7 @@ from asof.flows.rows.batch import RowBatch, batch_of
 from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
 from asof.values.fit import fit, fit_values
 from asof.values.frames import repeated_columns, table_columns, uneven
+from asof.values.legible import shown
 from asof.values.python_columns import TypedColumn, array_of, own_column
 
 MOST_SHOWN = 20
@@ -256,6 +257,16 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]
     """Rows as columns by name, and the problems of the columns themselves."""
     columns: dict[str, Any]
     if isinstance(rows, Mapping):
+        # A text would be taken character by character, and a set has no order.
+        single = [
+            f"column {name!r} is {shown(values)}; expected a list of values"
+            for name, values in rows.items()
+            if isinstance(values, str | bytes | Mapping | Set)
+            or not isinstance(values, Iterable)
+            or getattr(values, "ndim", 1) == 0
+        ]
+        if single:
+            return {}, single[:MOST_SHOWN]
         columns = {
             name: values if isinstance(values, pa.Array | pa.ChunkedArray) else list(values)
             for name, values in rows.items()

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
 
+from asof.definitions import Source
 from asof.display import counted
+from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.quoting import quote
+from asof.sql.undated import undated
+from asof.timing import Micros
 
 _ESTIMATE = "SELECT reltuples FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
 _NOT_NULL = "SELECT attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
 _LARGE_TABLE = 1_000_000
 _SHOWN_NULLS = 1_000
 _TIMEOUT_MS = 5_000
+# A shorter timeout of the connection stays: its client waits no longer than that.
+_BOUNDED = f"""
+SELECT set_config('statement_timeout', least({_TIMEOUT_MS}, nullif(setting::bigint, 0))::text, true)
+FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'
+"""
 
 
 def nulls_in(
@@ -32,6 +41,24 @@ def nulls_in(
     return found
 
 
+def undated_in(
+    connection: psycopg.Connection[Any],
+    relation: str,
+    source: Source,
+    types: Mapping[str, str],
+    *,
+    since: Micros | None = None,
+) -> int | None:
+    """Number of rows without an event time of the years 1 to 9999; None if counting takes too long.
+
+    Args:
+        types: column → its type on the server.
+        since: only those that were written since then.
+    """
+    terms = undated(POSTGRES, source, types, quote, since=since)
+    return _count(connection, f"{relation} WHERE {' AND '.join(terms)}")
+
+
 def rows_in(connection: psycopg.Connection[Any], relation: str, *, is_table: bool) -> str:
     """Number of rows, as text."""
     row = connection.execute(_ESTIMATE, [relation]).fetchone() if is_table else None
@@ -45,7 +72,7 @@ def _count(connection: psycopg.Connection[Any], rows: str) -> int | None:
     """The number of rows of a FROM clause; None if counting takes too long."""
     try:
         with connection.transaction():
-            connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
+            connection.execute(_BOUNDED)
             found = connection.execute(f"SELECT count(*) FROM (SELECT FROM {rows}) AS counted").fetchone()
     except psycopg.errors.QueryCanceled:
         return None

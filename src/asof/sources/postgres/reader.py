@@ -21,10 +21,10 @@ from asof.connections.postgres.types import PostgresColumn, columns_of, fitted
 from asof.definitions import PostgresSource, Source
 from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError, SourceError, nearest, some
-from asof.sources.postgres.counts import nulls_in, rows_in
+from asof.sources.postgres.counts import nulls_in, rows_in, undated_in
 from asof.sources.protocol import Batches, CountsInPlace, ScanRequest, SourceColumn, SourceReaderDefaults
 from asof.sql.quoting import quote
-from asof.timing import EPOCH, UNITS, Micros
+from asof.timing import EARLIEST, EPOCH, UNITS, Micros
 
 _RELATIONS = """
 SELECT CASE WHEN n.nspname = ANY(current_schemas(false)) THEN c.relname ELSE n.nspname || '.' || c.relname END
@@ -82,6 +82,14 @@ class PostgresReader(SourceReaderDefaults):
         assert isinstance(source, PostgresSource)
         with self.database(source).transaction(f"source {source.name!r}", stale=True) as connection:
             return nulls_in(connection, relation_of(source), columns, is_table=bool(source.table))
+
+    def undated(self, source: Source, since: Micros | None = None) -> int | None:
+        """Number of rows without an event time of the years 1 to 9999; None if counting takes too long."""
+        assert isinstance(source, PostgresSource)
+        columns, relation, _ = self._described(source, self.database(source))
+        types = {each.name: each.shown for each in columns}
+        with self.database(source).transaction(f"source {source.name!r}", stale=True) as connection:
+            return undated_in(connection, relation, source, types, since=since)
 
     def count(self, source: Source) -> str:
         """Number of rows; for a large table, the estimate of the server's statistics."""
@@ -248,7 +256,12 @@ class Scan:
             if need.keys and each.name in need.keys and (condition := _among(each, need.keys[each.name]))
         ]
         selected = [
-            each.select(bounded=bounded and each is time, lenient=each.name in need.lenient) for each in columns
+            each.select(
+                bounded=bounded and each is time,
+                lenient=each.name in need.lenient,
+                beyond=each is time or each.name == self.source.created_timestamp_column,
+            )
+            for each in columns
         ]
         where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
         return f"SELECT {', '.join(selected) or 1}\nFROM {relation_of(self.source)}{where}"
@@ -266,6 +279,9 @@ class Scan:
         if not all(bound for _, bound in bounds):
             return []
         terms = [f"{quote(column.name)} >= {bound}" for column, bound in bounds]
+        # A created time outside Asof's years is none.
+        least = _bound(created, EARLIEST, unit, up=False)
+        terms += [f"{quote(created.name)} < {least}"] if least else []
         return [f"({' OR '.join([*terms, f'{quote(created.name)} IS NULL'])})"]
 
 

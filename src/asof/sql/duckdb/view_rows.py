@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from asof.sql.duckdb.dialect import DUCKDB
-from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys, ViewRows
+from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys, UndatedRows, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.source_rows import SourceRows, SourceTable
 
@@ -17,6 +17,8 @@ def compile_rows(query: ViewRows, tables: Mapping[str, SourceTable]) -> str:
         return _newest(query, table)
     if isinstance(query, TouchedKeys):
         return _touched(query, table)
+    if isinstance(query, UndatedRows):
+        return query.text(DUCKDB, table)
     assert isinstance(query, RowsOfKeys)
     return _of_keys(query, table)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from asof.sql.postgres.dialect import POSTGRES, collated, micros_of, out
-from asof.sql.query import WANTED, NewestRows, RowsOfKeys, TouchedKeys, ViewRows
+from asof.sql.query import WANTED, NewestRows, RowsOfKeys, TouchedKeys, UndatedRows, ViewRows
 from asof.sql.source_rows import SourceRows, SourceTable
 
 
@@ -19,6 +19,8 @@ def compile_rows(query: ViewRows, tables: Mapping[str, SourceTable]) -> str:
         return _newest(query, table)
     if isinstance(query, TouchedKeys):
         return _touched(query, table)
+    if isinstance(query, UndatedRows):
+        return query.text(POSTGRES, table)
     assert isinstance(query, RowsOfKeys)
     return _of_keys(query, table)
 
