@@ -13,8 +13,8 @@ from asof.sources.protocol import ScanRequest
 from asof.testing.sources import ROWS
 
 REMOTE = (
-    "s3://bucket/rides.parquet",
-    "gs://bucket/rides/*.parquet",
+    "hdfs://host/rides.parquet",
+    "abfss://container@account/rides/*.parquet",
     "https://h/rides.csv",
     "file://other/rides.parquet",
 )

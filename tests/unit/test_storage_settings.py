@@ -74,6 +74,7 @@ def test_what_a_driver_says_is_one_clear_error() -> None:
         ("Generic S3 error: ... 403 Forbidden: <Error><Code>AccessDenied</Code>", StorageError, "access denied"),
         ("... 503 Service Unavailable: <Code>SlowDown</Code>", StorageOutage, "slow down"),
         ("HTTP error: error sending request\n\nDebug source:\n…", StorageOutage, "cannot be reached"),
+        ("Kernel error -> ...\n  failed to load IMDS session token", StorageError, "no credentials"),
         ("412 Precondition Failed", ObjectChanged, "changed meanwhile"),
         ("something odd\n\nDebug source:\nRetryError(...)", StorageError, "s3://b/k: something odd"),
     ):

@@ -22,7 +22,8 @@ class ObjectChanged(StorageError):
 _CREDENTIALS = "check access_key_id and secret_access_key of storage:, or the provider's own variables and files"
 _SIGNS: tuple[tuple[str, type[AsofError], str, str], ...] = (
     (
-        r"169\.254\.169\.254|metadata\.google|no credentials|NoCredentials|missing credentials", StorageError,
+        r"169\.254\.169\.254|metadata\.google|no credentials|NoCredentials|missing credentials|IMDS|"
+        r"loading credentials", StorageError,
         "there are no credentials",
         "give access_key_id and secret_access_key in storage:, set AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY, or name a profile; on AWS give the machine or pod a role",
