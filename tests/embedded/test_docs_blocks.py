@@ -439,7 +439,7 @@ def test_what_is_not_run_is_still_there_and_gets_less() -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
-    known = {*LANGUAGES, "python example", "ini", "diff", "dockerfile", ""}
+    known = {*LANGUAGES, "python example", "ini", "json", "diff", "dockerfile", ""}
     assert [str(block) for page in PAGES for block in blocks(page) if block.language not in known] == []
     # Text without a language is output, a listing or a drawing: no command of a reader stands there.
     commands = re.compile(r"^(?:\$ |asof |pip |import |from \w+ import )", re.MULTILINE)

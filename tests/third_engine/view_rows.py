@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from asof.sql.query import OWN, WANTED, NewestRows, RowsOfKeys, TouchedKeys, ViewRows
+from asof.sql.query import OWN, WANTED, NewestRows, RowsOfKeys, TouchedKeys, UndatedRows, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.source_rows import SourceTable
 from tests.third_engine.dialect import THIRD
@@ -12,6 +12,8 @@ from tests.third_engine.dialect import THIRD
 
 def compile_rows(query: ViewRows, tables: Mapping[str, SourceTable]) -> str:
     table = tables[query.view.source.name]
+    if isinstance(query, UndatedRows):
+        return query.text(THIRD, table)
     plain = query.rows(table)
     keys = ", ".join(plain.key_columns)
     if isinstance(query, TouchedKeys):
