@@ -1,0 +1,1 @@
+"""History computed by Spark, through Spark Connect."""
