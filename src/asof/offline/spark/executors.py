@@ -38,20 +38,36 @@ NEEDED = ("pyarrow", "numpy", "msgspec", "yaml")
 
 
 class Executors:
-    """The executors of one session; thread-safe. They are tried once, at the first use."""
+    """The executors of one session; thread-safe. They are tried once, at the first use.
 
-    def __init__(self, session: SparkSession) -> None:
+    Args:
+        trial: what they answered in another session of the same server, where that is known.
+    """
+
+    def __init__(self, session: SparkSession, trial: Trial | None = None) -> None:
         self._session = session
         self._lock = threading.Lock()
-        self._tried: _Trial | None = None
+        self._tried = trial
+        self._has_package = trial is None or not trial.takes_files
+
+    @property
+    def trial(self) -> Trial:
+        """What they answered."""
+        with self._lock:
+            if self._tried is None:
+                self._tried = _tried(self._session)
+            elif not self._has_package:
+                _send(self._session)
+            self._has_package = True
+            return self._tried
 
     def refusal(self) -> StorageError | None:
         """Why they cannot run Asof's functions, with the next step; None where they can."""
-        return self._trial().refusal
+        return self.trial.refusal
 
     def mapped(
         self, frame: DataFrame, function: BatchFunction, schema: pa.Schema, *, keys: Sequence[str] = (),
-        order: Sequence[str] = (),
+        order: Sequence[str] = (), given: pa.Schema | None = None,
     ) -> DataFrame:  # fmt: skip
         """The rows that a function makes of the frame's, part by part; read them with `rows_of`.
 
@@ -59,11 +75,12 @@ class Executors:
             schema: of the function's rows.
             keys: all rows with equal values in these columns are in one part.
             order: columns by which each part's rows come sorted.
+            given: the frame's columns in Asof's types, which the function has them in.
 
         Raises:
             StorageError: see `refusal`.
         """
-        trial = self._trial()
+        trial = self.trial
         if trial.refusal is not None:
             raise trial.refusal
         if keys:
@@ -71,25 +88,21 @@ class Executors:
         if order and trial.sorts:
             frame = frame.sortWithinPartitions(*(col(_quoted(each)) for each in order))
         made = pa.schema([*schema, pa.field(ERROR, pa.string())])
-        reported = _reported(function, made, () if trial.sorts else tuple(order))
-        return frame.mapInArrow(reported, from_arrow_schema(made))
-
-    def _trial(self) -> _Trial:
-        with self._lock:
-            if self._tried is None:
-                self._tried = _tried(self._session)
-            return self._tried
+        run = _reported(function, made, given, () if trial.sorts else tuple(order))
+        return frame.mapInArrow(run, from_arrow_schema(made))
 
 
-class _Trial:
+class Trial:
     """What a session's executors answered.
 
     Args:
+        refusal: why they cannot run functions.
         sorts: rows sorted within parts come sorted to a function: not every engine heeds that.
+        takes_files: the server gives them the files of a session.
     """
 
-    def __init__(self, refusal: StorageError | None = None, *, sorts: bool = False) -> None:
-        self.refusal, self.sorts = refusal, sorts
+    def __init__(self, refusal: StorageError | None = None, *, sorts: bool = False, takes_files: bool = False) -> None:
+        self.refusal, self.sorts, self.takes_files = refusal, sorts, takes_files
 
 
 def rows_of(frame: DataFrame) -> Iterator[pa.RecordBatch]:
@@ -153,29 +166,29 @@ def module_missing(name: str) -> StorageError:
     )
 
 
-def _tried(session: SparkSession) -> _Trial:
+def _tried(session: SparkSession) -> Trial:
     try:
         there = _python_there(session)
         if there.split(".")[:2] != platform.python_version().split(".")[:2]:
-            return _Trial(python_differs(_minor(there), _minor(platform.python_version())))
+            return Trial(python_differs(_minor(there), _minor(platform.python_version())))
         is_sent = _send(session)
         found = _asked(session)
     except PySparkException as error:
         refusal = failure_of(error)
-        return _Trial(refusal if isinstance(refusal, StorageError) else StorageError(str(refusal)))
+        return Trial(refusal if isinstance(refusal, StorageError) else StorageError(str(refusal)))
     version, missing, sorts = found
     if missing:
-        return _Trial(module_missing(missing))
+        return Trial(module_missing(missing))
     if not is_sent and version != installed_version():
         there = "no version of Asof" if version == NOT_INSTALLED else f"Asof {version}"
-        return _Trial(
+        return Trial(
             StorageError(
                 f"the executors have {there}, this process {installed_version()}, and the server takes no files of a "
                 "session",
                 hint=f"install the same version in the executors' Python: {install_command()}",
             )
         )
-    return _Trial(sorts=sorts)
+    return Trial(sorts=sorts, takes_files=is_sent)
 
 
 def _minor(version: str) -> str:
@@ -234,12 +247,12 @@ def _asked(session: SparkSession) -> tuple[str, str, bool]:
     return answers[0]["version"], missing, all(each["sorts"] for each in answers)
 
 
-def _reported(function: BatchFunction, schema: pa.Schema, order: tuple[str, ...]) -> Any:
+def _reported(function: BatchFunction, schema: pa.Schema, given: pa.Schema | None, order: tuple[str, ...]) -> Any:
     """The function as a worker runs it: over sorted rows, with its refusal as a row."""
     pickled = _pickled(function)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return reported(pickled, schema, order, batches)
+        return reported(pickled, schema, given, order, batches)
 
     return run
 
@@ -285,4 +298,4 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-__all__ = ["ERROR", "Executors", "failure_of", "rows_of"]
+__all__ = ["Executors", "Trial", "failure_of", "rows_of"]

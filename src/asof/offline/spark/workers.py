@@ -10,20 +10,26 @@ import pyarrow as pa
 
 from asof.errors import AsofError
 from asof.offline.protocol import BatchFunction
+from asof.offline.results import in_types
 
 ERROR = "asof__error"
 """The column that an error comes back in; the others of its row are null."""
 
 
 def reported(
-    pickled: bytes, schema: pa.Schema, order: tuple[str, ...], batches: Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
+    pickled: bytes, schema: pa.Schema, given: pa.Schema | None, order: tuple[str, ...],
+    batches: Iterator[pa.RecordBatch],
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """The rows of a pickled function with an empty `ERROR`; where it refuses, one row with that.
 
     Args:
+        schema: of its rows, with `ERROR`.
+        given: what the engine's own types are cast to before the function has the rows; None: as they come.
         order: the columns to sort the part's rows by; empty where they come as they should.
     """
     function: BatchFunction = pickle.loads(pickled)
+    if given is not None:
+        batches = (in_types(batch.columns, given) for batch in batches)
     try:
         for batch in function(in_order(batches, order) if order else batches):
             if batch.num_rows:
