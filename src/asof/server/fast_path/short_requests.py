@@ -91,5 +91,7 @@ class ShortRequests:
             return None
         requested = service if service is not None else tuple(_REFERENCES.decode(features))
         prepared = among.get(FeatureRequest(requested, full_names).key)
-        one_row = OneRow.of(prepared.reader, prepared.encoder.metadata) if prepared is not None else None
-        return ShortRequest(prepared, one_row, reader) if prepared is not None and one_row is not None else None
+        if prepared is None:
+            return None
+        one_row = OneRow.of(prepared.reader, prepared.encoder.metadata, most_bytes=self._reads.most_bytes)
+        return ShortRequest(prepared, one_row, reader) if one_row is not None else None
