@@ -172,7 +172,8 @@ def _wanted(snapshot: Snapshot, features: FeatureReferences) -> Iterable[tuple[P
             assert view is not None  # a project holds all that its services name
             yield Projection(view, None, part.alias, part.join_key_map), part.features
         return
-    names_of: dict[str, frozenset[str]] = {}
+    # Each view is looked at once, not once per reference.
+    named: dict[str, tuple[Projection, frozenset[str]]] = {}
     for reference in as_list(features):
         if isinstance(reference, FeatureView | OnDemandFeatureView | Projection):
             part = reference if isinstance(reference, Projection) else Projection(reference)
@@ -184,12 +185,12 @@ def _wanted(snapshot: Snapshot, features: FeatureReferences) -> Iterable[tuple[P
         if not isinstance(reference, str):
             raise RequestError(f"feature reference {reference!r} is not text", hint="write 'view:feature'")
         name, _, feature = reference.partition(":")
-        view = project.view(name)
-        if view is not None and name not in names_of:
-            names_of[name] = frozenset(view.feature_names)
-        if view is None or (feature and feature not in names_of[name]):
+        found = named.get(name)
+        if found is None and (view := project.view(name)) is not None:
+            found = named[name] = (Projection(view), frozenset(view.feature_names))
+        if found is None or (feature and feature not in found[1]):
             raise UnknownFeature(reference, known_references(snapshot))
-        yield Projection(view), (feature,) if feature else None
+        yield found[0], (feature,) if feature else None
 
 
 def _by_name(projection: Projection) -> dict[str, Field]:

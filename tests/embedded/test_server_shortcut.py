@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from asof import FeatureStore
+from asof.errors import NotAuthenticated
 from asof.server.app import App
 from asof.server.fast_path.shortcut import HEADS, Shortcut
 from asof.server.http.connection import BoundedProtocol, sweep
@@ -424,6 +425,46 @@ def test_heads_that_mean_more_are_not_remembered(folder, more):
             await client.send(request(about(1), more=more))
             assert await client.begins()
             assert on.shortcut.heads == {}
+
+    asyncio.run(run())
+
+
+def test_heads_of_unknown_callers_are_not_remembered(folder, monkeypatch):
+    async def run() -> None:
+        async with server(folder) as on:
+
+            def refuse(caller: Any) -> Any:
+                raise NotAuthenticated("no key", hint="send one")
+
+            client = await on.client()
+            await warm(client)
+            known = dict(on.shortcut.heads)
+            monkeypatch.setattr(on.service.security, "authenticate", refuse)
+            for i in range(3):
+                status, _, _ = await client.ask(about(1), more=f"x: {i}\r\n")
+                assert status == 401
+
+            assert known and on.shortcut.heads == known
+
+    asyncio.run(run())
+
+
+def test_rows_above_the_size_of_a_response_are_refused_by_the_general_way(folder):
+    async def run() -> None:
+        async with server(folder) as on:
+            client = await on.client()
+            await warm(client)
+            status, _, whole = await client.ask(about(1))
+            assert status == 200
+        async with server(folder, max_response_bytes=32 * (1 + len(FEATURES))) as on:
+            client = await on.client()
+            answers = [await client.ask(about(1)) for _ in range(4)]
+            assert {status for status, _, _ in answers} == {200} and {body for _, _, body in answers} == {whole}
+            (one_row,) = {each.one_row for each in on.shortcut._requests._of.values()}
+            one_row._most_bytes = 1
+            on.service.reading.most_bytes = 1
+            status, _, body = await client.ask(about(1))
+            assert status == 413 and b"the limit is 1" in body
 
     asyncio.run(run())
 

@@ -430,9 +430,7 @@ def test_no_body_stops_a_worker(serving, role, is_wide):
         served = {case for case, status in statuses.items() if status == 200}
         assert served == ({"keys beside the right one"} if is_wide else set())
         refused = {case for case, status in statuses.items() if status == 413}
-        wide = {case for case in statuses if case.startswith(("keys", "features"))}
-        if role == "write":
-            wide |= {case for case in statuses if "columns" in case}
+        wide = {case for case in statuses if case.startswith(("keys", "features")) or "columns" in case}
         assert refused == (set() if is_wide else wide)
         assert all(status in (200, 403, 404, 413, 422) for status in statuses.values()), str(statuses)
 

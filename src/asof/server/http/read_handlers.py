@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from asof.errors import NotAllowed, NotFound, RequestError, nearest, some
 from asof.online_response import OnlineResponse
 from asof.server.http import requests
 from asof.server.http.bodies import PARSED_ON_LOOP
+from asof.server.http.errors import JSON
 from asof.server.http.limits import CELL_BYTES, above, refuse_wide
 from asof.server.http.route import HttpRequest, HttpResponse
 from asof.server.process.service import Service
@@ -18,9 +19,6 @@ from asof.server.read.online_reads import ROWS_ON_LOOP, PreparedRequest
 from asof.server.read.responses import ARROW
 from asof.server.security.callers import Action, RequestPrincipal
 from asof.values.json import read_columns
-
-CELLS_ON_LOOP = 20_000
-"""Responses up to this number of values are encoded on the event loop, which takes a few milliseconds at most."""
 
 
 async def get_online_features(service: Service, request: HttpRequest) -> HttpResponse:
@@ -33,9 +31,12 @@ async def get_online_features(service: Service, request: HttpRequest) -> HttpRes
     prepared = await _prepared(
         service, request, content.features, content.feature_service, content.full_feature_names, "feature_service"
     )
-    response = await _read(service, request, prepared, content.entities)
-    encode = partial(prepared.encoder.feast, response, versions=content.include_feature_view_version_metadata)
-    return HttpResponse(await _encoded(service, response, encode))
+    response, is_large = await _read(service, request, prepared, content.entities)
+    versions = content.include_feature_view_version_metadata
+    if not is_large:
+        return HttpResponse(prepared.encoder.feast(response, versions=versions))
+    encode = partial(prepared.encoder.feast, response, versions=versions, is_shared=False)
+    return HttpResponse(await service.in_reader(encode))
 
 
 async def get_features(service: Service, request: HttpRequest) -> HttpResponse:
@@ -51,18 +52,15 @@ async def get_features(service: Service, request: HttpRequest) -> HttpResponse:
     prepared = await _prepared(
         service, request, content.features, content.service, content.full_feature_names, "service"
     )
-    response = await _read(service, request, prepared, content.entities)
+    response, is_large = await _read(service, request, prepared, content.entities)
+    options = {"statuses": content.statuses, "event_times": content.event_times}
+    headers = [JSON]
     if ARROW.encode() in request.accept:
-        encode = partial(
-            prepared.encoder.arrow, response, statuses=content.statuses, event_times=content.event_times
-        )  # fmt: skip
-        body = await _encoded(service, response, encode)
-        return HttpResponse(body, headers=[(b"content-type", ARROW.encode())])
-    encode = partial(
-        prepared.encoder.rows, response, statuses=content.statuses, event_times=content.event_times,
-        types=content.types,
-    )  # fmt: skip
-    return HttpResponse(await _encoded(service, response, encode))
+        encode = partial(prepared.encoder.arrow, response, **options)
+        headers = [(b"content-type", ARROW.encode())]
+    else:
+        encode = partial(prepared.encoder.rows, response, types=content.types, **options)
+    return HttpResponse(await service.in_reader(encode) if is_large else encode(), headers=headers)
 
 
 def _refuse_many(service: Service, features: Collection[str] | None, columns: Collection[str]) -> None:
@@ -77,14 +75,6 @@ async def refuse_repeated_names(service: Service, request: HttpRequest, columns:
         requests.refuse_repeated_names(body, columns, *others)
     else:
         await service.in_reader(requests.refuse_repeated_names, body, columns, *others)
-
-
-async def _encoded(service: Service, response: OnlineResponse, encode: Callable[[], bytes]) -> bytes:
-    """The response's body; of a large response in a thread, so that the others go on."""
-    if len(response) * len(response.selection.outputs) <= CELLS_ON_LOOP:
-        return encode()
-    body: bytes = await service.in_reader(encode)
-    return body
 
 
 async def _prepared(
@@ -154,7 +144,9 @@ def _sources_of(view: object) -> list[Any]:
     return viewed(view.sources) if isinstance(view, OnDemandFeatureView) else []
 
 
-async def _read(service: Service, request: HttpRequest, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
+async def _read(
+    service: Service, request: HttpRequest, prepared: PreparedRequest, entities: Any
+) -> tuple[OnlineResponse, bool]:
     limit = service.settings.max_rows
     rows = max(map(len, entities.values()), default=1) if type(entities) is dict else len(entities)
     if rows > limit:
@@ -170,11 +162,11 @@ async def _read(service: Service, request: HttpRequest, prepared: PreparedReques
             _converted(prepared, entities) if rows <= ROWS_ON_LOOP
             else await service.in_reader(_converted, prepared, entities)
         )  # fmt: skip
-    response = await service.reading.read(prepared, entities)
+    response, is_large = await service.reading.read(prepared, entities)
     request.rows = len(response)
     request.response = response
     request.use = prepared.use
-    return response
+    return response, is_large
 
 
 def _converted(prepared: PreparedRequest, entities: Any) -> Any:

@@ -33,8 +33,8 @@ ROWS_ON_LOOP = 512
 is in this process or has a non-blocking reader."""
 
 
-BYTES_ON_LOOP = 1 << 20
-"""Larger rows are unpacked in a thread."""
+BYTES_ON_LOOP, CELLS_ON_LOOP = 1 << 20, 20_000
+"""Rows with more bytes, and responses with more values, are unpacked and encoded in a thread."""
 
 
 class HistoryNeeded(Exception):
@@ -176,8 +176,8 @@ class OnlineReads:
 
     # ---- reading ----
 
-    async def read(self, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
-        """Current features of these entity rows.
+    async def read(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
+        """Current features of these entity rows; and whether they are so many that they hold up the event loop.
 
         Raises:
             EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
@@ -191,11 +191,11 @@ class OnlineReads:
         with self.tracing.span("read"):
             return await self._read_newest(prepared, entities)
 
-    async def _read_newest(self, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
+    async def _read_newest(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
         """From another generation where readers have switched to one; see `OpenStore.online`."""
         while True:
             try:
-                response, complete = await self._read(prepared, entities)
+                response, complete, size = await self._read(prepared, entities)
             except OnlineRowsLost:
                 newer = await self._newer(prepared)
                 if newer is None:
@@ -207,10 +207,13 @@ class OnlineReads:
             else:
                 newer = None if complete else await self._newer(prepared)
                 if newer is None:
-                    return response
+                    is_large = size > BYTES_ON_LOOP or len(response) * len(prepared.encoder.names) > CELLS_ON_LOOP
+                    return response, is_large
             prepared = newer
 
-    async def _read(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
+    async def _read(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool, int]:
+        """The response, whether every row was found, and the bytes of the rows, 0 where they are unknown."""
+        size = 0
         reader = prepared.reader
         try:
             few = _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP
@@ -236,7 +239,7 @@ class OnlineReads:
                 response, complete = await self._in_thread(self._from_history, prepared, entities)
         if prepared.derivations:
             response = await self._functions.run(lambda: reader.derive(response), prepared.derivations)
-        return response, complete
+        return response, complete, size
 
     def _from_history(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
         reader = open_store_of(self.store).open_reader(prepared.reader.snapshot, *prepared.request)
