@@ -407,8 +407,10 @@ def bodies() -> dict[str, tuple[str, Any]]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("is_wide", [False, True], ids=["default", "no limit"])
-@pytest.mark.parametrize("role", ["nothing", "read", "write"])
+@pytest.mark.parametrize(
+    ("role", "is_wide"), [("nothing", False), ("read", False), ("write", False), ("write", True)],
+    ids=["nothing", "read", "write", "write without a limit"],
+)  # fmt: skip
 def test_no_body_stops_a_worker(serving, role, is_wide):
     server = serving(max_features=1_000_000) if is_wide else serving()
     statuses = {}
