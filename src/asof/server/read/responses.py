@@ -30,7 +30,7 @@ Cell = tuple[int, str, ConvertColumn | None]
 ARROW = "application/vnd.apache.arrow.stream"
 
 
-class Frames:
+class ResponseObjects:
     """The objects of responses: built once for a request and a number of rows, filled for each response.
 
     The oldest are dropped beyond `FRAME_CELLS`, also those of requests that are no more.
@@ -54,7 +54,7 @@ class Frames:
         self.cells -= len(self._of.pop((encoder, n), ()))
 
 
-FRAMES = Frames()
+FRAMES = ResponseObjects()
 _NUMBERS = count()
 
 
