@@ -449,26 +449,6 @@ def test_heads_of_unknown_callers_are_not_remembered(folder, monkeypatch):
     asyncio.run(run())
 
 
-def test_rows_above_the_size_of_a_response_are_refused_by_the_general_way(folder):
-    async def run() -> None:
-        async with server(folder) as on:
-            client = await on.client()
-            await warm(client)
-            status, _, whole = await client.ask(about(1))
-            assert status == 200
-        async with server(folder, max_response_bytes=32 * (1 + len(FEATURES))) as on:
-            client = await on.client()
-            answers = [await client.ask(about(1)) for _ in range(4)]
-            assert {status for status, _, _ in answers} == {200} and {body for _, _, body in answers} == {whole}
-            (one_row,) = {each.one_row for each in on.shortcut._requests._of.values()}
-            one_row._most_bytes = 1
-            on.service.reading.most_bytes = 1
-            status, _, body = await client.ask(about(1))
-            assert status == 413 and b"the limit is 1" in body
-
-    asyncio.run(run())
-
-
 def test_not_more_heads_are_remembered_than_was_said(folder):
     async def run() -> None:
         async with server(folder) as on:

@@ -86,7 +86,7 @@ class Encoder:
         """Column by column, each value with its status and event time; entity columns first.
 
         Args:
-            is_shared: use objects that are cached, and filled anew for each response: in one thread only.
+            is_shared: use cached objects, into which each response is filled: on the event loop only.
         """
         n = len(response)
         values = response.values
