@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from asof.definitions import LogSource
+from asof.display import counted
 from asof.errors import NotFound, PushNotApplied, RequestError, nearest, some
 from asof.flows.stores import view_named
 from asof.server.http import requests
@@ -55,7 +56,7 @@ async def _refuse_rows(service: Service, request: HttpRequest, columns: Mapping[
     refuse_wide(columns, "columns", settings.max_features)
     rows = max(map(len, columns.values()), default=0)
     if rows > settings.max_push_rows:
-        raise above(f"the request has {rows} rows to write", settings.max_push_rows, "max_push_rows")
+        raise above(f"the request writes {counted(rows, 'row')}", settings.max_push_rows, "max_push_rows")
     await refuse_repeated_names(service, request, columns, "df", name)
 
 
