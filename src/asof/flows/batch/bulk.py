@@ -65,11 +65,11 @@ class BulkBuilds:
     remote: RemoteStores
 
     def take(self, result: QueryResult) -> TypeGuard[DistributedResult]:
-        """See `Executors.take`."""
+        """See `BuildDelegate.take`."""
         return isinstance(result, DistributedResult) and result.refusal() is None
 
     def newest(self, run: ViewRun, result: DistributedResult) -> WriteCounts:
-        """See `Executors.newest`."""
+        """See `BuildDelegate.newest`."""
         done, seen = WriteCounts(), 0
         for batch in result.mapped(NewestBuild(*self._parts(run)), COUNTS):
             for each in batch.to_pylist():
@@ -81,7 +81,7 @@ class BulkBuilds:
     def windows(
         self, run: ViewRun, result: DistributedResult, stored: Mapping[bytes, StoredRow], lost: set[bytes]
     ) -> Iterator[WriteCounts]:
-        """See `Executors.windows`."""
+        """See `BuildDelegate.windows`."""
         keys = key_columns(run.view)
         build = WindowsBuild(*self._parts(run), dict(stored))
         for batch in result.mapped(build, COUNTS, keys=keys, order=[*keys, "ts", "created", "arrived"]):

@@ -286,8 +286,7 @@ def _write(
     Raises:
         StoreReplaced: the store failed over meanwhile and may have lost rows; no progress was written.
     """
-    table = table_of(stores.project, view, generation)
-    incarnation = stores.online.incarnation()
+    table, incarnation = table_of(stores.project, view, generation), stores.online.incarnation()
     written = write_chosen(stores, view, generation, chosen, as_of=as_of, progress=progress)
     known = progress_of(stores.online, table).materialized or began
     try:

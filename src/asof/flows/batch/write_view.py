@@ -68,7 +68,7 @@ class StoredRow(NamedTuple):
 _NOTHING = StoredRow(NO_ROW, NEVER)
 
 
-class Executors(Protocol):
+class BuildDelegate(Protocol):
     """What packs and writes rows where the engine has them."""
 
     def take(self, result: QueryResult) -> TypeGuard[DistributedResult]:
@@ -102,7 +102,7 @@ class ViewRun:
     chosen: RowFilter
     as_of: Micros
     progress: Progress = silent
-    executors: Executors | None = None
+    executors: BuildDelegate | None = None
 
     def inputs(self) -> dict[str, Input | pa.Table | None]:
         """The source as it is now: asked for again by each query that must not read an older state."""
@@ -346,6 +346,6 @@ def _ints(column: pa.ChunkedArray) -> Ints:
 
 
 __all__ = [
-    "EVENTS_AT_ONCE", "ROWS_AT_ONCE", "Executors", "StoredRow", "ViewRun", "WriteCounts", "key_columns", "keyed_rows",
-    "pack_versions", "write_newest",
+    "EVENTS_AT_ONCE", "ROWS_AT_ONCE", "BuildDelegate", "StoredRow", "ViewRun", "WriteCounts", "key_columns",
+    "keyed_rows", "pack_versions", "write_newest",
 ]  # fmt: skip

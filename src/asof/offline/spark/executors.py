@@ -41,7 +41,7 @@ class Executors:
     """The executors of one session; thread-safe. They are tried once, at the first use.
 
     Args:
-        trial: what they answered in another session of the same server, where that is known.
+        trial: the result in another session of the same server, where that is known.
     """
 
     def __init__(self, session: SparkSession, trial: Trial | None = None) -> None:
@@ -52,7 +52,7 @@ class Executors:
 
     @property
     def trial(self) -> Trial:
-        """What they answered."""
+        """The result of the trial."""
         with self._lock:
             if self._tried is None:
                 self._tried = _tried(self._session)
@@ -93,7 +93,7 @@ class Executors:
 
 
 class Trial:
-    """What a session's executors answered.
+    """The result of trying a session's executors.
 
     Args:
         refusal: why they cannot run functions.
@@ -172,11 +172,10 @@ def _tried(session: SparkSession) -> Trial:
         if there.split(".")[:2] != platform.python_version().split(".")[:2]:
             return Trial(python_differs(_minor(there), _minor(platform.python_version())))
         is_sent = _send(session)
-        found = _asked(session)
+        version, missing, sorts = _probed(session)
     except PySparkException as error:
         refusal = failure_of(error)
         return Trial(refusal if isinstance(refusal, StorageError) else StorageError(str(refusal)))
-    version, missing, sorts = found
     if missing:
         return Trial(module_missing(missing))
     if not is_sent and version != installed_version():
@@ -213,10 +212,10 @@ def _send(session: SparkSession) -> bool:
     return True
 
 
-def _asked(session: SparkSession) -> tuple[str, str, bool]:
+def _probed(session: SparkSession) -> tuple[str, str, bool]:
     """The version of Asof on the executors, the first module that they lack, and whether sorted rows come sorted."""
 
-    def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def probe(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import importlib
 
         seen: list[tuple[int, int]] = []
@@ -242,9 +241,9 @@ def _asked(session: SparkSession) -> tuple[str, str, bool]:
         (col("id") * lit(7919) % lit(5)).alias("k"), (col("id") * lit(31) % lit(256)).alias("v")
     )
     parted = rows.repartition(2, col("k")).sortWithinPartitions(col("k"), col("v"))
-    answers = parted.mapInArrow(answer, "version string, missing string, sorts boolean").toArrow().to_pylist()
-    missing = next((each["missing"] for each in answers if each["missing"]), "")
-    return answers[0]["version"], missing, all(each["sorts"] for each in answers)
+    found = parted.mapInArrow(probe, "version string, missing string, sorts boolean").toArrow().to_pylist()
+    missing = next((each["missing"] for each in found if each["missing"]), "")
+    return found[0]["version"], missing, all(each["sorts"] for each in found)
 
 
 def _reported(function: BatchFunction, schema: pa.Schema, given: pa.Schema | None, order: tuple[str, ...]) -> Any:
