@@ -171,6 +171,11 @@ def _server_error(error: BaseException, said: str, what: str, target: SparkTarge
     return None
 
 
+def is_missing_file(error: BaseException) -> bool:
+    """Whether the server does not find a file, or not a way to where it is."""
+    return bool(_NO_FILE.search(str(error)) or _NO_DRIVER.search(str(error)))
+
+
 def unreachable_files(what: str, target: SparkTarget, problem: str) -> StorageError:
     """The error of files that this process sees, and the server does not."""
     return StorageError(
@@ -204,4 +209,6 @@ def _line(said: str) -> str:
     return line[:400].rstrip(" .;")
 
 
-__all__ = ["DRIVER_ERRORS", "SparkTarget", "status_of", "translate", "translated", "unreachable_files"]
+__all__ = [
+    "DRIVER_ERRORS", "SparkTarget", "is_missing_file", "status_of", "translate", "translated", "unreachable_files",
+]  # fmt: skip

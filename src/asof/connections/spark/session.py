@@ -19,10 +19,10 @@ with warnings.catch_warnings():
     from pyspark.sql.connect.session import SparkSession
 from pyspark.sql.types import StructType
 
+from asof.connections.spark.errors import DRIVER_ERRORS
+
 # The error that follows says it.
 warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]")
-
-from asof.connections.spark.errors import DRIVER_ERRORS
 
 MESSAGE_BYTES = 128 * 2**20
 """The server's own limit of a message."""
@@ -63,7 +63,9 @@ class ServerSession:
 
     def _set(self) -> None:
         # In one call; a server may not know one of them, or not let it be changed.
-        self.spark.conf._set_all(self._settings, silent=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what a server warns of are settings of ours
+            self.spark.conf._set_all(self._settings, silent=True)
 
     @property
     def is_alive(self) -> bool:

@@ -1,68 +1,51 @@
-"""Rows from elsewhere that are too many for a message: Parquet files beside the archives, where the server reads them."""
+"""Rows that are too many for a message: in a Parquet file beside the archives, where the server reads them."""
 
 from __future__ import annotations
 
-import posixpath
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from asof.connections.object_storage import ObjectStorage
-from asof.errors import StorageError
-from asof.values.local_paths import is_object_address
+from asof.errors import AsofError, StorageError
+from asof.offline.delta.folders import Folder
 
 FOLDER = "_asof_staging"
 """The folder of these files, beside the projects'; what is in it belongs to reads that run."""
 
 
 class Staging:
-    """Writes files for one read, and deletes them.
+    """Writes a file for a read, and deletes it.
 
     Args:
-        root: the folder of the archives, or its address in object storage.
+        folder: of the archives.
     """
 
-    def __init__(self, root: Path | str, storage: ObjectStorage | None) -> None:
-        self.storage = storage if is_object_address(str(root)) else None
-        self._root = str(root) if self.storage is not None else str(Path(root).absolute())
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
 
-    def write(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> tuple[str, int]:
-        """Write the rows into a file; returns its path and their number."""
-        path = posixpath.join(self._root, FOLDER, f"{uuid.uuid4().hex}.parquet")
-        rows = 0
+    @property
+    def storage(self) -> ObjectStorage | None:
+        """The bucket's; None for a folder of this machine."""
+        return self._folder.storage
+
+    def write(self, rows: pa.RecordBatchReader) -> str:
+        """Write the rows into a file; returns its path."""
+        path = self._folder.address(FOLDER, f"{uuid.uuid4().hex}.parquet")
         try:
-            if self.storage is None:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(path, schema, filesystem=self._file_system(), compression="zstd") as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-                    rows += batch.num_rows
+            self._folder.save(path, rows)
         except OSError as error:
             raise StorageError(
                 f"rows for Spark cannot be written to {path}: {str(error).splitlines()[0]}",
                 hint="check the offline store's path and its permissions",
             ) from error
-        return path, rows
+        return path
 
     def delete(self, path: str) -> None:
         """Delete a file that `write` made, if it is still there."""
-        with suppress(OSError):
-            if self.storage is None:
-                Path(path).unlink(missing_ok=True)
-            else:
-                self.storage.files.rm(path)
-
-    def _file_system(self) -> Any:
-        if self.storage is None:
-            return None
-        from pyarrow.fs import FSSpecHandler, PyFileSystem
-
-        return PyFileSystem(FSSpecHandler(self.storage.files))
+        with suppress(OSError, AsofError):
+            self._folder.remove(path)
 
 
 __all__ = ["FOLDER", "Staging"]
