@@ -1,6 +1,8 @@
 """A member of a Kafka consumer group, on one topic.
 
 Partitions are assigned by the cooperative sticky assignor: members keep reading partitions that do not move.
+
+Over 400 lines: one member, whose callbacks and polls read and change the same state.
 """
 
 from __future__ import annotations
