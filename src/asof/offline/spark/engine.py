@@ -20,7 +20,7 @@ from asof.offline.delta.archives import DeltaArchives
 from asof.offline.protocol import Engine, Spine
 from asof.offline.spark.files import rows_in
 from asof.offline.spark.names import with_backquotes
-from asof.offline.spark.read import Given
+from asof.offline.spark.read import Given, reading
 from asof.offline.spark.results import SparkPointInTimeResult, SparkSqlResult, SparkViewRowsResult
 from asof.offline.spark.server import SparkServer
 from asof.offline.spark.staging import Staging
@@ -114,7 +114,7 @@ class SparkEngine(Engine):
         if not isinstance(given, Files):
             return True
         first = Files(given.paths[:1], storage=given.storage)
-        with self.server.read(f"file {given.paths[0]}") as read:
+        with reading(self.server, f"file {given.paths[0]}") as read:
             return read.sees(first, rows_in(first))
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class SparkOffline(SparkEngine, DeltaArchives):
         path: Path | str,
         *,
         remote: str,
-        token: str = "",
+        token: str | None = None,
         settings: Mapping[str, Any] | None = None,
         retry_s: float = SPARK_RETRY_S,
         storage: ObjectStorage | None = None,
@@ -154,7 +154,7 @@ class SparkOffline(SparkEngine, DeltaArchives):
                 f"offline_store.settings sets {own[0]}, which has one value in Asof ({SESSION[own[0]]})",
                 hint="leave it out",
             )
-        pool = SessionPool(remote, token=token, settings={**_SETTINGS, **given, **SESSION}, retry_s=retry_s)
+        pool = SessionPool(remote, token=token or "", settings={**_SETTINGS, **given, **SESSION}, retry_s=retry_s)
         SparkEngine.__init__(self, SparkServer(pool, Staging(self._folder), upload_bytes=upload_bytes))
 
 

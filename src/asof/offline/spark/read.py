@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import pyarrow as pa
 from pyspark.sql.connect.dataframe import DataFrame
@@ -15,12 +16,10 @@ from asof.offline.needs import columns_of_files
 from asof.offline.snapshots import Snapshots
 from asof.offline.spark.arrow import arrow_schema, is_read_from_files, struct_of, travelling, type_of
 from asof.offline.spark.files import are_native, frame_of, rows_in, schema_of_files
+from asof.offline.spark.server import SparkServer
 from asof.sources.protocol import Batches, Files, Input, ScanRequest
 from asof.sql.quoting import quote_spark
 from asof.sql.source_rows import ROW
-
-if TYPE_CHECKING:
-    from asof.offline.spark.server import SparkServer
 
 _PIECE_BYTES = 16 << 20
 """Rows travel in messages of about this size."""
@@ -231,4 +230,21 @@ def _travelling(table: pa.Table, first: int | None) -> pa.Table:
     return pa.Table.from_arrays(columns, names=names)
 
 
-__all__ = ["Given", "SparkRead"]
+@contextmanager
+def reading(server: SparkServer, what: str, *, user_sql: bool = False) -> Iterator[SparkRead]:
+    """A read, with a session of its own.
+
+    Args:
+        what: what is read, for messages.
+        user_sql: whether the SQL is the user's, so that errors in it are reported as theirs.
+    """
+    with server.pool.session(what, user_sql=user_sql) as session:
+        opened = SparkRead(session, server, what)
+        try:
+            with opened.snapshots:
+                yield opened
+        finally:
+            opened.close()
+
+
+__all__ = ["Given", "SparkRead", "reading"]

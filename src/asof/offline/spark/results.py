@@ -23,7 +23,7 @@ from asof.offline.results import SPINE, LazyResult, cut, in_types
 from asof.offline.spark.arrow import type_of
 from asof.offline.spark.inputs import prepare
 from asof.offline.spark.names import with_backquotes
-from asof.offline.spark.read import Given, SparkRead
+from asof.offline.spark.read import Given, SparkRead, reading
 from asof.offline.spark.server import SparkServer
 from asof.sources.protocol import Files
 from asof.sql.names import safe_names
@@ -91,7 +91,7 @@ class SparkSqlResult(LazyResult):
                 yield in_types(batch.columns, schema)
 
     def _read(self) -> AbstractContextManager[SparkRead]:
-        return self.server.read("SQL", user_sql=True)
+        return reading(self.server, "SQL", user_sql=True)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class SparkViewRowsResult(LazyResult):
         )
 
     def _read(self) -> AbstractContextManager[SparkRead]:
-        return self.server.read(f"rows of feature view {self.query.view.name!r}")
+        return reading(self.server, f"rows of feature view {self.query.view.name!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +234,7 @@ class SparkPointInTimeResult(results.PointInTimeResult):
         )  # fmt: skip
 
     def _read(self) -> AbstractContextManager[SparkRead]:
-        return self.server.read("historical read", user_sql=True)
+        return reading(self.server, "historical read", user_sql=True)
 
 
 def _chunks(frame: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:

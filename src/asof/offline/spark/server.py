@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from asof.connections.spark import ServerSession, SessionPool
 from asof.connections.spark.errors import DRIVER_ERRORS, unreachable_files
 from asof.errors import AsofError
 from asof.offline.spark.arrow import struct_of
 from asof.offline.spark.files import has_row_numbers
-from asof.offline.spark.read import SparkRead
 from asof.offline.spark.staging import Staging
 from asof.sql.spark.capabilities import DECIMALS, WINDOWS, Capabilities
 
@@ -18,7 +14,7 @@ _NO_FILE = "/asof/no/such/folder/file.parquet"
 
 
 class SparkServer:
-    """Opens reads on a server.
+    """A server, of which each thing is asked once.
 
     Args:
         upload_bytes: so many bytes of an input are sent in messages; larger inputs go through a file.
@@ -29,22 +25,6 @@ class SparkServer:
         self._capabilities: Capabilities | None = None
         self._ignores_missing_files: bool | None = None
         self._has_row_numbers: bool | None = None
-
-    @contextmanager
-    def read(self, what: str, *, user_sql: bool = False) -> Iterator[SparkRead]:
-        """A read, with a session of its own.
-
-        Args:
-            what: what is read, for messages.
-            user_sql: whether the SQL is the user's, so that errors in it are reported as theirs.
-        """
-        with self.pool.session(what, user_sql=user_sql) as session:
-            opened = SparkRead(session, self, what)
-            try:
-                with opened.snapshots:
-                    yield opened
-            finally:
-                opened.close()
 
     def capabilities(self, session: ServerSession) -> Capabilities:
         """What decides between plans; the server is asked once."""
