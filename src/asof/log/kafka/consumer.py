@@ -2,7 +2,7 @@
 
 Partitions are assigned by the cooperative sticky assignor: members keep reading partitions that do not move.
 
-Over 400 lines: one member, whose callbacks and polls read and change the same state.
+Over 400 lines: one member with its callbacks, which share the state of an assignment.
 """
 
 from __future__ import annotations
