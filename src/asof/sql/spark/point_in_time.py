@@ -7,11 +7,13 @@ from dataclasses import replace
 
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.names import safe_names
-from asof.sql.query import PointInTime, latest_rows, range_rows
+from asof.sql.query import PointInTime, grouped, latest_rows, range_rows
 from asof.sql.source_rows import SourceTable, SpineTable
 from asof.sql.spark.capabilities import Capabilities
 from asof.sql.spark.dialect import SPARK, N
 from asof.sql.spark.latest import latest
+from asof.sql.spark.windows import windowed
+from asof.sql.windows import windows_of
 
 
 def compile_select(
@@ -39,6 +41,12 @@ def compile_select(
         if not read.view.is_aggregated:
             select = _latest(request, tables, spine, read, capabilities=capabilities, by_day=read.view.name in hot)
             parts.append((select, list(read.features)))
+    for group in grouped(request.reads, tables):
+        select = windowed(
+            windows_of(request, tables, spine, group), spine,
+            known=request.known_at is True, by_day=any(read.view.name in hot for read in group),
+        )  # fmt: skip
+        parts.append((select, [feature for read in group for feature in read.features]))
     return _together(request, parts, spine, with_spine=with_spine, ordered=ordered)
 
 
