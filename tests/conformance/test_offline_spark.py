@@ -8,21 +8,17 @@ import pytest
 
 from asof.offline.spark.engine import SparkOffline
 from asof.testing.offline import OfflineStoreSuite
-
-pysail = pytest.importorskip("pysail.spark")
+from tests.sail import running
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkOffline]:
-    server = pysail.SparkConnectServer("127.0.0.1", 0)
-    server.start(background=True)
-    host, port = server.listening_address
-    store = SparkOffline(tmp_path_factory.mktemp("spark"), remote=f"sc://{host}:{port}")
-    yield store
-    store.close()
-    server.stop()
+    with running() as remote:
+        store = SparkOffline(tmp_path_factory.mktemp("spark"), remote=remote)
+        yield store
+        store.close()
 
 
 class TestSail(OfflineStoreSuite):

@@ -104,5 +104,5 @@ class SparkOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
                                    also=("spark_conf",))
     ] = None  # fmt: skip
     retry_s: Annotated[
-        Number, OptionDoc("About how long a call is repeated while the server does not answer.")
+        Number, OptionDoc("About how long a call is repeated while the server does not respond.")
     ] = SPARK_RETRY_S  # fmt: skip

@@ -59,7 +59,7 @@ _BAD_VALUE = re.compile(
 
 
 @dataclass(frozen=True)
-class SparkTarget:
+class SparkAddress:
     """The server, as messages name it.
 
     Args:
@@ -74,7 +74,7 @@ class SparkTarget:
 
 
 @contextmanager
-def translated(what: str, target: SparkTarget, *, user_sql: bool = False) -> Iterator[None]:
+def translated(what: str, target: SparkAddress, *, user_sql: bool = False) -> Iterator[None]:
     """Convert the client's exceptions to Asof's errors.
 
     Args:
@@ -87,7 +87,7 @@ def translated(what: str, target: SparkTarget, *, user_sql: bool = False) -> Ite
         raise translate(error, what, target, user_sql=user_sql) from error
 
 
-def translate(error: BaseException, what: str, target: SparkTarget, *, user_sql: bool = False) -> AsofError:
+def translate(error: BaseException, what: str, target: SparkAddress, *, user_sql: bool = False) -> AsofError:
     """Convert a client's exception to Asof's error; `may_pass` says whether the same read may succeed later."""
     said = str(error)
     own = _OWN.search(said)
@@ -110,7 +110,7 @@ def translate(error: BaseException, what: str, target: SparkTarget, *, user_sql:
     return StorageError(f"{what}: Spark at {target.address} reports: {_line(said)}", where=target.where)
 
 
-def _server_error(error: BaseException, said: str, what: str, target: SparkTarget) -> AsofError | None:
+def _server_error(error: BaseException, said: str, what: str, target: SparkAddress) -> AsofError | None:
     """The errors that are the server's, and not of what was asked; None for others."""
     status, place = status_of(error), f"Spark at {target.address}"
     if "OPERATION_CANCELED" in said or status == "CANCELLED":
@@ -130,7 +130,7 @@ def _server_error(error: BaseException, said: str, what: str, target: SparkTarge
         )
     if status in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
         made = StorageError(
-            f"{what}: {place} does not answer: {_line(said)}",
+            f"{what}: {place} does not respond: {_line(said)}",
             hint=f"check {target.label}.remote, and that the Spark Connect server runs there",
         )
         made.may_pass = True
@@ -176,7 +176,7 @@ def is_missing_file(error: BaseException) -> bool:
     return bool(_NO_FILE.search(str(error)) or _NO_DRIVER.search(str(error)))
 
 
-def unreachable_files(what: str, target: SparkTarget, problem: str) -> StorageError:
+def unreachable_files(what: str, target: SparkAddress, problem: str) -> StorageError:
     """The error of files that this process sees, and the server does not."""
     return StorageError(
         f"{what}: Spark at {target.address} cannot read a file: {problem}",
@@ -191,8 +191,8 @@ def status_of(error: BaseException) -> str:
     code = getattr(error, "code", None)
     if isinstance(error, grpc.RpcError) and callable(code):
         return str(code().name)
-    asked = getattr(error, "getGrpcStatusCode", None)
-    found = asked() if callable(asked) else None
+    status = getattr(error, "getGrpcStatusCode", None)
+    found = status() if callable(status) else None
     if isinstance(found, grpc.StatusCode) and found is not grpc.StatusCode.UNKNOWN:
         return str(found.name)
     named = _STATUS.search(str(error))
@@ -210,5 +210,5 @@ def _line(said: str) -> str:
 
 
 __all__ = [
-    "DRIVER_ERRORS", "SparkTarget", "is_missing_file", "status_of", "translate", "translated", "unreachable_files",
+    "DRIVER_ERRORS", "SparkAddress", "is_missing_file", "status_of", "translate", "translated", "unreachable_files",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from threading import Lock
 from urllib.parse import urlsplit
 
-from asof.connections.spark.errors import DRIVER_ERRORS, SparkTarget, translated
+from asof.connections.spark.errors import DRIVER_ERRORS, SparkAddress, translated
 from asof.connections.spark.session import ServerSession
 from asof.errors import ConfigError, Interrupted, StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
@@ -28,14 +28,14 @@ class SessionPool(ForkListener):
         remote: `sc://host:port`, with parameters of Spark Connect behind `/;`.
         token: a bearer token; empty for none.
         settings: of every session.
-        retry_s: about how long a call is repeated while the server does not answer.
+        retry_s: about how long a call is repeated while the server does not respond.
         where: `file:line` of the settings.
     """
 
     def __init__(
         self, remote: str, *, token: str = "", settings: Mapping[str, str], retry_s: float, where: str = ""
     ) -> None:
-        self.target = SparkTarget(_address(remote), where=where)
+        self.target = SparkAddress(_address(remote), where=where)
         self._open: Callable[[], ServerSession] = lambda: ServerSession(
             remote, token=token, settings=settings, retry_s=retry_s
         )
@@ -55,14 +55,14 @@ class SessionPool(ForkListener):
 
     @contextmanager
     def session(self, what: str, *, user_sql: bool = False) -> Iterator[ServerSession]:
-        """A session that nobody else uses; its views are dropped at the end.
+        """A session that no other read uses; its views are dropped at the end.
 
         Args:
             what: what is done, for messages.
             user_sql: whether the SQL is the user's, so that errors in it are reported as theirs.
 
         Raises:
-            StorageError: the server does not answer, or has lost the session during the read.
+            StorageError: the server does not respond, or has lost the session during the read.
         """
         opened: ServerSession | None = None
         is_whole = False
@@ -87,9 +87,9 @@ class SessionPool(ForkListener):
     def lost(self, what: str) -> StorageError:
         """The error of a session that the server no longer has."""
         made = StorageError(
-            f"{what}: Spark at {self.target.address} has lost the session: it was restarted, does not answer, or "
+            f"{what}: Spark at {self.target.address} has lost the session: it was restarted, does not respond, or "
             "closed the session",
-            hint="run it again, when the server answers", where=self.target.where,
+            hint="run it again, when the server responds", where=self.target.where,
         )  # fmt: skip
         made.may_pass = True
         return made

@@ -8,21 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-
-with warnings.catch_warnings():
-    # It warns about each pandas from 3 on; nothing here passes through pandas.
-    warnings.simplefilter("ignore", FutureWarning)
-    from pyspark.sql.connect.client.core import DefaultChannelBuilder
-    from pyspark.sql.connect.client.retries import DefaultPolicy
-    from pyspark.sql.connect.dataframe import DataFrame
-    from pyspark.sql.connect.plan import LocalRelation
-    from pyspark.sql.connect.session import SparkSession
 from pyspark.sql.types import StructType
 
+from asof.connections.spark.client import (
+    DataFrame,
+    DefaultChannelBuilder,
+    DefaultPolicy,
+    LocalRelation,
+    SparkSession,
+)
 from asof.connections.spark.errors import DRIVER_ERRORS
-
-# The error that follows says it.
-warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]")
 
 MESSAGE_BYTES = 128 * 2**20
 """The server's own limit of a message."""
@@ -38,7 +33,7 @@ class ServerSession:
         remote: `sc://host:port/;parameter=value…`.
         token: sent as a bearer token, over TLS; empty for none.
         settings: of the session.
-        retry_s: about how long a call is repeated while the server does not answer.
+        retry_s: about how long a call is repeated while the server does not respond.
     """
 
     def __init__(self, remote: str, *, token: str, settings: Mapping[str, str], retry_s: float) -> None:
@@ -110,9 +105,9 @@ class ServerSession:
 
     def stream(self, frame: DataFrame | str) -> Iterator[pa.RecordBatch]:
         """The rows of a result in the server's batches, as they come."""
-        asked = self.frame(frame) if isinstance(frame, str) else frame
+        result = self.frame(frame) if isinstance(frame, str) else frame
         client = self.spark.client
-        plan = asked._plan.to_proto(client)
+        plan = result._plan.to_proto(client)
         for each in client.to_table_as_iterator(plan, {}):
             if isinstance(each, pa.Table):
                 yield from each.to_batches()
@@ -122,13 +117,13 @@ class ServerSession:
         self.spark.interruptAll()
 
     def close(self) -> None:
-        """Release the session on the server, as far as that still answers."""
+        """Release the session on the server, as far as that still responds."""
         self.spark.client.set_retry_policies([_patience(0.0)])
         self.spark.stop()
 
 
 def _patience(retry_s: float) -> Any:
-    """Retries while the server does not answer: pauses from 0.1 s on, each twice the one before, at most 2 s."""
+    """Retries while the server does not respond: pauses from 0.1 s on, each twice the one before, at most 2 s."""
     pauses, total, pause = 0, 0.0, 0.1
     while total < retry_s:
         total, pause, pauses = total + pause, min(2.0, pause * 2), pauses + 1

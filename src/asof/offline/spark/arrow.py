@@ -136,7 +136,8 @@ def data_type(sql_type: str) -> spark.DataType:
         key, value = _parts(sql_type[len("map<") : -1])
         return spark.MapType(data_type(key), data_type(value))
     if sql_type.startswith("struct<"):
-        return struct_of(tuple(each.split(":", 1)) for each in _parts(sql_type[len("struct<") : -1]))  # type: ignore[misc]
+        fields = (each.partition(":") for each in _parts(sql_type[len("struct<") : -1]))
+        return struct_of((name, kind) for name, _, kind in fields)
     digits = re.match(r"decimal\((\d+),(\d+)\)$", sql_type)
     return spark.DecimalType(int(digits[1]), int(digits[2])) if digits else _TYPES[sql_type]()
 

@@ -23,7 +23,7 @@ from asof.offline.spark.names import with_backquotes
 from asof.offline.spark.read import Given, reading
 from asof.offline.spark.results import SparkPointInTimeResult, SparkSqlResult, SparkViewRowsResult
 from asof.offline.spark.server import SparkServer
-from asof.offline.spark.staging import Staging
+from asof.offline.spark.staging import StagingFolder
 from asof.sources.protocol import Files, Input
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote_spark
@@ -40,7 +40,7 @@ _SETTINGS = {
 }
 
 UPLOAD_BYTES = 64 << 20
-"""So many bytes of an input are sent in messages; larger inputs go through a file beside the archives."""
+"""So many bytes of an input are sent in messages; larger inputs go through a file next to the archives."""
 
 
 class SparkEngine(Engine):
@@ -131,7 +131,7 @@ class SparkOffline(SparkEngine, DeltaArchives):
         remote: the server, `sc://host:port`.
         token: a bearer token; empty for none.
         settings: of its sessions (`spark.sql.…`).
-        retry_s: about how long a call is repeated while the server does not answer.
+        retry_s: about how long a call is repeated while the server does not respond.
         storage: how this process reaches object storage; the server has its own settings for that.
     """
 
@@ -155,7 +155,7 @@ class SparkOffline(SparkEngine, DeltaArchives):
                 hint="leave it out",
             )
         pool = SessionPool(remote, token=token or "", settings={**_SETTINGS, **given, **SESSION}, retry_s=retry_s)
-        SparkEngine.__init__(self, SparkServer(pool, Staging(self._folder), upload_bytes=upload_bytes))
+        SparkEngine.__init__(self, SparkServer(pool, StagingFolder(self._folder), upload_bytes=upload_bytes))
 
 
 __all__ = ["SparkEngine", "SparkOffline"]

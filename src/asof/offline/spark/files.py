@@ -10,11 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql.connect.dataframe import DataFrame
-from pyspark.sql.connect.functions import builtin as functions
 from pyspark.sql.types import StructType
 
 from asof.connections.spark import ServerSession
+from asof.connections.spark.client import DataFrame, functions
 from asof.errors import SourceError
 from asof.offline.spark.arrow import data_type, is_read_from_files, struct_of, type_of
 from asof.sources.protocol import Files
@@ -60,10 +59,10 @@ def frame_of(session: ServerSession, files: Files, schema: pa.Schema, *, numbere
         ]
     else:
         parts = [
-            session.files([literal_path(files.paths[place]) for place in places], own).select(
-                "*", *_folder_values(files, places)
+            session.files([literal_path(files.paths[position]) for position in positions], own).select(
+                "*", *_folder_values(files, positions)
             )
-            for places in _alike(files)
+            for positions in _alike(files)
         ]
     whole = parts[0]
     for part in parts[1:]:
@@ -77,14 +76,14 @@ def _numbered(session: ServerSession, path: str, schema: StructType, place: int)
     return session.files([literal_path(path)], schema).select(*names, row.alias(ROW))
 
 
-def _folder_values(files: Files, places: Sequence[int]) -> list[Any]:
+def _folder_values(files: Files, positions: Sequence[int]) -> list[Any]:
     """The columns that have one value in all of these files."""
     if files.partitions is None:
         return []
     columns = []
     for name in files.partitions.column_names:
         column = files.partitions[name]
-        value = functions.lit(column[places[0]].as_py()).cast(data_type(type_of(column.type, name)))
+        value = functions.lit(column[positions[0]].as_py()).cast(data_type(type_of(column.type, name)))
         columns.append(value.alias(name))
     return columns
 

@@ -8,10 +8,11 @@ from itertools import chain
 from typing import TypeAlias
 
 import pyarrow as pa
-from pyspark.sql.connect.dataframe import DataFrame
 
 from asof.connections.spark import ServerSession
+from asof.connections.spark.client import DataFrame
 from asof.connections.spark.errors import DRIVER_ERRORS, is_missing_file
+from asof.display import counted
 from asof.offline.needs import columns_of_files
 from asof.offline.snapshots import Snapshots
 from asof.offline.spark.arrow import arrow_schema, is_read_from_files, struct_of, travelling, type_of
@@ -91,8 +92,10 @@ class SparkRead:
     def _see_all(self, frame: DataFrame, files: Files) -> None:
         expected, found = rows_in(files), frame.count()
         if found != expected:
-            some = files.paths[0] if len(files.paths) == 1 else f"{len(files.paths)} files such as {files.paths[0]}"
-            raise self.server.unreachable_files(self.what, f"of {some} it finds {found:,} of {expected:,} rows")
+            some = f"{counted(len(files.paths), 'file')} such as {files.paths[0]}"
+            raise self.server.unreachable_files(
+                self.what, f"it finds {counted(found, 'row')} of the {counted(expected, 'row')} of {some}"
+            )
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from asof.display import counted
 from asof.errors import EntityFrameError, StorageError
 from asof.offline import results
 from asof.offline.files import read_files
@@ -200,8 +201,8 @@ class SparkPointInTimeResult(results.PointInTimeResult):
 
     def _torn(self, found: int, expected: int) -> StorageError:
         return StorageError(
-            f"historical read: Spark at {self.server.pool.target.address} returned {found:,} rows for {expected:,} of "
-            "the entity frame, or one of them twice",
+            f"historical read: Spark at {self.server.pool.target.address} returned "
+            f"{counted(found, 'row')} for {counted(expected, 'row')} of the entity frame, or one of them twice",
             hint="run it again; if it recurs, look at the executors' logs",
         )
 

@@ -7,7 +7,7 @@ from asof.connections.spark.errors import DRIVER_ERRORS, unreachable_files
 from asof.errors import AsofError
 from asof.offline.spark.arrow import struct_of
 from asof.offline.spark.files import has_row_numbers
-from asof.offline.spark.staging import Staging
+from asof.offline.spark.staging import StagingFolder
 from asof.sql.spark.capabilities import DECIMALS, WINDOWS, Capabilities
 
 _NO_FILE = "/asof/no/such/folder/file.parquet"
@@ -20,7 +20,7 @@ class SparkServer:
         upload_bytes: so many bytes of an input are sent in messages; larger inputs go through a file.
     """
 
-    def __init__(self, pool: SessionPool, staging: Staging, *, upload_bytes: int) -> None:
+    def __init__(self, pool: SessionPool, staging: StagingFolder, *, upload_bytes: int) -> None:
         self.pool, self.staging, self.upload_bytes = pool, staging, upload_bytes
         self._capabilities: Capabilities | None = None
         self._ignores_missing_files: bool | None = None

@@ -1,4 +1,4 @@
-"""Rows that are too many for a message: in a Parquet file beside the archives, where the server reads them."""
+"""Rows that are too many for a message: in a Parquet file next to the archives, where the server reads them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from asof.errors import AsofError, StorageError
 from asof.offline.delta.folders import Folder
 
 FOLDER = "_asof_staging"
-"""The folder of these files, beside the projects'; what is in it belongs to reads that run."""
+"""The folder of these files, next to the projects'; what is in it belongs to reads that run."""
 
 
-class Staging:
+class StagingFolder:
     """Writes a file for a read, and deletes it.
 
     Args:
@@ -48,4 +48,4 @@ class Staging:
             self._folder.remove(path)
 
 
-__all__ = ["FOLDER", "Staging"]
+__all__ = ["FOLDER", "StagingFolder"]
