@@ -86,14 +86,19 @@ class ServerSession:
 
     def view(self, name: str, frame: DataFrame) -> None:
         """Register a temporary view; it is gone after `drop_views`."""
-        self._views.append(name)
         frame.createOrReplaceTempView(name)
+        # Once, and after those that it reads.
+        self._views = [*(each for each in self._views if each != name), name]
 
-    def drop_views(self) -> None:
-        """Remove all views."""
-        views, self._views = self._views, []
-        for name in views:
-            self.spark.catalog.dropTempView(name)
+    @property
+    def views(self) -> int:
+        """How many views there are."""
+        return len(self._views)
+
+    def drop_views(self, *, after: int = 0) -> None:
+        """Remove all views, or those that were made after so many."""
+        while len(self._views) > after:
+            self.spark.catalog.dropTempView(self._views.pop())
 
     def execute(self, statement: str) -> None:
         """Run a command, such as CREATE TEMPORARY VIEW."""

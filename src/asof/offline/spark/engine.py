@@ -14,7 +14,7 @@ from asof.connections.duckdb import Evaluator
 from asof.connections.object_storage import ObjectStorage
 from asof.connections.spark import SessionPool
 from asof.defaults import SPARK_RETRY_S
-from asof.errors import EntityFrameError, StorageError
+from asof.errors import ConfigError, EntityFrameError
 from asof.expressions.dialects import DUCKDB
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.protocol import Engine, Spine
@@ -150,7 +150,7 @@ class SparkOffline(SparkEngine, DeltaArchives):
         given = {name: str(value).lower() if isinstance(value, bool) else str(value)
                  for name, value in (settings or {}).items()}  # fmt: skip
         if own := sorted(given.keys() & SESSION.keys()):
-            raise StorageError(
+            raise ConfigError(
                 f"offline_store.settings sets {own[0]}, which has one value in Asof ({SESSION[own[0]]})",
                 hint="leave it out",
             )

@@ -192,8 +192,11 @@ class SparkPointInTimeResult(results.PointInTimeResult):
         names = spine.names
         columns = {N: pa.chunked_array([np.arange(chunk.num_rows)])}
         columns |= {names[name]: chunk[name] for name in spine.sql_types}
+        views = read.session.views
         read.ship(pa.table(columns).to_reader(), SPINE)
         found = read.table(self._compiled(read, tables, spine))
+        # The server keeps the rows of a view.
+        read.session.drop_views(after=views)
         numbers = found.column(0).to_numpy()
         if len(numbers) != chunk.num_rows or np.any(np.bincount(numbers, minlength=chunk.num_rows) != 1):
             raise self._torn(len(numbers), chunk.num_rows)
