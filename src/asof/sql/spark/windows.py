@@ -275,7 +275,7 @@ def _start(plan: _WindowOutputs, window: Sliding) -> str:
 
 
 def _events(plan: _WindowOutputs) -> str:
-    """SELECT of the events' keys, their places in their key's order, and what runs along with them."""
+    """SELECT of the events' keys, their numbers in their key's order, and what runs along with them."""
     rows, gaps = plan.rows, plan.windows.gaps
     ties = rows.ties if plan.windows.needs_order else ()
     in_order = f"({rows.partition()}ORDER BY {', '.join(['ts', *(f'{tie} NULLS FIRST' for tie in ties)])})"
