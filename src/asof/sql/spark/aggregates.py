@@ -41,7 +41,8 @@ def aggregate(
     if function == "last_n":
         listed = f"CASE WHEN {value} IS NOT NULL THEN struct({order} AS place, {value} AS value) END"
         kept = wrap(f"collect_list({listed})")
-        last = f"slice(sort_array({kept}), -least({n}, size({kept})), {n})"
+        count = f"least({n}, size({kept}))"
+        last = f"slice(sort_array({kept}), -{count}, {count})"
         return f"CASE WHEN size({kept}) > 0 THEN transform({last}, asof_e -> asof_e.value) END"
     assert dtype is not None
     if function == "sum":

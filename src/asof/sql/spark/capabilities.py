@@ -24,7 +24,7 @@ HOT_KEY_ROWS = 100_000
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What decides between plans with the same answers.
+    """What decides between plans with the same result.
 
     Args:
         carries_last: `last(value) IGNORE NULLS` over all rows so far takes one pass; otherwise the running count of

@@ -23,7 +23,7 @@ _NO_CAST = "false"
 
 
 @dataclass(frozen=True)
-class _Conversion:
+class _ExactConversion:
     """A value in another type.
 
     Args:
@@ -69,16 +69,16 @@ def refusing(value: str, sql_type: str, dtype: DType, fits: str, made: str, what
 
 def _cast(
     value: str, sql_type: str, dtype: DType, forms: SqlForms, of_element: Callable[[str, str, DType], str]
-) -> _Conversion:
+) -> _ExactConversion:
     wanted = type_name(dtype)
     if sql_type == wanted or (dtype.is_text and is_text(sql_type)):
-        return _Conversion(value)
+        return _ExactConversion(value)
     if dtype.name in ("Array", "Embedding") and sql_type.startswith("array<"):
         return _cast_array(value, sql_type, dtype, of_element)
     if dtype.is_text and sql_type.startswith(("array<", "struct<", "map<")):
-        return _Conversion(f"to_json({value})")
+        return _ExactConversion(f"to_json({value})")
     if dtype.name in ("Timestamp", "Date") and sql_type in ("timestamp", "timestamp_ntz", "date"):
-        return _Conversion(f"CAST({value} AS {wanted})")
+        return _ExactConversion(f"CAST({value} AS {wanted})")
     if digits_of(sql_type):
         return _cast_decimal(value, sql_type, dtype)
     if sql_type in _EXACT_UP_TO:
@@ -86,31 +86,33 @@ def _cast(
     if sql_type in INTEGERS:
         return _cast_integer(value, sql_type, dtype)
     made = f"try_cast({value} AS {wanted})"
-    return _Conversion(made, f"{made} IS NOT NULL" if is_text(sql_type) or sql_type == "boolean" else _NO_CAST)
+    return _ExactConversion(made, f"{made} IS NOT NULL" if is_text(sql_type) or sql_type == "boolean" else _NO_CAST)
 
 
-def _cast_array(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]) -> _Conversion:
+def _cast_array(
+    value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]
+) -> _ExactConversion:
     element = f"asof_e{sql_type.count('<')}"
     inner = of_element(element, sql_type[len("array<") : -1], dtype.inner or Float32)
-    return _Conversion(value if inner == element else f"transform({value}, {element} -> {inner})")
+    return _ExactConversion(value if inner == element else f"transform({value}, {element} -> {inner})")
 
 
-def _cast_decimal(value: str, sql_type: str, dtype: DType) -> _Conversion:
+def _cast_decimal(value: str, sql_type: str, dtype: DType) -> _ExactConversion:
     wanted, digits = type_name(dtype), digits_of(sql_type)
     assert digits is not None
     if dtype.is_float:
         # By its text: the cast of a decimal divides, and is sometimes off by one bit.
         double = f"CAST(CAST({value} AS string) AS double)"
-        return _Conversion(double if dtype.name == "Float64" else f"CAST({double} AS float)")
+        return _ExactConversion(double if dtype.name == "Float64" else f"CAST({double} AS float)")
     made = f"try_cast({value} AS {wanted})"
     if dtype.is_integer:
-        return _Conversion(made, f"{value} % 1 = 0 AND {made} IS NOT NULL")
+        return _ExactConversion(made, f"{value} % 1 = 0 AND {made} IS NOT NULL")
     if dtype.name == "Decimal" and dtype.scale < digits[1]:
-        return _Conversion(made, f"try_cast({made} AS {sql_type}) = {value}")
-    return _Conversion(made, f"{made} IS NOT NULL" if dtype.name == "Decimal" or dtype.is_text else _NO_CAST)
+        return _ExactConversion(made, f"try_cast({made} AS {sql_type}) = {value}")
+    return _ExactConversion(made, f"{made} IS NOT NULL" if dtype.name == "Decimal" or dtype.is_text else _NO_CAST)
 
 
-def _cast_float(value: str, kind: str, dtype: DType, forms: SqlForms) -> _Conversion:
+def _cast_float(value: str, kind: str, dtype: DType, forms: SqlForms) -> _ExactConversion:
     wanted = type_name(dtype)
     if dtype.is_integer:
         # Whole values are integers, and NaN, by which pandas says that there is none, is null. So great a float that it
@@ -119,33 +121,35 @@ def _cast_float(value: str, kind: str, dtype: DType, forms: SqlForms) -> _Conver
         made = f"try_cast({value} AS bigint)"
         bounds = f" AND {made} BETWEEN {low} AND {high}" if dtype.name == "Int32" else ""
         fits = f"abs({value}) <= {_EXACT_UP_TO[kind]} AND {value} = CAST({made} AS {kind}){bounds}"
-        return _Conversion(f"try_cast({value} AS {wanted})", fits, null=f"isnan({value})")
+        return _ExactConversion(f"try_cast({value} AS {wanted})", fits, null=f"isnan({value})")
     if dtype.name == "Float64":
-        return _Conversion(f"CAST({value} AS {wanted})")
+        return _ExactConversion(f"CAST({value} AS {wanted})")
     if dtype.name == "Float32":
         infinite = f"abs({value}) >= CAST('Infinity' AS double)"
-        return _Conversion(f"CAST({value} AS {wanted})", f"({infinite} OR abs({value}) < {_OVERFLOW_32})")
+        return _ExactConversion(f"CAST({value} AS {wanted})", f"({infinite} OR abs({value}) < {_OVERFLOW_32})")
     if dtype.name == "Decimal":
         made = forms.forms["Float>Decimal"].replace("{x}", value).replace("{type}", wanted)
-        return _Conversion(made, f"CAST(CAST({made} AS string) AS {kind}) = {value}")
-    return _Conversion(f"try_cast({value} AS {wanted})", _NO_CAST)
+        return _ExactConversion(made, f"CAST(CAST({made} AS string) AS {kind}) = {value}")
+    return _ExactConversion(f"try_cast({value} AS {wanted})", _NO_CAST)
 
 
-def _cast_integer(value: str, kind: str, dtype: DType) -> _Conversion:
+def _cast_integer(value: str, kind: str, dtype: DType) -> _ExactConversion:
     wanted = type_name(dtype)
     made = f"CAST({value} AS {wanted})"
     if dtype.is_integer:
         low, high = INT_BOUNDS[dtype.name]
         fits = kind == "int" or INTEGERS[kind] < 32 or dtype.name == "Int64"
-        return _Conversion(made, "" if fits else f"{value} BETWEEN {low} AND {high}")
+        return _ExactConversion(made, "" if fits else f"{value} BETWEEN {low} AND {high}")
     if dtype.is_float:
         if INTEGERS[kind] <= _EXACT_BITS[dtype.name]:
-            return _Conversion(made)
+            return _ExactConversion(made)
         # As floats any two that are near are equal, so the float is compared as an integer; where it has that form.
         back = f"CAST({made} AS bigint) = {value}"
-        return _Conversion(made, f"CASE WHEN {value} <= {_GREATEST_BELOW_2_63[dtype.name]} THEN {back} ELSE false END")
+        return _ExactConversion(
+            made, f"CASE WHEN {value} <= {_GREATEST_BELOW_2_63[dtype.name]} THEN {back} ELSE false END"
+        )
     made = f"try_cast({value} AS {wanted})"
-    return _Conversion(made, f"{made} IS NOT NULL" if dtype.name in ("Decimal", "String") else _NO_CAST)
+    return _ExactConversion(made, f"{made} IS NOT NULL" if dtype.name in ("Decimal", "String") else _NO_CAST)
 
 
 __all__ = ["cast", "cast_or_null", "refusing"]

@@ -5,7 +5,7 @@
     7  12   0     2
     7  12   1     2     → its row is number 2 of key 7
 
-Either the last row is carried along, or the spine's rows fetch it by its number: the answers are the same, and which is
+Either the last row is carried along, or the spine's rows fetch it by its number: the results are the same, and which is
 quick depends on the engine (`Capabilities.carries_last`). A key with very many rows is cut by day: rows are numbered
 within a day, and a spine row without one on its own day takes the last of the day before that has any.
 """

@@ -75,7 +75,7 @@ def _together(
     with_spine: bool,
     ordered: bool,
 ) -> str:
-    """The parts side by side: each has every spine row's number once."""
+    """The SELECTs of all views, joined: each has every spine row's number once."""
     columns = {
         each.output: f"asof_p{number}.o{place}"
         for number, (_, features) in enumerate(parts)

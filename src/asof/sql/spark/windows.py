@@ -30,7 +30,7 @@ END = 1
 
 
 @dataclass
-class _Plan:
+class _WindowOutputs:
     """What is gathered while the outputs of one group are written.
 
     Args:
@@ -91,7 +91,7 @@ def windowed(windows: WindowGroup, spine: SpineTable, *, known: bool, by_day: bo
         known: each spine row sees only the events that were written down by its own time.
         by_day: running totals are cut by day, so that no window of theirs holds more than a day of a key.
     """
-    plan = _Plan(windows, spine, by_day)
+    plan = _WindowOutputs(windows, spine, by_day)
     outputs = []
     for number, each in enumerate(windows.wanted):
         value = _paired(plan, each) if known else _output(plan, each)
@@ -118,7 +118,7 @@ def named(window: Sliding | Session | None) -> str:
 # -- outputs
 
 
-def _guarded(plan: _Plan, each: WindowAggregate, value: str) -> str:
+def _guarded(plan: _WindowOutputs, each: WindowAggregate, value: str) -> str:
     """The output in its declared type: null without a key or a time, and a count of no events is 0."""
     value = declared(each, value)
     if each.aggregation.function not in ("count", "count_distinct"):
@@ -127,7 +127,7 @@ def _guarded(plan: _Plan, each: WindowAggregate, value: str) -> str:
     return f"CASE WHEN {known} THEN coalesce({value}, 0) END"
 
 
-def _output(plan: _Plan, each: WindowAggregate) -> str:
+def _output(plan: _WindowOutputs, each: WindowAggregate) -> str:
     made, window = each.aggregation, each.aggregation.window
     if made.function in ORDERED:
         return _by_number(plan, each)
@@ -145,7 +145,7 @@ def _is_difference(each: WindowAggregate) -> bool:
     return function == "count" or (function in ("sum", "mean") and is_exact_sum(each.dtype))
 
 
-def _difference(plan: _Plan, each: WindowAggregate, window: Sliding | None) -> str:
+def _difference(plan: _WindowOutputs, each: WindowAggregate, window: Sliding | None) -> str:
     def difference(name: str, sql: str) -> str:
         end = plan.total(name, sql)
         return f"coalesce({end}, 0) - coalesce({plan.total(name, sql, window)}, 0)" if window else f"coalesce({end}, 0)"
@@ -163,7 +163,7 @@ def _difference(plan: _Plan, each: WindowAggregate, window: Sliding | None) -> s
     return f"CASE WHEN {count} > 0 THEN {total} END"
 
 
-def _along(plan: _Plan, each: WindowAggregate, window: Session | None) -> str:
+def _along(plan: _WindowOutputs, each: WindowAggregate, window: Session | None) -> str:
     """An aggregate over all events so far, or over those of a session: it runs along with them."""
     made, parts = each.aggregation, list(plan.rows.key_columns)
     parts += [f"start_{window.gap}"] if window is not None else []
@@ -176,7 +176,7 @@ def _along(plan: _Plan, each: WindowAggregate, window: Session | None) -> str:
     return aggregate(made.function, each.value, each.dtype, wrap=lambda call: plan.along(f"{call} {over}"))
 
 
-def _by_number(plan: _Plan, each: WindowAggregate) -> str:
+def _by_number(plan: _WindowOutputs, each: WindowAggregate) -> str:
     """The first, the last or the last n of a window's values: fetched by their numbers among the key's values."""
     made, window, alias = each.aggregation, each.aggregation.window, f"asof_v{len(plan.fetched)}"
     end = plan.count(each)
@@ -200,7 +200,7 @@ def _by_number(plan: _Plan, each: WindowAggregate) -> str:
     return f"CASE WHEN {is_any} THEN {found} END"
 
 
-def _paired(plan: _Plan, each: WindowAggregate) -> str:
+def _paired(plan: _WindowOutputs, each: WindowAggregate) -> str:
     plan.paired.append(each)
     return f"asof_p.p{len(plan.paired) - 1}"
 
@@ -208,7 +208,7 @@ def _paired(plan: _Plan, each: WindowAggregate) -> str:
 # -- relations
 
 
-def _totals(plan: _Plan) -> str:
+def _totals(plan: _WindowOutputs) -> str:
     """SELECT of each spine row's n, keys, ts, and the running totals at its marks."""
     keys = plan.rows.key_columns
     marks = [("ts", END)] + [(_start(plan, window), -number) for number, window in enumerate(plan.starts, 1)]
@@ -229,13 +229,13 @@ def _totals(plan: _Plan) -> str:
     return f"SELECT {', '.join(shown)}\nFROM (\n{running}\n)\nWHERE mark <> 0\nGROUP BY {', '.join(['n', *keys])}"
 
 
-def _running(plan: _Plan, union: str, columns: list[str]) -> str:
+def _running(plan: _WindowOutputs, union: str, columns: list[str]) -> str:
     over = f"OVER ({plan.rows.partition()}ORDER BY ts, mark {SO_FAR})"
     totals = [f"{sql} {over} AS {name}" for name, sql in plan.totals.items()]
     return f"SELECT {', '.join([*columns, *totals])}\nFROM (\n{union}\n)"
 
 
-def _running_by_day(plan: _Plan, union: str, columns: list[str]) -> str:
+def _running_by_day(plan: _WindowOutputs, union: str, columns: list[str]) -> str:
     """The totals of the day so far, and of all days before it: the same as those of all so far."""
     keys, names = plan.rows.key_columns, list(plan.totals)
     union = f"SELECT *, {floor_divide('ts', DAY)} AS day FROM (\n{union}\n)"
@@ -270,12 +270,12 @@ GROUP BY {by_day}
 ) AS asof_d ON {join}"""
 
 
-def _start(plan: _Plan, window: Sliding) -> str:
+def _start(plan: _WindowOutputs, window: Sliding) -> str:
     return floor_to(f"{plan.windows.moment} - {window.length}", window.hop)
 
 
-def _events(plan: _Plan) -> str:
-    """SELECT of the events' keys, their places in their key's order, and what runs along with them."""
+def _events(plan: _WindowOutputs) -> str:
+    """SELECT of the events' keys, their numbers in their key's order, and what runs along with them."""
     rows, gaps = plan.rows, plan.windows.gaps
     ties = rows.ties if plan.windows.needs_order else ()
     in_order = f"({rows.partition()}ORDER BY {', '.join(['ts', *(f'{tie} NULLS FIRST' for tie in ties)])})"
@@ -293,7 +293,7 @@ def _events(plan: _Plan) -> str:
     return f"SELECT {columns}\nFROM (\n{select}\n)"
 
 
-def _first(plan: _Plan, value: str, window: Session | None, name: str) -> str:
+def _first(plan: _WindowOutputs, value: str, window: Session | None, name: str) -> str:
     """1 where an event's value is the first of its kind in the key, or in the session; else null."""
     dtype = next(each.dtype for each in plan.windows.wanted if each.value == value)
     parts = [*plan.rows.key_columns, *([f"start_{window.gap}"] if window is not None else []), normal(value, dtype)]
@@ -301,7 +301,7 @@ def _first(plan: _Plan, value: str, window: Session | None, name: str) -> str:
     return f"CASE WHEN {value} IS NOT NULL AND {number} = 1 THEN 1 END AS {name}"
 
 
-def _numbered(plan: _Plan, each: WindowAggregate) -> str:
+def _numbered(plan: _WindowOutputs, each: WindowAggregate) -> str:
     """SELECT of the keys, a value, or a list of the last n so far, and its number among the key's values."""
     rows, made = plan.rows, each.aggregation
     order = f"{rows.partition()}ORDER BY {rows.order('ts')}"
