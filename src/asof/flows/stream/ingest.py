@@ -44,6 +44,7 @@ from asof.flows.stream.dead_letter_limit import RecentVerdicts
 from asof.flows.stream.sums import SourceSums
 from asof.flows.stream.suspects import Suspects
 from asof.flows.stream.verdicts import Verdicts
+from asof.flows.stream.worker_log import WorkerLog
 from asof.log.protocol import Messages
 from asof.sql.partitions import ArchivePartition
 from asof.timing import Micros
@@ -58,13 +59,17 @@ class Ingest:
     Args:
         source: its name; the definition is read from the registry, again when the registry changes.
         seconds: a monotonic clock, for the dead-letter limit.
+        worker_log: what it says of flushes and dead letters.
 
     Attributes:
         archived: assigned partition (in the archive's numbering) → last archived offset.
         greatest_stamp: of all pushed messages taken so far; 0 if none had one.
     """
 
-    def __init__(self, stores: Stores, source: str, *, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, stores: Stores, source: str, *, seconds: Callable[[], float], worker_log: WorkerLog | None = None
+    ) -> None:
+        self._log = worker_log or WorkerLog()
         self.stores = stores
         self.name = source
         self.counts: Counter[str] = Counter()
@@ -120,6 +125,7 @@ class Ingest:
                 )
             self._writer.write(Buffer(through={partition: first - 1}))
             record_gap(self.stores, self.name, gap)
+            self._log.gap(self.name, gap)
             archived = first - 1
         self._verdicts.begin(self.source, partition, archived=archived)
         self.archived[partition] = self._taken[partition] = archived
@@ -180,6 +186,12 @@ class Ingest:
         if decoded.left_out:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
+        if decoded.dead_letters:
+            self._log.dead_letters(
+                self.name, topic,
+                [(int(messages.partitions[each.index]), int(messages.offsets[each.index]), each.reason)
+                 for each in decoded.dead_letters],
+            )  # fmt: skip
         self._recompute_marked()
         self._watch(len(messages), {dead_letter.index for dead_letter in decoded.dead_letters})
 
@@ -262,7 +274,7 @@ class Ingest:
         self._recent.add(count, dead)
         if self._recent.pass_the_limit:
             self.flush()
-            raise self._recent.error(self.source)
+            raise self._recent.error(self.source, self.sums.dead_letters)
 
     def _write_down(self, dead_letters: pa.Table | None, through: Mapping[int, int]) -> None:
         """Write these and the buffered dead letters now.
@@ -309,6 +321,7 @@ class Ingest:
             self.archived |= {each: offset for each, offset in through.items() if each in self.archived}
             self._done |= through
             self.generations.write_progress(through)
+            self._log.flushed(self.name, *self._writer.last_write)
 
     def release(self, topic: str, numbers: Sequence[int], *, in_order: bool = True) -> None:
         """Stop working on partitions; their messages must have been flushed, or dropped by `discard`.
