@@ -43,6 +43,8 @@ class StoreConfig:
         messages: bounds on messages.
         storage: how object storage is reached.
         logging: what long-running commands log.
+        environment: the environment variables that applied definitions may use, with `own_variables`.
+        own_variables: those that the file itself uses.
     """
 
     project: str
@@ -61,6 +63,8 @@ class StoreConfig:
     file: str = ""
     storage: StorageSection = field(default_factory=StorageSection)
     logging: LoggingSection = field(default_factory=LoggingSection)
+    environment: tuple[str, ...] = ()
+    own_variables: frozenset[str] = frozenset()
 
     def describe(self) -> dict[str, Any]:
         """The configuration for display and logs, without secrets."""
@@ -102,6 +106,7 @@ def load_config(
         root = Path(".") if path is None else path.parent
     root = _local(root, "the repository").resolve()
     document, base = _read(path or root / FILE, env, is_given=path is not None)
+    variables = document.variables
     document = document.expand(os.environ if environ is None else environ)
     shown = (path or root / FILE).name
     reader = ProductConfigReader(root)
@@ -110,7 +115,10 @@ def load_config(
         unsplit = _shared(base, document)
         if unsplit:
             reader.notes.append(f"environment {env!r} has the same project and {unsplit} as {shown} itself")
-    return StoreConfig(**config, path=root, env=env, notes=tuple(reader.notes), file="" if path is None else str(path))
+    return StoreConfig(
+        **config, path=root, env=env, notes=tuple(reader.notes), file="" if path is None else str(path),
+        own_variables=variables,
+    )  # fmt: skip
 
 
 def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str) -> dict[str, Any]:
@@ -137,6 +145,7 @@ def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str
         "project": project,
         **stores,
         "clock": _value(written, "clock", root=root),
+        "environment": tuple(_value(written, "environment", root=root) or ()),
         "connections": connections,
         "auth": read_auth(written.get("auth"), root=root),
         "server": read_options(options_of_section(ServerSection), server, path="server", root=root),

@@ -187,11 +187,7 @@ class Ingest:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
         if decoded.dead_letters:
-            self._log.dead_letters(
-                self.name, topic,
-                [(int(messages.partitions[each.index]), int(messages.offsets[each.index]), each.reason)
-                 for each in decoded.dead_letters],
-            )  # fmt: skip
+            self._log.dead_letters(self.name, topic, messages, decoded.dead_letters)
         self._recompute_marked()
         self._watch(len(messages), {dead_letter.index for dead_letter in decoded.dead_letters})
 

@@ -134,7 +134,7 @@ class _WorkerRun:
                 if now - waits_since >= self._patience_s:
                     raise
                 if stop.wait(WAIT_S):
-                    return  # `waiting` was told why; what is not archived is read again from the log
+                    return  # `waiting` has the reason; what is not archived is read again from the log
 
     def describe(self, notes: RunNotes) -> None:
         """Note the sums of all workers so far."""

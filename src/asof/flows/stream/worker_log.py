@@ -7,10 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from asof.decoding import UnusableMessage
 from asof.display import counted
 from asof.errors import AsofError
 from asof.flows.runs import kind_of_reason
 from asof.flows.stream.sums import MOST_REASONS, SourceSums
+from asof.log.protocol import Messages
 from asof.process_log import facts, one_line
 
 FLUSH_LINE_EVERY_S = 5.0
@@ -85,20 +87,17 @@ class WorkerLog:
                              seconds=round(took, 3)))  # fmt: skip
         unsaid.clear()
 
-    def dead_letters(self, source: str, topic: str, places: Sequence[tuple[int, int, str]]) -> None:
-        """Name the first dead letter of each kind of reason.
-
-        Args:
-            places: partition, offset and reason of each.
-        """
+    def dead_letters(self, source: str, topic: str, messages: Messages, unusable: Sequence[UnusableMessage]) -> None:
+        """Name the first dead letter of each kind of reason."""
         known = self._kinds.setdefault(source, set())
-        for number, offset, reason in places:
+        for each in unusable:
             if len(known) >= MOST_REASONS:
                 return
-            kind = kind_of_reason(reason)
+            kind = kind_of_reason(each.reason)
             if kind in known:
                 continue
             known.add(kind)
+            number, offset = int(messages.partitions[each.index]), int(messages.offsets[each.index])
             log.warning(
                 "source %s: first dead letter of its kind, offset %d of partition %d of topic %s: %s; next: see those "
                 "like it with `asof dead-letters list --source %s`, fix the producer or the schema, and replay them",

@@ -1,6 +1,8 @@
 """A member of a Kafka consumer group, on one topic.
 
 Partitions are assigned by the cooperative sticky assignor: members keep reading partitions that do not move.
+
+Over 400 lines: one member with its callbacks, which share the state of an assignment.
 """
 
 from __future__ import annotations
