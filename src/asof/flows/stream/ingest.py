@@ -58,8 +58,7 @@ class Ingest:
 
     Args:
         source: its name; the definition is read from the registry, again when the registry changes.
-        seconds: a monotonic clock, for the dead-letter limit.
-        worker_log: what it says of flushes and dead letters.
+        seconds: a monotonic clock, for the dead-letter limit; `log` is the worker's.
 
     Attributes:
         archived: assigned partition (in the archive's numbering) → last archived offset.
@@ -67,11 +66,10 @@ class Ingest:
     """
 
     def __init__(
-        self, stores: Stores, source: str, *, seconds: Callable[[], float], worker_log: WorkerLog | None = None
+        self, stores: Stores, source: str, *, seconds: Callable[[], float], log: WorkerLog | None = None
     ) -> None:
-        self._log = worker_log or WorkerLog()
-        self.stores = stores
-        self.name = source
+        self._log = log or WorkerLog()
+        self.stores, self.name = stores, source
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
         self.sums = SourceSums()
@@ -180,14 +178,12 @@ class Ingest:
             )
         )
         self._taken |= through
-        self.counts["events"] += len(messages)
-        self.counts["dead letters"] += len(decoded.dead_letters)
+        self.counts.update({"events": len(messages), "dead letters": len(decoded.dead_letters)})
         self.sums.count(len(messages), len(offset), (dead_letter.reason for dead_letter in decoded.dead_letters))
         if decoded.left_out:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
-        if decoded.dead_letters:
-            self._log.dead_letters(self.name, topic, messages, decoded.dead_letters)
+        self._log.dead_letters(self.name, topic, messages, decoded.dead_letters)
         self._recompute_marked()
         self._watch(len(messages), {dead_letter.index for dead_letter in decoded.dead_letters})
 

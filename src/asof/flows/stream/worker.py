@@ -95,7 +95,7 @@ class StreamWorker:
                 if name not in self.ingests:
                     check_topic(self.stores, source, accept_gap=self.accept_gap)
                     self.ingests[name] = Ingest(
-                        self.stores, name, seconds=time.monotonic, worker_log=self.worker_log
+                        self.stores, name, seconds=time.monotonic, log=self.worker_log
                     )  # fmt: skip
                     self._join(name, source.topic, self.stores.log_of(source))
             if self._version < 0:
