@@ -101,7 +101,12 @@ class Service:
         )
         self.tracing = Tracing() if self.settings.tracing == "otlp" else None
         self.reading = OnlineReads(
-            store, threads=self._readers, functions=self.functions, counts=self.counts, tracing=self.tracing
+            store,
+            threads=self._readers,
+            functions=self.functions,
+            counts=self.counts,
+            tracing=self.tracing,
+            most_bytes=self.settings.max_response_bytes,
         )
         # The fast path has no response object for the feature log or traces, and writes no CORS headers.
         self.takes_fast_path = (
@@ -282,6 +287,10 @@ class Service:
         if warnings:
             status["warnings"] = warnings
         return status
+
+    async def in_reader(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run a function in one of the threads for reads."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
 
     async def in_writer(self, work: Callable[..., Any], *args: Any) -> Any:
         """Run a function in one of the threads for writes."""
