@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from asof.catalog.site import Site
     from asof.profiles.expectations import ExpectationResult
 
-READ_THREADS = 8
-WRITE_THREADS = 4
-PAGE_THREADS = 2
+READ_THREADS, WRITE_THREADS, PAGE_THREADS = 8, 4, 2
 SWEEP_S = 0.25
 WRITE_DOWN_S = 1.0
 CATCH_UP_S = 1.0
@@ -328,12 +326,11 @@ class Service:
         while True:
             await asyncio.sleep(self.settings.registry_refresh_s)
             try:
-                before = self.reading.snapshot.version
-                await self.reading.refresh()
+                if await self.reading.refresh():
+                    version = self.reading.snapshot.version
+                    log.info("serves version %d of the registry", version, extra=facts("version", version=version))
                 if self._registry_error is not None:
                     log.info("the registry can be read again", extra=facts("registry"))
-                if (version := self.reading.snapshot.version) != before:
-                    log.info("serves version %d of the registry", version, extra=facts("version", version=version))
                 self._registry_error = None
             except AsofError as error:
                 # Reads go on with the last snapshot.
