@@ -20,11 +20,11 @@ from asof.errors import ConfigError
 from asof.flows.batch.materialize import materialize
 from asof.flows.batch.rebuild import rebuild_views
 from asof.flows.stores import Stores
+from asof.offline.spark.executors import Executors
 from asof.opening.stores import open_stores
 from tests.services import Redis, Sail
 
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
-from tests.spark_rows import RowsOnExecutors, open_session
 
 pytestmark = pytest.mark.integration
 
@@ -74,8 +74,12 @@ def repository(tmp_path: Path) -> Path:
     """A feature repository with its sources, whose online store is the Redis of a variable."""
     (tmp_path / "features.py").write_text(DEFINITIONS)
     (tmp_path / "feature_store.yaml").write_text(
-        f"project: bulk\nclock: {NOW.isoformat()}\nonline_store:\n  type: redis\n  url: ${{ASOF_TEST_BULK_REDIS}}\n"
+        "project: bulk\noffline_store:\n  type: duckdb\n  path: archive\n"
+        f"clock: {NOW.isoformat()}\nonline_store:\n  type: redis\n  url: ${{ASOF_TEST_BULK_REDIS}}\n"
         f"  key_prefix: ${{ASOF_TEST_BULK_PREFIX:-{uuid.uuid4().hex}}}\n"
+    )
+    (tmp_path / "feature_store.spark.yaml").write_text(
+        "offline_store:\n  type: spark\n  path: archive\n  remote: ${ASOF_TEST_BULK_REMOTE}\n"
     )
     for name, columns, seed in (("changes", ["country", "score"], 1), ("orders", ["amount"], 2)):
         rows = [{key: row[key] for key in ["user_id", "region", "at", *columns]} for row in _rows(4_000, seed)]
@@ -87,6 +91,20 @@ def repository(tmp_path: Path) -> Path:
 def there(private_service: Any, redis: Redis) -> Sail:
     """A server whose environment has the variable. It ends after the session that `build` opens."""
     return private_service(Sail, environment={"ASOF_TEST_BULK_REDIS": redis.url})
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the functions that executors were given."""
+    names: list[str] = []
+    mapped = Executors.mapped
+
+    def noted(self: Executors, session: Any, frame: Any, function: Any, *rest: Any, **options: Any) -> Any:
+        names.append(type(function).__name__)
+        return mapped(self, session, frame, function, *rest, **options)
+
+    monkeypatch.setattr(Executors, "mapped", noted)
+    return names
 
 
 @pytest.fixture
@@ -105,26 +123,19 @@ def build(repository: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> It
     opened: list[Any] = []
 
     def built(url: str = "") -> tuple[FeatureStore, Stores]:
-        store = FeatureStore(repository)
+        monkeypatch.setenv("ASOF_TEST_BULK_REMOTE", url)
+        env = "spark" if url else ""
+        store = FeatureStore(repository, env=env)
+        opened.append(store)
         store.apply()
-        config = load_config(repository)
         clock = lambda: int(NOW.timestamp()) * 1_000_000  # noqa: E731, a clock
-        stores = open_stores(config, clock=clock, system_clock=clock, who="tests")
-        opened.extend([store, stores])
-        if url:
-            session = open_session(url)
-            opened.append(_Ending(session.stop))
-            stores = stores.replaced(offline=RowsOnExecutors(stores.offline, session))  # type: ignore[arg-type]
+        stores = open_stores(load_config(repository, env=env), clock=clock, system_clock=clock, who="tests")
+        opened.append(stores)
         return store, stores
 
     yield built
     for each in reversed(opened):
         each.close()
-
-
-class _Ending:
-    def __init__(self, close: Callable[[], None]) -> None:
-        self.close = close
 
 
 def _values(store: FeatureStore) -> dict[str, list[Any]]:
@@ -140,7 +151,7 @@ def _pushed(store: FeatureStore) -> None:
     store.push("visits", rows)
 
 
-def test_executors_write_the_rows_that_this_process_writes(there: Sail, build: Build) -> None:
+def test_executors_write_the_rows_that_this_process_writes(there: Sail, build: Build, taken: list[str]) -> None:
     store, stores = build(there.url)
     _pushed(store)
     _, here = build()
@@ -151,7 +162,7 @@ def test_executors_write_the_rows_that_this_process_writes(there: Sail, build: B
     done = [each.rows for each in materialize(stores, full=True)]
     rebuilt = rebuild_views(stores, stores.registry.load("bulk"), ["seen"])
 
-    assert stores.offline.taken == ["WindowsBuild", "NewestBuild", "ArchiveFold"]  # type: ignore[attr-defined]
+    assert taken == ["WindowsBuild", "NewestBuild", "ArchiveFold"]
     assert done == local and rebuilt == rebuilt_here
     assert _values(store) == expected
     assert any(value is not None for value in expected["twice"])

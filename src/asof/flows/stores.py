@@ -142,8 +142,7 @@ class MessageProcess(Protocol):
 
 
 class RemoteStores(Protocol):
-    """Opens the online store in another process, such as an executor's; picklable. What the configuration takes from
-    the environment, it takes from the environment there."""
+    """Opens the online store in another process, such as an executor's, with its environment; picklable."""
 
     def open(self, *, now: Micros, max_row_bytes: int) -> Stores:
         """The online store with a clock that stands at `now`, and what evaluates expressions; nothing else."""
@@ -193,7 +192,7 @@ class Stores:
         storage: ObjectStorage | None = None,
         local_log: str = "",
         unlisted_variables: Callable[[Source], Sequence[str]] = lambda source: (),
-        remote: RemoteStores | None = None,
+        remote: Callable[[], RemoteStores | None] = lambda: None,
     ) -> None:
         self.project = project
         self.clock = clock
@@ -205,7 +204,7 @@ class Stores:
         self.bounds = bounds
         self.storage = storage or ObjectStorage()
         self.local_log = local_log
-        self.remote = remote
+        self._remote = remote
         self.unlisted_variables = unlisted_variables
         self._isolate = isolate
         self._registry = _lazy(registry)
@@ -215,6 +214,10 @@ class Stores:
         self._readers = readers if isinstance(readers, LazyReaders) else LazyReaders(readers)
         self._sources = sources
         self._newest = NewestSnapshot(lambda: self.registry, project)
+
+    @property
+    def remote(self) -> RemoteStores | None:
+        return self._remote()
 
     @property
     def registry(self) -> Registry:
@@ -271,7 +274,7 @@ class Stores:
             local_log=self.local_log,
             unlisted_variables=self.unlisted_variables,
             # It opens the configured store, not another one.
-            remote=self.remote if online is None else None,
+            remote=self._remote if online is None else lambda: None,
         )
 
     def log_of(self, source: LogSource) -> Log:

@@ -26,11 +26,13 @@ class ExecutorStores:
     """Opens the online store of a configuration on an executor; picklable. See `RemoteStores`.
 
     Args:
+        made: the store's class, so that executors need no metadata of installed packages.
         written: the sections, with variables not yet expanded.
         root: what relative paths in them are relative to, there as here.
     """
 
     project: str
+    made: Any
     written: LocatedValue
     root: Path
 
@@ -39,7 +41,8 @@ class ExecutorStores:
         """None where the store is a file of this machine, or the configuration was made in code."""
         if config.written is None or ("online", config.online_store.type) in EMBEDDED:
             return None
-        return cls(config.project, config.written, config.path)
+        made = product("online", config.online_store.type, where=config.online_store.where)
+        return cls(config.project, made, config.written, config.path)
 
     def open(self, *, now: Micros, max_row_bytes: int) -> Stores:
         """See `RemoteStores.open`."""
@@ -48,12 +51,12 @@ class ExecutorStores:
         except AsofError as error:
             error.message = f"on an executor: {error.message}"
             raise
-        extra = {"clock": lambda: now} if product("online", part.type).takes_clock else {}
+        extra = {"clock": lambda: now} if self.made.takes_clock else {}
         return Stores(
             self.project,
             registry=Lazy(_not_there),
             offline=cast(OfflineStore, _Evaluation()),
-            online=Lazy(lambda: opened("online", part, self.root, **extra)),
+            online=Lazy(lambda: opened("online", part, self.root, made=self.made, **extra)),
             log=Lazy(_not_there),
             readers={},
             clock=lambda: now,

@@ -49,7 +49,8 @@ def write_chosen(
             computed as of that event, so that no row goes back in time.
     """
     table = table_of(stores.project, view, generation)
-    executors = BulkBuilds(stores.remote) if stores.remote is not None else None
+    remote = stores.remote
+    executors = BulkBuilds(remote) if remote is not None else None
     run = ViewRun(stores, view, table, chosen, as_of, progress, executors)
     return run.windows() if view.is_aggregated else run.newest()
 

@@ -122,13 +122,14 @@ def _fold_archive(
         return 0
     total = count(stores, rows)
     keys = [source.raw(key) for key in feeder.view.join_keys]
-    if stores.remote is not None:
+    remote = stores.remote
+    if remote is not None:
         whole = stores.offline.sql(
             statements.rows_of_bucket(stores.offline.bucket(keys, 1), 0, through=base), {"archive": rows}
         )
         if isinstance(whole, DistributedResult) and whole.refusal() is None:
             fold = ArchiveFold(
-                stores.remote, stores.clock(), stores.max_row_bytes, source, feeder.view, feeder.table.generation,
+                remote, stores.clock(), stores.max_row_bytes, source, feeder.view, feeder.table.generation,
                 tuple(keys),
             )  # fmt: skip
             return fold_archive(whole, fold, total=total, progress=progress)

@@ -13,20 +13,20 @@ import re
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyspark import cloudpickle
-from pyspark.errors import PySparkException
-from pyspark.sql.connect.dataframe import DataFrame as ConnectFrame
-from pyspark.sql.connect.functions import col, lit, udf
-from pyspark.sql.connect.session import SparkSession
-from pyspark.sql.dataframe import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StringType
 
 import asof.errors
+from asof.connections.spark import ServerSession
+from asof.connections.spark.client import DataFrame, functions
+from asof.connections.spark.errors import DRIVER_ERRORS
 from asof.distribution import NOT_INSTALLED, install_command, installed_version
 from asof.errors import AsofError, StorageError
 from asof.offline.protocol import BatchFunction
@@ -37,63 +37,8 @@ NEEDED = ("pyarrow", "numpy", "msgspec", "yaml")
 """Modules that the functions need of other packages, whatever they do."""
 
 
-class Executors:
-    """The executors of one session; thread-safe. They are tried once, at the first use.
-
-    Args:
-        trial: the result in another session of the same server, where that is known.
-    """
-
-    def __init__(self, session: SparkSession, trial: Trial | None = None) -> None:
-        self._session = session
-        self._lock = threading.Lock()
-        self._tried = trial
-        self._has_package = trial is None or not trial.takes_files
-
-    @property
-    def trial(self) -> Trial:
-        """The result of the trial."""
-        with self._lock:
-            if self._tried is None:
-                self._tried = _tried(self._session)
-            elif not self._has_package:
-                _send(self._session)
-            self._has_package = True
-            return self._tried
-
-    def refusal(self) -> StorageError | None:
-        """Why they cannot run Asof's functions, with the next step; None where they can."""
-        return self.trial.refusal
-
-    def mapped(
-        self, frame: DataFrame, function: BatchFunction, schema: pa.Schema, *, keys: Sequence[str] = (),
-        order: Sequence[str] = (), given: pa.Schema | None = None,
-    ) -> DataFrame:  # fmt: skip
-        """The rows that a function makes of the frame's, part by part; read them with `rows_of`.
-
-        Args:
-            schema: of the function's rows.
-            keys: all rows with equal values in these columns are in one part.
-            order: columns by which each part's rows come sorted.
-            given: the frame's columns in Asof's types, which the function has them in.
-
-        Raises:
-            StorageError: see `refusal`.
-        """
-        trial = self.trial
-        if trial.refusal is not None:
-            raise trial.refusal
-        if keys:
-            frame = frame.repartition(*(col(_quoted(key)) for key in keys))
-        if order and trial.sorts:
-            frame = frame.sortWithinPartitions(*(col(_quoted(each)) for each in order))
-        made = pa.schema([*schema, pa.field(ERROR, pa.string())])
-        run = _reported(function, made, given, () if trial.sorts else tuple(order))
-        return frame.mapInArrow(run, from_arrow_schema(made))
-
-
 class Trial:
-    """The result of trying a session's executors.
+    """The result of trying a server's executors.
 
     Args:
         refusal: why they cannot run functions.
@@ -105,40 +50,72 @@ class Trial:
         self.refusal, self.sorts, self.takes_files = refusal, sorts, takes_files
 
 
-def rows_of(frame: DataFrame) -> Iterator[pa.RecordBatch]:
-    """The rows of a frame that `mapped` made, in batches as they come.
+class Executors:
+    """The executors of a server, tried once; thread-safe."""
 
-    Raises:
-        AsofError: what the function refused.
-    """
-    assert isinstance(frame, ConnectFrame)
-    client = frame.sparkSession.client
-    plan = frame._plan.to_proto(client)
-    try:
-        for table in client.to_table_as_iterator(plan, {}):
-            if isinstance(table, pa.Table):
-                for batch in table.to_batches():
-                    _raise_first(batch.column(ERROR))
-                    yield batch.drop_columns([ERROR])
-    except PySparkException as error:
-        raise failure_of(error) from error
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tried: Trial | None = None
+        self._sent: weakref.WeakSet[ServerSession] = weakref.WeakSet()
+
+    def trial(self, session: ServerSession) -> Trial:
+        """Try them, unless that was done; the session has the package then, if the server takes files."""
+        with self._lock:
+            if self._tried is None:
+                self._tried = _tried(session)
+            elif self._tried.takes_files and session not in self._sent:
+                _send(session)
+            self._sent.add(session)
+            return self._tried
+
+    def mapped(
+        self, session: ServerSession, frame: DataFrame, function: BatchFunction, schema: pa.Schema, *,
+        given: pa.Schema, keys: Sequence[str] = (), order: Sequence[str] = (),
+    ) -> Iterator[pa.RecordBatch]:  # fmt: skip
+        """The rows that a function makes of the frame's, part by part, in batches as they come.
+
+        Args:
+            schema: of the function's rows.
+            given: the frame's columns in Asof's types, which the function has them in.
+            keys: all rows with equal values in these columns are in one part.
+            order: columns by which each part's rows come sorted.
+
+        Raises:
+            AsofError: they cannot run functions, or what the function refused.
+        """
+        trial = self.trial(session)
+        if trial.refusal is not None:
+            raise trial.refusal
+        if keys:
+            frame = frame.repartition(*(functions.col(_quoted(key)) for key in keys))
+        if order and trial.sorts:
+            frame = frame.sortWithinPartitions(*(functions.col(_quoted(each)) for each in order))
+        made = pa.schema([*schema, pa.field(ERROR, pa.string())])
+        run = _reported(function, made, given, () if trial.sorts else tuple(order))
+        try:
+            for batch in session.stream(frame.mapInArrow(run, from_arrow_schema(made))):
+                _raise_first(batch.column(ERROR))
+                yield pa.RecordBatch.from_arrays(
+                    [column.cast(field.type) for column, field in zip(batch.columns, schema)], schema=schema
+                )
+        except DRIVER_ERRORS as error:
+            if (known := failure_of(error)) is not None:
+                raise known from error
+            raise
 
 
-def failure_of(error: PySparkException) -> AsofError:
-    """The error of a function on executors that ended otherwise than by an `AsofError`."""
+def failure_of(error: BaseException) -> StorageError | None:
+    """The error of a function that ended otherwise than by an `AsofError`; None where it was not the function."""
     text = str(error)
     if mismatch := _VERSIONS.search(text):
         return python_differs(mismatch["worker"], mismatch["driver"])
     if missing := _NO_MODULE.search(text):
         return module_missing(missing["name"])
-    if "mapInArrow" not in text and "PYTHON" not in text.upper():
+    if "Traceback (most recent call last)" in text:
         return StorageError(
-            f"the executors did not end their work: {_last_line(text)}",
-            hint="run it again: what was written is written again without harm",
+            f"a function failed on an executor: {_last_line(text)}", hint="see the executors' log for its traceback"
         )
-    return StorageError(
-        f"a function failed on an executor: {_last_line(text)}", hint="see the executors' log for its traceback"
-    )
+    return None
 
 
 _VERSIONS = re.compile(r"different version.*?(?P<worker>\d+\.\d+).*?(?P<driver>\d+\.\d+)", re.DOTALL)
@@ -166,16 +143,17 @@ def module_missing(name: str) -> StorageError:
     )
 
 
-def _tried(session: SparkSession) -> Trial:
+def _tried(session: ServerSession) -> Trial:
     try:
         there = _python_there(session)
         if there.split(".")[:2] != platform.python_version().split(".")[:2]:
             return Trial(python_differs(_minor(there), _minor(platform.python_version())))
         is_sent = _send(session)
         version, missing, sorts = _probed(session)
-    except PySparkException as error:
-        refusal = failure_of(error)
-        return Trial(refusal if isinstance(refusal, StorageError) else StorageError(str(refusal)))
+    except DRIVER_ERRORS as error:
+        if (refusal := failure_of(error)) is not None:
+            return Trial(refusal)
+        raise
     if missing:
         return Trial(module_missing(missing))
     if not is_sent and version != installed_version():
@@ -194,25 +172,28 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _python_there(session: SparkSession) -> str:
+def _python_there(session: ServerSession) -> str:
     """The executors' version of Python, by a function that is sent by its name: code would not survive the way."""
-    version: Any = udf(platform.python_version, "string")
-    return str(session.range(1).select(version()).toArrow().column(0)[0].as_py())
+    version: Any = functions.udf(platform.python_version, StringType())
+    return str(session.spark.range(1).select(version()).toArrow().column(0)[0].as_py())
 
 
-def _send(session: SparkSession) -> bool:
+def _send(session: ServerSession) -> bool:
     """Send the package with the session; says whether the server takes files."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            session.addArtifacts(str(write_archive(Path(folder))), pyfile=True)
-        except PySparkException as error:
+            session.spark.addArtifacts(str(write_archive(Path(folder))), pyfile=True)
+        except DRIVER_ERRORS as error:
             if "artifact" in str(error).lower() and type(error).__name__ == "UnsupportedOperationException":
                 return False
             raise
     return True
 
 
-def _probed(session: SparkSession) -> tuple[str, str, bool]:
+_PROBED = pa.schema([("version", pa.string()), ("missing", pa.string()), ("sorts", pa.bool_())])
+
+
+def _probed(session: ServerSession) -> tuple[str, str, bool]:
     """The version of Asof on the executors, the first module that they lack, and whether sorted rows come sorted."""
 
     def probe(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -237,11 +218,10 @@ def _probed(session: SparkSession) -> tuple[str, str, bool]:
 
     needed = NEEDED
     # Numbers that are in no order, whatever part they come to.
-    rows = session.range(256).select(
-        (col("id") * lit(7919) % lit(5)).alias("k"), (col("id") * lit(31) % lit(256)).alias("v")
-    )
+    col = functions.col
+    rows = session.spark.range(256).select((col("id") * 7919 % 5).alias("k"), (col("id") * 31 % 256).alias("v"))
     parted = rows.repartition(2, col("k")).sortWithinPartitions(col("k"), col("v"))
-    found = parted.mapInArrow(probe, "version string, missing string, sorts boolean").toArrow().to_pylist()
+    found = parted.mapInArrow(probe, from_arrow_schema(_PROBED)).toArrow().to_pylist()
     missing = next((each["missing"] for each in found if each["missing"]), "")
     return found[0]["version"], missing, all(each["sorts"] for each in found)
 
@@ -297,4 +277,4 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-__all__ = ["Executors", "Trial", "failure_of", "rows_of"]
+__all__ = ["Executors", "Trial", "failure_of"]
