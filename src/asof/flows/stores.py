@@ -273,7 +273,6 @@ class Stores:
             storage=self.storage,
             local_log=self.local_log,
             unlisted_variables=self.unlisted_variables,
-            # It opens the configured store, not another one.
             remote=self._remote if online is None else lambda: None,
         )
 
