@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pyspark.sql.connect.session import SparkSession
+    from asof.connections.spark.client import SparkSession
 
 
 @contextmanager
-def connected(settings: Mapping[str, str]) -> Iterator[SparkSession]:
-    """A session on a server of its own; both end with it. Without `pysail` the test is skipped, and fails in CI."""
+def running() -> Iterator[str]:
+    """The address of a server of its own, in this process. Without `pysail` the test is skipped, and fails in CI."""
     try:
         from pysail.spark import SparkConnectServer
-        from pyspark.sql.connect.session import SparkSession
     except ImportError as error:
         if os.environ.get("CI"):
             raise
@@ -26,11 +25,22 @@ def connected(settings: Mapping[str, str]) -> Iterator[SparkSession]:
     server = SparkConnectServer(port=0)
     server.start(background=True)
     host, port = server.listening_address
-    session = SparkSession.builder.remote(f"sc://{host}:{port}").create()
     try:
-        for name, value in settings.items():
-            session.conf.set(name, value)
-        yield session
+        yield f"sc://{host}:{port}"
     finally:
-        session.stop()
         server.stop()
+
+
+@contextmanager
+def connected(settings: Mapping[str, str]) -> Iterator[SparkSession]:
+    """A session on a server of its own; both end with it."""
+    with running() as remote:
+        from asof.connections.spark.client import SparkSession
+
+        session = SparkSession.builder.remote(remote).create()
+        try:
+            for name, value in settings.items():
+                session.conf.set(name, value)
+            yield session
+        finally:
+            session.stop()

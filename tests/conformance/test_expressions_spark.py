@@ -14,7 +14,7 @@ from asof.testing.expressions import ExpressionSuite, Rows, Run
 from tests.sail import connected
 
 if TYPE_CHECKING:
-    from pyspark.sql.connect.session import SparkSession
+    from asof.connections.spark.client import SparkSession
 
 pytestmark = pytest.mark.integration
 

@@ -127,7 +127,8 @@ def is_value(column: str, value: Any, dtype: DType) -> str:
     if dtype.name == "Date":
         return f"CAST({column} AS date) = date_from_unix_date({value})"
     if dtype.name == "Decimal":
-        return f"{column} = CAST('{value}' AS {type_name(dtype)})"
+        # Not every engine reads 1E-9.
+        return f"{column} = CAST('{Decimal(value):f}' AS {type_name(dtype)})"
     if isinstance(value, bytes):
         return f"{column} = {literal(value, dtype)}"
     return f"{column} = {text_spark(value) if isinstance(value, str) else str(value).lower()}"
