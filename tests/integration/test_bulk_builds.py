@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import sys
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,7 +25,7 @@ from asof.flows.batch.rebuild import rebuild_views
 from asof.flows.stores import Stores
 from asof.offline.spark.executors import Executors
 from asof.opening.stores import open_stores
-from tests.services import Redis, Sail
+from tests.services import Redis, Sail, SparkCluster
 
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
 
@@ -166,6 +169,79 @@ def test_executors_write_the_rows_that_this_process_writes(there: Sail, build: B
     assert done == local and rebuilt == rebuilt_here
     assert _values(store) == expected
     assert any(value is not None for value in expected["twice"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_executor_that_is_killed_in_the_middle_costs_no_row(
+    private_service: Any, redis: Redis, build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = private_service(
+        SparkCluster, environment={"ASOF_TEST_BULK_REDIS": redis.url}, python=_bare_python(tmp_path)
+    )
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    mapped = Executors.mapped
+    monkeypatch.setattr(
+        Executors, "mapped",
+        lambda self, session, frame, function, *rest, **options: mapped(
+            self, session, frame, Gated(function, gate), *rest, **options
+        ),
+    )  # fmt: skip
+    store, stores = build(cluster.url)
+    _, here = build()
+    local = {each.view: each.rows for each in materialize(here, full=True)}
+    expected = _values(store)
+    killer = threading.Thread(target=_kill_one, args=(cluster, gate), daemon=True)
+    killer.start()
+
+    done = {each.view: each.rows for each in materialize(stores, full=True)}
+
+    killer.join(timeout=120)
+    # An executor was lost while it held a part: that part was begun twice.
+    homes = {each.read_text() for each in gate.glob("*.begun")}
+    assert (gate / "killed").exists()
+    assert done == local
+    assert _values(store) == expected
+    assert all(".zip" in home for home in homes), homes
+    stores.close()
+
+
+class Gated:
+    """A function that begins once an executor was killed while one of its kind ran."""
+
+    def __init__(self, function: Any, gate: Path) -> None:
+        self.function, self.gate = function, gate
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import time
+        import uuid as ids
+
+        import asof as package
+
+        (self.gate / f"{ids.uuid4().hex}.begun").write_text(str(package.__file__))
+        until = time.monotonic() + 240
+        while not (self.gate / "killed").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        yield from self.function(batches)
+
+
+def _kill_one(cluster: SparkCluster, gate: Path) -> None:
+    until = time.monotonic() + 240
+    while not any(gate.glob("*.begun")) and time.monotonic() < until:
+        time.sleep(0.05)
+    cluster.kill_executor()
+    (gate / "killed").touch()
+
+
+def _bare_python(folder: Path) -> str:
+    """A Python with the packages of this one, but without Asof: executors get it with the session."""
+    script = folder / "python"
+    paths = ":".join(each for each in sys.path if each.endswith("site-packages"))
+    # Without `site`, no editable install adds its own folder.
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{paths}" exec {sys.executable} -S "$@"\n')
+    script.chmod(0o755)
+    return str(script)
 
 
 def test_a_second_run_writes_the_same_rows_again_and_leaves_newer_ones(there: Sail, build: Build) -> None:

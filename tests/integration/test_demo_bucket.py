@@ -17,8 +17,8 @@ from asof.demo.bucket import FOLDERS
 from asof.demo.manifest import NameTaken
 from asof.demo.stage import DemoServers
 from asof.errors import AsofError
-from tests.services import S3, Kafka, Redis
-from tests.services.s3 import ACCESS_KEY, SECRET_KEY
+from tests.services import S3, Kafka, Redis, Sail
+from tests.services.s3 import ACCESS_KEY, REGION, SECRET_KEY
 
 pytestmark = pytest.mark.integration
 
@@ -90,6 +90,21 @@ def test_beside_an_embedded_log_its_training_set_is_that_of_the_embedded_demo(
         read = store.read_training_set(story.TRAINING_SET).to_arrow()
     saved = pq.read_table(tmp_path / "training_set.parquet")
     assert read.select(saved.column_names).equals(saved)
+
+
+def test_on_spark_its_training_set_is_that_of_the_embedded_demo(
+    embedded: tuple[Path, Any], s3: S3, bucket: str, storage: ObjectStorage, private_service: Any, tmp_path: Path
+) -> None:
+    variables = {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_ENDPOINT_URL": s3.url,
+        "AWS_ENDPOINT": s3.url, "AWS_ALLOW_HTTP": "true", "AWS_REGION": REGION,
+    }  # fmt: skip
+    sail = private_service(Sail, environment=variables)
+
+    report = story.run(tmp_path, **SHOP, servers=in_bucket(s3, f"{bucket}/demo", spark=sail.url), say=lambda text: None)
+
+    assert "type: spark" in (tmp_path / "repo" / "feature_store.yaml").read_text()
+    assert_same_story(tmp_path, report, embedded)
 
 
 def test_with_kafka_and_redis_nothing_is_on_the_disk_and_it_can_be_told_again(

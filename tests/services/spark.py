@@ -82,6 +82,8 @@ class Spark(_Connect):
     """
 
     name = "Spark"
+    # Beside other tests on two cores its start alone has taken two minutes.
+    start_timeout_s = 400.0
     stop_timeout_s = 30.0
     master = "local[2]"
 

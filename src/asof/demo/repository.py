@@ -99,6 +99,7 @@ def write_bucket_repository(
     endpoint: str = "",
     project: str = "",
     message_format: str = "json",
+    spark: str = "",
 ) -> list[Path]:
     """The same repository with users, orders, registry, archive and training sets in a bucket.
 
@@ -107,6 +108,7 @@ def write_bucket_repository(
         endpoint: URL of the bucket's server; empty is the provider's own.
         project: where traffic and serving are on servers: their project, and what the topic's name begins with.
         message_format: there: `json` or `avro`.
+        spark: the Spark Connect server that computes history; empty for DuckDB.
     """
     features = _template("features.py")
     if project:
@@ -129,7 +131,8 @@ def write_bucket_repository(
     registry = f"registry:\n  registry_type: object\n  path: {address}/registry\n"
     settings, found = _REGISTRY.subn(registry, settings)
     assert found == 1, f"the template has {found} registries"
-    settings = _replaced(settings, _DUCKDB, f"  type: duckdb\n  path: {address}/history\n{_storage(endpoint)}")
+    engine = f"  type: spark\n  remote: {spark}\n" if spark else "  type: duckdb\n"
+    settings = _replaced(settings, _DUCKDB, f"{engine}  path: {address}/history\n{_storage(endpoint)}")
     return _write(folder, settings=settings, features=features, clock=clock)
 
 

@@ -96,6 +96,7 @@ class DemoServers:
         project: the name of all that the demo creates there.
         storage: an address such as `s3://bucket/demo`, for users, orders, registry, archives and training sets.
         storage_endpoint: URL of the bucket's server; empty is the provider's own.
+        spark: with `storage`, the Spark Connect server that computes history, `sc://host:port`; empty for DuckDB.
     """
 
     postgres: str
@@ -106,6 +107,7 @@ class DemoServers:
     project: str = "asof_demo"
     storage: str = ""
     storage_endpoint: str = ""
+    spark: str = ""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -154,8 +156,9 @@ class BucketStage(EmbeddedStage):
     def write_repository(self, clock: Micros) -> list[Path]:
         servers = self._servers
         return write_bucket_repository(
-            self._repository, clock=clock, address=servers.storage, endpoint=servers.storage_endpoint
-        )
+            self._repository, clock=clock, address=servers.storage, endpoint=servers.storage_endpoint,
+            spark=servers.spark,
+        )  # fmt: skip
 
     def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
         made = self._bucket.made_earlier()
@@ -189,7 +192,7 @@ class ServerStage:
         if servers.storage:
             written = write_bucket_repository(
                 self._repository, clock=clock, address=servers.storage, endpoint=servers.storage_endpoint,
-                project=servers.project, message_format=servers.message_format,
+                project=servers.project, message_format=servers.message_format, spark=servers.spark,
             )  # fmt: skip
         else:
             written = write_server_repository(

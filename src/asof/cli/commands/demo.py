@@ -34,9 +34,10 @@ from asof.defaults import DEMO_SEED, DEMO_TICKS, DEMO_USERS
     "--offline",
     default="duckdb",
     show_default=True,
-    type=click.Choice(["duckdb", "postgres"]),
-    help="With servers: where history is joined.",
+    type=click.Choice(["duckdb", "postgres", "spark"]),
+    help="With servers: where history is joined; spark needs --storage.",
 )
+@click.option("--spark", metavar="URL", help="With --offline spark: its Spark Connect server, such as sc://host:15002.")
 @click.option(
     "--format",
     "message_format",
@@ -67,6 +68,7 @@ def demo(
     storage: str | None,
     storage_endpoint: str | None,
     offline: str,
+    spark: str | None,
     message_format: str,
     project: str,
 ) -> None:
@@ -86,6 +88,10 @@ def demo(
         del addresses["--postgres"]
     elif storage_endpoint:
         raise misused("--storage-endpoint is the server of a bucket: also give --storage")
+    if (offline == "spark") != bool(spark):
+        raise misused("--offline spark and --spark go together: the engine, and the address of its server")
+    if spark and not storage:
+        raise misused("--offline spark computes over files in a bucket: also give --storage")
     missing = [name for name, each in addresses.items() if not each]
     servers = None
     if any(addresses.values()) and missing:
@@ -95,7 +101,7 @@ def demo(
 
         servers = DemoServers(
             postgres or "", kafka or "", redis or "", offline, message_format, project, storage or "",
-            storage_endpoint or "",
+            storage_endpoint or "", spark or "",
         )  # fmt: skip
 
     target = Path(output)
