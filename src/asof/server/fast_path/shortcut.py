@@ -21,6 +21,7 @@ from asof.server.http.errors import HttpError
 from asof.server.http.requests import Columns, refuse_repeated_names
 from asof.server.http.route import HttpRequest
 from asof.server.http.routes import ROUTES, get_online_features
+from asof.server.security.binding import refuse_foreign_host
 from asof.server.security.callers import Caller, IdentityLookupNeeded
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class Shortcut:
         sizes = [value for name, value in headers if name == b"content-length"]
         if ODD.intersection(names) or len(sizes) != 1 or not sizes[0].isdigit():
             return
+        if self.service.is_for_this_machine:
+            try:
+                refuse_foreign_host(headers, self.service.settings.allowed_hosts or ())
+            except AsofError:
+                return
         size = int(sizes[0])
         if 0 < size <= min(MOST_BODY_BYTES, self.service.settings.max_body_bytes):
             if len(self.heads) >= HEADS:

@@ -73,9 +73,9 @@ class Endpoint:
         principal: RequestPrincipal | None = None
         error: BaseException | None = None
         try:
+            if service.is_for_this_machine:
+                refuse_foreign_host(scope["headers"], service.settings.allowed_hosts or ())
             if route.action is not None:
-                if route.method == "GET" and service.is_for_this_machine:
-                    refuse_foreign_host(scope["headers"], service.settings.allowed_hosts or ())
                 caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
                 try:
                     principal = service.security.authenticate(caller)
