@@ -68,8 +68,10 @@ AGGREGATES = {
 
 
 def http() -> str:
+    from asof.config.auth import ACTIONS
     from asof.server.http.openapi import ANSWERS, REFUSALS, document
     from asof.server.http.routes import ROUTES
+    from asof.server.pages.routes import PAGE_ROUTES
 
     schemas = document(ROUTES)["components"]["schemas"]
     lines = [
@@ -80,6 +82,20 @@ def http() -> str:
     ]  # fmt: skip
     for route in ROUTES:
         lines.append(_row([f"`{route.method} {route.path}`", route.summary, route.action or "none"]))
+    lines += [
+        "", "## Who may call them", "",
+        "*its own*: for views that have all tags of the role, and of them alone; of others neither names nor their number "
+        "are told, and a name that is not applied is refused in the same way. `/ready` tells all its status, and the rest to "
+        "who may read the whole project. See [roles](../how-to/secure.md#roles).", "",
+        _row(["route", "no key", *(f"{allow}{kind}" for kind in ("", ", with tags") for allow in ACTIONS)]),
+        "| --- |" + " --- |" * 7,
+    ]  # fmt: skip
+    for route in (*ROUTES, *PAGE_ROUTES):
+        cells = [
+            route.access(None),
+            *(route.access(each, is_narrow=tags) for tags in (False, True) for each in ACTIONS),
+        ]
+        lines.append(_row([f"`{route.method} {route.path}`", *cells]))
     for route in ROUTES:
         if route.content is None:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qsl
@@ -75,8 +76,11 @@ class Endpoint:
         try:
             if service.is_for_this_machine:
                 refuse_foreign_host(scope["headers"], service.settings.allowed_hosts or ())
-            if route.action is not None:
-                caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
+            caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
+            if route.knows_caller:
+                with suppress(AsofError, IdentityLookupNeeded):
+                    principal = service.security.authenticate(caller)
+            elif route.action is not None:
                 try:
                     principal = service.security.authenticate(caller)
                 except IdentityLookupNeeded:
@@ -137,6 +141,9 @@ class Endpoint:
                 if self._exact_decoder is not None and may_be_inexact(request.body):
                     decoder = self._exact_decoder
                 request.content = decoded(decoder, request.body)
+            if not request.principal.may_anywhere(route.action):
+                # After the body is decoded, so that the audit log has what was asked for.
+                request.principal.require(route.action)
             _describe(request, scope)
             return await route.handler(service, request)
         finally:

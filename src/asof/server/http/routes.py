@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from time import time_ns
 from typing import Any
 
 import orjson
 
-from asof.definitions import FeatureService, LogSource, OnDemandFeatureView, Projection
-from asof.errors import NotAllowed, NotFound, PushNotApplied, RequestError, nearest, some
+from asof.definitions import FeatureView, LogSource
+from asof.errors import NotAllowed, NotFound, PushNotApplied, RequestError, UnknownFeature, nearest, some
 from asof.flows.stores import view_named
 from asof.online_response import OnlineResponse
 from asof.server.http import requests
 from asof.server.http.errors import JSON, HttpError, error_of_object
 from asof.server.http.route import HttpRequest, HttpResponse, Route
+from asof.server.http.visible import (
+    readable_references,
+    readable_services,
+    refuse_hidden_features,
+    refuse_hidden_views,
+    shows_job,
+    writable_sources,
+)
 from asof.server.http.write_rows import rows_of_source, rows_of_view
+from asof.server.jobs.processes import no_job
 from asof.server.process.service import Service
 from asof.server.read.online_reads import PreparedRequest
 from asof.server.read.responses import ARROW
-from asof.server.security.callers import Action, RequestPrincipal
 from asof.timing import micros
 from asof.values.json import read_columns
 
@@ -69,39 +76,31 @@ async def _prepared(
         raise RequestError(
             f"the request has {found} of `features` and `{word}`; expected one", hint="send exactly one of the two"
         )
-    if name is not None:
-        snapshot = service.reading.snapshot
-        if name not in snapshot.project.services:
-            known = _readable(snapshot.project.services.values(), request.principal)
-            raise NotFound(
-                f"no feature service {name!r} is applied",
-                hint=nearest(name, known) or (f"applied services: {some(known)}" if known else "list features instead"),
-            )
     requested = name if name is not None else features if isinstance(features, str) else tuple(features or ())
-    prepared = await service.reading.prepare(requested, full_names)
-    request.principal.require("read", prepared.views)
+    principal = request.principal
+    try:
+        refuse_hidden_features(principal, service.reading.snapshot.project, requested, is_service=name is not None)
+    except NotAllowed:
+        # It may be new: of what another process has just applied this one learns when it is asked for.
+        if not await service.reading.look_again():
+            raise
+        refuse_hidden_features(principal, service.reading.snapshot.project, requested, is_service=name is not None)
+    snapshot = service.reading.snapshot
+    if name is not None and name not in snapshot.project.services:
+        known = readable_services(principal, snapshot.project)
+        raise NotFound(
+            f"no feature service {name!r} is applied",
+            hint=nearest(name, known) or (f"applied services: {some(known)}" if known else "list features instead"),
+        )
+    try:
+        prepared = await service.reading.prepare(requested, full_names)
+    except UnknownFeature as error:
+        if principal.may("read"):
+            raise
+        raise UnknownFeature(error.reference, readable_references(principal, service.reading.snapshot)) from error
+    principal.require("read", prepared.views)
     request.service = prepared.service
     return prepared
-
-
-def _readable(services: Iterable[FeatureService], principal: RequestPrincipal) -> list[str]:
-    """Names of the services that a caller may read; error messages name no others."""
-    return sorted(each.name for each in services if _may(principal, "read", viewed(each.features)))
-
-
-def _may(principal: RequestPrincipal, action: Action, views: Iterable[Any]) -> bool:
-    try:
-        principal.require(action, views)
-    except NotAllowed:
-        return False
-    return True
-
-
-def viewed(parts: Iterable[Any]) -> list[Any]:
-    """The views of a service or an on-demand view, with the sources of on-demand views, at any depth."""
-    views = [part.view for part in parts if isinstance(part, Projection)]
-    below = [viewed(view.sources) for view in views if isinstance(view, OnDemandFeatureView)]
-    return [*views, *(each for these in below for each in these)]
 
 
 async def _read(service: Service, request: HttpRequest, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
@@ -141,23 +140,22 @@ async def push(service: Service, request: HttpRequest) -> HttpResponse:
     requests.refuse_repeated_names(request.body, [*content.df, "df", "push_source_name"])
     project = service.reading.snapshot.project
     source = project.sources.get(content.push_source_name)
+    principal = request.principal
     if not isinstance(source, LogSource) or source.type != "push":
-        known = [
-            each.name for each in project.sources.values()
-            if isinstance(each, LogSource) and each.type == "push"
-            and _may(request.principal, "write", project.views_changed_by(each))
-        ]  # fmt: skip
+        known = writable_sources(principal, project)
+        if not principal.may("read"):
+            raise principal.hidden("write", "push source", [content.push_source_name], known)
         hint = nearest(content.push_source_name, known) or (f"push sources: {some(known)}" if known else "")
-        # Who may write everything sees all that there is; others do not learn what is hidden from them.
-        whole = _may(request.principal, "write", ())
         nothing = "no push source is applied yet: define a PushSource, and run `asof apply`"
-        if whole and source is not None:
+        if not principal.may("write"):
+            nothing = "there is no push source that you may write to"
+        if source is not None:
             hint = f"source {source.name!r} is of type {source.type}, so rows are not pushed to it; {hint or nothing}"
-        raise NotFound(
-            f"no push source {content.push_source_name!r} is applied",
-            hint=hint or (nothing if whole else "there is no push source that you may write to"),
-        )
-    request.principal.require("write", project.views_changed_by(source))
+        raise NotFound(f"no push source {content.push_source_name!r} is applied", hint=hint or nothing)
+    changed = project.views_changed_by(source)
+    if not principal.may("read") and not principal.may("write", changed):
+        raise principal.hidden("write", "push source", [source.name], writable_sources(principal, project))
+    principal.require("write", changed)
     rows = rows_of_source(source, content.df)
     request.rows = len(next(iter(content.df.values()), ()))
     return await _pushed(service, source.name, rows, content.batch_id)
@@ -185,11 +183,16 @@ async def write_to_online_store(service: Service, request: HttpRequest) -> HttpR
     content: requests.WriteToOnlineStore = request.content
     requests.refuse_repeated_names(request.body, [*content.df, "df", "feature_view_name"])
     project = service.reading.snapshot.project
+
+    def changed(view: FeatureView) -> list[FeatureView]:
+        # Rows of a view with a push source go to that source, and so to all of its views.
+        source = pushed_to(view)
+        return [view] if source is None else project.views_changed_by(source)
+
+    refuse_hidden_views(request.principal, project, [content.feature_view_name], "write", changed)
     view = view_named(service.reading.snapshot, content.feature_view_name)
-    source = view.source
-    pushed = source if isinstance(source, LogSource) and source.type == "push" else None
-    # Rows of a view with a push source go to that source, and so to all of its views.
-    request.principal.require("write", [view] if pushed is None else project.views_changed_by(pushed))
+    request.principal.require("write", changed(view))
+    source, pushed = view.source, pushed_to(view)
     rows = rows_of_view(view, content.df)
     request.rows = len(next(iter(content.df.values()), ()))
     if pushed is not None:
@@ -197,6 +200,12 @@ async def write_to_online_store(service: Service, request: HttpRequest) -> HttpR
         return answer if answer.status != 200 else HttpResponse(b"null", headers=[JSON, *answer.headers])
     written = await service.in_writer(service.store.write_to_online_store, view.name, rows)
     return HttpResponse(b"null", headers=[JSON, rows_header(written)])
+
+
+def pushed_to(view: FeatureView) -> LogSource | None:
+    """The push source of a view, if it has one."""
+    source = view.source
+    return source if isinstance(source, LogSource) and source.type == "push" else None
 
 
 async def materialize(service: Service, request: HttpRequest) -> HttpResponse:
@@ -238,8 +247,13 @@ async def _materialized(
             ) from error
     if start is not None and end is not None and micros(end) <= micros(start):
         raise RequestError(f"materialize: end_ts {end} is not after start_ts {start}", hint="swap them")
+    principal, project = request.principal, service.reading.snapshot.project
+    if names:
+        refuse_hidden_views(principal, project, names, "admin")
     views = service.views_to_materialize(names)
-    request.principal.require("admin", views)
+    if not principal.may("admin", views):
+        # Without a view it names none: the whole project is what was asked for.
+        principal.require("admin", views if names and principal.may("read") else ())
     names = [view.name for view in views]
     force = _flag(request, "force")
     is_async = _flag(request, "async")
@@ -265,14 +279,19 @@ def _flag(request: HttpRequest, name: str) -> bool:
 
 async def list_jobs(service: Service, request: HttpRequest) -> HttpResponse:
     """The jobs of this server."""
-    request.principal.require("admin")
-    return HttpResponse(orjson.dumps({"jobs": await service.in_writer(service.jobs.all)}))
+    project = service.reading.snapshot.project
+    jobs = await service.in_writer(service.jobs.all)
+    shown = [each for each in jobs if shows_job(request.principal, project, each["feature_views"])]
+    return HttpResponse(orjson.dumps({"jobs": shown}))
 
 
 async def get_job(service: Service, request: HttpRequest) -> HttpResponse:
     """One job, with its progress."""
-    request.principal.require("admin")
-    return HttpResponse(orjson.dumps(await service.in_writer(service.jobs.get, request.place["id"])))
+    id = request.place["id"]
+    job = await service.in_writer(service.jobs.get, id)
+    if not shows_job(request.principal, service.reading.snapshot.project, job["feature_views"]):
+        raise no_job(id)
+    return HttpResponse(orjson.dumps(job))
 
 
 async def health(service: Service, request: HttpRequest) -> HttpResponse:
@@ -283,6 +302,9 @@ async def health(service: Service, request: HttpRequest) -> HttpResponse:
 async def ready(service: Service, request: HttpRequest) -> HttpResponse:
     """Ready: definitions are loaded, the online store has their rows, and the process is not shutting down."""
     state = service.state()
+    if request.principal is None or not request.principal.may("read"):
+        # All else names what is applied, or where it is kept.
+        state = {"status": state["status"]}
     return HttpResponse(orjson.dumps(state), status=200 if state["status"] == "ready" else 503)
 
 
@@ -353,13 +375,22 @@ ROUTES: tuple[Route[Service], ...] = (
         action="admin", content=requests.MaterializeIncremental, waits="job", query=MATERIALIZE_QUERY,
         answers=MATERIALIZE_ANSWERS,
     ),
-    Route("GET", "/jobs", list_jobs, "The materialize runs of this server.", action="admin", is_feast=False),
-    Route("GET", "/jobs/{id}", get_job, "One materialize run, with its progress.", action="admin", is_feast=False),
-    Route("GET", "/metrics", metrics, "Prometheus metrics of all workers.", action="read", is_feast=False),
+    Route(
+        "GET", "/jobs", list_jobs, "The materialize runs of this server.",
+        action="admin", is_feast=False, concerns="visible",
+    ),
+    Route(
+        "GET", "/jobs/{id}", get_job, "One materialize run, with its progress.",
+        action="admin", is_feast=False, concerns="visible",
+    ),
+    Route(
+        "GET", "/metrics", metrics, "Prometheus metrics of all workers.",
+        action="read", is_feast=False, concerns="project",
+    ),
     Route("GET", "/openapi.json", openapi, "This document.", is_feast=False),
     Route("GET", "/health", health, "Liveness of the process.", is_feast=False),
     Route(
         "GET", "/ready", ready, "Readiness of the process for requests.", is_feast=False,
-        answers={503: "Starting, or shutting down."},
+        knows_caller=True, answers={503: "Starting, or shutting down."},
     ),
 )  # fmt: skip

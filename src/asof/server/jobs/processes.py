@@ -105,9 +105,7 @@ class Jobs:
         except OSError:
             content = None
         if content is None:
-            raise NotFound(
-                f"there is no job {id!r}", hint="list the jobs: GET /jobs; they are lost when the server stops"
-            )
+            raise no_job(id)
         if content["state"] == "running" and not self._lives(id):
             content = json.loads(self._file(id).read_text())
             if content["state"] == "running":
@@ -159,6 +157,11 @@ class Jobs:
         with (self._folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def no_job(id: str) -> NotFound:
+    """The error for a job that there is not, or that a caller may not know of."""
+    return NotFound(f"there is no job {id!r}", hint="list the jobs: GET /jobs; they are lost when the server stops")
 
 
 def write(file: Path, state: dict[str, Any]) -> None:
