@@ -68,6 +68,7 @@ def open_stores(
         bounds=_bounds(config),
         storage=storage,
         local_log=_local_log(config),
+        unlisted_variables=connections.unlisted,
     )
     return stores
 
