@@ -356,7 +356,9 @@ def test_requests_whose_answers_are_not_read_take_little_memory_and_end(serving,
 def test_pipelined_requests_are_all_answered_in_order(patient):
     n = 3000
     with patient.connect() as made:
-        one = f"POST {READ} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {patient.keys['read'].text}\r\n".encode()
+        one = (
+            f"POST {READ} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {patient.keys['read'].text}\r\n".encode()
+        )
         bodies = [
             json.dumps({"features": ["profile:age"], "entities": {"user_id": [1] * (1 + i % 5)}}).encode()
             for i in range(n)
