@@ -74,8 +74,9 @@ class Principal:
             known: names of objects of the kind for which the caller has the role.
         """
         near = nearest(names[0], known) or (f"it is allowed for {some(sorted(known))}" if known else "")
+        kind = f"{what}s" if len(names) > 1 else what
         return NotAllowed(
-            f"{self.how} {self.name!r} lacks the {action} role for {what}{'s' if len(names) > 1 else ''} {some(names)}",
+            f"{self.how} {self.name!r} lacks the {action} role for {kind} {some(names)}",
             hint=near or f"ask the server's admin for a role that allows {action} with the tags of what you need",
         )
 
