@@ -11,14 +11,16 @@ import signal
 import socket
 import sys
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from asof.errors import AsofError
 from asof.server.http.connection import BoundedProtocol, TlsProtocol, sweep
+from asof.server.http.tls_acceptor import TlsAcceptor
 from asof.server.process.worker_messages import BEAT, READY, REPLACE, WorkerSpec
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class ServerWorker(uvicorn.Server):
         super().__init__(config)
         self.service = service
         self._tell = tell
+        self._acceptor: TlsAcceptor | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
 
@@ -58,9 +61,7 @@ class ServerWorker(uvicorn.Server):
         (self._listening,) = sockets
         loop: Any = asyncio.get_running_loop()
         if self.config.is_ssl:
-            # `sweep` sees a silent connection only once it has a protocol.
-            receive_s = self.service.settings.receive_timeout_s
-            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=receive_s)
+            loop.create_server = self._accept_tls
         await super().startup(sockets)
         if self.started:
             # Not uvicorn's own handler, which closes idle connections while requests may be on their way.
@@ -72,6 +73,18 @@ class ServerWorker(uvicorn.Server):
             # Loaded modules stay: garbage collection over them would pause serving.
             gc.freeze()
             self.tell(READY)
+
+    async def _accept_tls(
+        self, make: Callable[[], asyncio.Protocol], *, sock: socket.socket, ssl: SSLContext, backlog: int
+    ) -> TlsAcceptor:
+        """In place of the event loop's own: `sweep` and `make_room` see a connection once its handshake is done."""
+        sock.listen(backlog)
+        self._acceptor = TlsAcceptor(
+            sock, make, context=ssl, handshake_s=self.service.settings.receive_timeout_s,
+            connections=self.server_state.connections, most=self.config.max_connections,
+        )  # fmt: skip
+        self._acceptor.start()
+        return self._acceptor
 
     def _waiting(self) -> int:
         shortcut = self.config.shortcut
@@ -104,7 +117,7 @@ class ServerWorker(uvicorn.Server):
         self.service.is_draining = True
         idle: dict[Any, float] = {}
         until = time.monotonic() + self.service.settings.graceful_s
-        while self.server_state.connections and time.monotonic() < until:
+        while (self.server_state.connections or self._acceptor) and time.monotonic() < until:
             now = time.monotonic()
             connections: list[Any] = list(self.server_state.connections)
             for each in connections:
@@ -135,7 +148,10 @@ class ServerWorker(uvicorn.Server):
         for each in taken:
             each.setblocking(False)
             try:
-                await loop.connect_accepted_socket(self._protocol, each, ssl=self.config.ssl)
+                if self._acceptor is not None:
+                    self._acceptor.take(each)
+                else:
+                    await loop.connect_accepted_socket(self._protocol, each)
             except OSError:
                 each.close()
 
