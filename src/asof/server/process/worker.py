@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from asof.display import counted
 from asof.errors import AsofError
+from asof.process_log import TEXT, begin_log, facts, one_line
 from asof.server.http.connection import BoundedProtocol, TlsProtocol, sweep
 from asof.server.http.tls_acceptor import TlsAcceptor
 from asof.server.process.worker_messages import BEAT, READY, REPLACE, WorkerSpec
@@ -31,6 +33,8 @@ BEAT_S = 1.0
 LINGER_S = 1.0
 """How long idle connections stay open after a stop signal, for requests that are on their way."""
 
+
+log = logging.getLogger("asof.server")
 
 COLLECTED_AT = 10_000
 """New objects after which their garbage is collected: a response has hundreds, in no cycle. At Python's 700 it takes a
@@ -82,6 +86,9 @@ class ServerWorker(uvicorn.Server):
             gc.set_threshold(COLLECTED_AT)
             sys.setswitchinterval(SWITCH_S)
             self.tell(READY)
+            snapshot = self.service.reading.snapshot
+            log.info("serves project %s, version %d of its registry", snapshot.name, snapshot.version,
+                     extra=facts("start", project=snapshot.name, version=snapshot.version))  # fmt: skip
 
     async def _accept_tls(
         self, make: Callable[[], asyncio.Protocol], *, sock: socket.socket, ssl: SSLContext, backlog: int
@@ -175,30 +182,49 @@ class ServerWorker(uvicorn.Server):
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM."""
     spec = WorkerSpec.read(argv[0])
-    logging.basicConfig(level=logging.WARNING, format=f"asof worker {spec.number}: %(message)s", stream=sys.stderr)
+    form, level = spec.log_as or (TEXT, "warning")
+    begin_log(form, level, always={"worker": spec.number})
     try:
         server = made(spec)
     except AsofError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error, form)
     listening = socket.socket(fileno=spec.listen)
     listening.setblocking(False)
-    # The reason is printed once, below. Requests that are not HTTP are refused, and anybody may send any number of them.
-    unprinted = ("startup failed", "Invalid HTTP request")
-    logging.getLogger("uvicorn.error").addFilter(lambda record: not any(map(record.getMessage().count, unprinted)))
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     try:
         server.run(sockets=[listening])
     except SystemExit:
         if server.service.failure is None:
             raise
     except AsofError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error, form)
     failure = server.service.failure
     if failure is not None:
-        print(f"error: {failure}", file=sys.stderr)
-        return failure.exit_code
+        return _failed(failure, form)
+    if server.started:
+        requests = sum(server.service.counts.requests.values())
+        log.info("stopped after %s", counted(requests, "request"), extra=facts("end", requests=requests))
     return 0 if server.started else 1
+
+
+def _failed(error: AsofError, form: str) -> int:
+    """Say why the worker ends; returns its exit code."""
+    if form == TEXT:
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        log.error(one_line(error), extra=facts("exit", code=error.exit_code, **error.to_dict()))
+    return error.exit_code
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether to print what uvicorn says. The reason of a failed start is printed by `main`. Requests that are not HTTP
+    are refused, and responses to connections that have just been closed are lost: anybody may cause any number of both.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
+        return False
+    message = record.getMessage()
+    return "startup failed" not in message and "Invalid HTTP request" not in message
 
 
 def made(spec: WorkerSpec) -> ServerWorker:
