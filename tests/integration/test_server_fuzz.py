@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.integration.test_fast_path import Serving, folder, requests, servers
-from tests.integration.test_server_abuse import BODY, READ, Server, built, serving
+from tests.integration.test_server_abuse import BODY, MB, READ, Server, built, serving
 
 __all__ = ["built", "folder", "servers", "serving"]
 
@@ -146,10 +146,10 @@ def test_damaged_requests_over_http(serving: Any) -> None:
             sizes.append(server.memory())
     said = server.explanation()
     assert "Traceback" not in said, said[max(0, said.find("Traceback") - 500) :][:5000]
-    print(
-        f"{n} connections from seed {FIRST_SEED}: {dict(sorted(statuses.items()))}, memory {[each >> 20 for each in sizes[:: max(1, len(sizes) // 8)]]} MB"
-    )
-    assert sizes[-1] < sizes[len(sizes) // 4] * 1.3
+    taken = [each // MB for each in sizes[:: max(1, len(sizes) // 8)]]
+    print(f"{n} connections from seed {FIRST_SEED}: {dict(sorted(statuses.items()))}, memory {taken} MB")
+    # The most that it ever took; the first requests of each kind bring modules with them.
+    assert sizes[-1] - sizes[len(sizes) // 2] < 60 * MB
 
 
 def test_many_requests_on_the_fast_path_and_the_general_way(servers: tuple[Serving, Serving]) -> None:
