@@ -47,9 +47,7 @@ def main(argv: list[str]) -> bool:
                 ask_once(port, bodies)
                 load(port, bodies, seconds=0.5, pid=pid)
                 before = memory_mb(pid)
-                print(
-                    f"\nattacks/{attack}: SQLite, one worker, {RATE:g} requests/s beside it, {pairs} pairs of {seconds:g} s"
-                )
+                print(f"\nattacks/{attack}: SQLite, {RATE:g} requests/s beside it, {2 * pairs} pairs of {seconds:g} s")
                 ratios, rounds = [], []
                 for _ in range(2):
                     for _ in range(pairs):

@@ -385,24 +385,6 @@ def test_pipelined_requests_are_all_answered_in_order(patient):
     assert found == [1 + i % 5 for i in range(n)]
 
 
-@pytest.mark.parametrize("patient", [True], indirect=True, ids=["guarded"])
-def test_a_client_that_sends_no_more_is_answered_all_that_it_sent(patient):
-    one = patient.head(READ, f"content-length: {len(BODY)}", role="read") + b"\r\n" + BODY
-    for sent, n in (
-        (one, 1),
-        (one * 3, 3),
-        (b"GET /health HTTP/1.1\r\n\r\n" + one, 2),
-        (one + one[:-5], 1),
-        (one[:-5], 0),
-    ):
-        with patient.connect() as made:
-            made.sendall(sent)
-            made.shutdown(socket.SHUT_WR)
-            answers = received(made).split(b"HTTP/1.1 ")[1:]
-            assert [each[:4] for each in answers] == [b"200 "] * n
-    assert "Traceback" not in patient.explanation()
-
-
 # ---- with a key ----
 
 

@@ -95,8 +95,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._has_moved = False
         # Keep-alive of the request that is being received, to apply once it has arrived completely.
         self._stays_open = False
-        # Whether the client has said that it sends no more.
-        self._has_ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn gives it a TCP transport
         super().connection_made(transport)
@@ -192,21 +190,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._later:
             self.loop.call_soon(self._take_up)
-        elif self._has_ended and self.is_idle and not self.transport.is_closing():
-            self.transport.close()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's answers None, which closes the connection
-        """The client sends no more; requests that have arrived are answered all the same.
-
-        Returns whether the connection stays open.
-        """
-        self._has_ended = True
-        cycle = self.cycle
-        if not self.has_answered and cycle.more_body and not self.pipeline:
-            # The rest of this request never comes. uvicorn drops its response.
-            cycle.disconnected = True
-            return False
-        return bool(self._is_short or self._later or not self.has_answered)
+    def eof_received(self) -> None:
+        """The client sends no more: the connection is closed, and uvicorn drops the response that it works on."""
+        if not self.has_answered:
+            self.cycle.disconnected = True
 
     def answer(self, body: bytes, *, closes: bool) -> None:
         """Send a response of the shortcut; `closes`: it is the last one on this connection."""
@@ -297,12 +285,6 @@ class TlsProtocol(BoundedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         self.certificate = peer_certificate(transport)
-
-    def eof_received(self) -> bool:  # type: ignore[override]  # as above
-        # TLS has no connections that are closed on one side.
-        if not self.has_answered:
-            self.cycle.disconnected = True
-        return False
 
     def on_headers_complete(self) -> None:
         if self.certificate is not None:
