@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from asof.connections.delta import open_table
 from asof.connections.object_storage import ObjectStorage, StoredObject
 from asof.connections.object_storage.uploads import file_bytes
+from asof.connections.private_files import make_folder, private
 from asof.offline.delta.offsets import OffsetCache, archived_offset
 
 
@@ -136,7 +137,7 @@ class LocalFolder:
         return str(self.root.joinpath(*names))
 
     def prepare(self, address: str) -> None:
-        Path(address).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(address))
 
     def open(self, address: str) -> DeltaTable:
         return open_table(Path(address))
@@ -163,11 +164,12 @@ class LocalFolder:
         path = Path(address)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with pyarrow.parquet.ParquetWriter(part, rows.schema, compression="zstd") as writer:
-                for batch in rows:
-                    writer.write_batch(batch)
-            with part.open("rb") as file:
+            make_folder(path.parent)
+            with open(part, "wb", opener=private) as file:
+                with pyarrow.parquet.ParquetWriter(file, rows.schema, compression="zstd") as writer:
+                    for batch in rows:
+                        writer.write_batch(batch)
+                file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
         finally:
@@ -293,8 +295,8 @@ class LocalFiles:
         return str(self._folder / path)
 
     def create(self, path: str) -> FileSink:
-        (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
-        return _SyncedFile(io.FileIO(self._folder / path, "wb"))
+        make_folder((self._folder / path).parent)
+        return _SyncedFile(io.FileIO(self._folder / path, "wb", opener=private))
 
     def delete(self, paths: Sequence[str]) -> None:
         for each in paths:

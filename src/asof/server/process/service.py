@@ -170,14 +170,23 @@ class Service:
         if error is not None:
             self.counts.error(type(error).__name__)
         if self.tracing is not None:
-            self.tracing.note(status=status, service=service, rows=rows, error=error)
+            self.tracing.note(
+                status=status, service=service, rows=rows, error=error, message=self._said(error)
+            )  # fmt: skip
         level = self.access_log.level
         if level == "all" or (level == "errors" and status >= 400):
             self.access_log.note(
                 time_ns() // 1000, route.method, route.path, status, seconds, rows=rows, service=service,
                 caller=request.principal.name if request is not None and request.principal is not None else "",
-                error=f"{type(error).__name__}: {error}"[:300] if error is not None else "",
+                error=self._said(error),
             )  # fmt: skip
+
+    def _said(self, error: BaseException | None) -> str:
+        """What logs say of an error: messages repeat values of the request, such as keys."""
+        if error is None:
+            return ""
+        name = type(error).__name__
+        return f"{name}: {error}"[:300] if self.settings.log_messages else name
 
     def write_down(
         self,
