@@ -40,7 +40,7 @@ def run_stream(
 
     Args:
         sources: names of log sources; None for all of the project, including those applied later.
-        stop: set it to flush and return.
+        stop: set it to flush and return; while the worker waits for a server there is nothing to flush.
         patience_s: how long to wait for a server; one that was never reached is not waited for. For a schema registry
             a worker waits without end, unless it runs until it has caught up.
         waiting: called with the error, once for each wait or pause.
@@ -121,8 +121,10 @@ class _WorkerRun:
                     self.counts["waits for a server"] += 1
                     if self._waiting is not None:
                         self._waiting(error)
-                if now - waits_since >= self._patience_s or stop.wait(WAIT_S):
+                if now - waits_since >= self._patience_s:
                     raise
+                if stop.wait(WAIT_S):
+                    return  # `waiting` has the reason; what is not archived is read again from the log
 
     def describe(self, notes: RunNotes) -> None:
         """Note the sums of all workers so far."""
