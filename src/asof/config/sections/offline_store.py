@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from asof.config.sections.connections import PostgresConnectionSection
 from asof.config.sections.kinds import Location, OptionDoc, Path, Section, Size, Text, Whole
-from asof.defaults import WORK_MEM
+from asof.defaults import SQL_READS, WORK_MEM
 
 
 class OfflineStoreSection(Section, frozen=True, kw_only=True):
@@ -19,6 +19,15 @@ class OfflineStoreSection(Section, frozen=True, kw_only=True):
     FEAST_TYPES: ClassVar[dict[str, str]] = {"file": "duckdb", "dask": "duckdb"}
 
     type: Annotated[Text, OptionDoc("The product.")] = "duckdb"
+
+
+SqlReads = Annotated[
+    Literal["sources", "anything"],
+    OptionDoc(
+        "What SQL entity frames may read: applied `sources`, or `anything` that the engine reaches: files with DuckDB, "
+        "other tables and functions with PostgreSQL."
+    ),
+]
 
 
 class DuckDBOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
@@ -47,6 +56,7 @@ class DuckDBOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
             "default: the system's folder for temporary files."
         ),
     ] = None
+    sql_reads: SqlReads = SQL_READS
 
 
 class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
@@ -56,3 +66,4 @@ class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
     SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection
 
     work_mem: Annotated[Size, OptionDoc("PostgreSQL's `work_mem` for reads: memory of one sort or hash.")] = WORK_MEM
+    sql_reads: SqlReads = SQL_READS
