@@ -15,6 +15,7 @@ from asof.expressions.language import (
     TIMESTAMP_TEXT,
     UTC_TEXT,
 )
+from asof.sql.quoting import text
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class SqlForms:
 
 
 _ANY: dict[str, str] = {
-    "lower": f"translate({{x}}, '{string.ascii_uppercase}', '{string.ascii_lowercase}')",
-    "upper": f"translate({{x}}, '{string.ascii_lowercase}', '{string.ascii_uppercase}')",
+    "lower": f"translate({{x}}, {text(string.ascii_uppercase)}, {text(string.ascii_lowercase)})",
+    "upper": f"translate({{x}}, {text(string.ascii_lowercase)}, {text(string.ascii_uppercase)})",
     "negative": "(-{x})",
     "abs": "abs({x})",
     "substr": (

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 from asof.dtypes import Int64
 from asof.sql.dialect import Dialect
 from asof.sql.partitions import TOPIC_PARTITIONS, ArchivePartition
+from asof.sql.quoting import quote
 from asof.timing import Micros
 
 PUSHED_AT = "asof_pushed_at"
@@ -85,15 +86,15 @@ def arrival_terms(columns: Collection[str], dialect: Dialect) -> dict[str, str]:
     """
     partition, offset = '"partition"', '"offset"'
     if ORIGIN_PARTITION in columns and ORIGIN_OFFSET in columns:
-        partition = f'coalesce("{ORIGIN_PARTITION}", {partition})'
-        offset = f'coalesce("{ORIGIN_OFFSET}", {offset})'
+        partition = f"coalesce({quote(ORIGIN_PARTITION)}, {partition})"
+        offset = f"coalesce({quote(ORIGIN_OFFSET)}, {offset})"
     topic = (
         f"CAST({partition} - {partition} % {TOPIC_PARTITIONS} + {2 * TOPIC_PARTITIONS} AS {dialect.type_name(Int64)})"
     )
     era = f"CASE WHEN {partition} < 0 THEN {TOPIC} ELSE {topic} * {PER_PARTITION} END"
     if PUSHED_AT not in columns:
         return {"era": era, "arrived": offset, "part": partition}
-    stamp = f'"{PUSHED_AT}"'
+    stamp = quote(PUSHED_AT)
     return {
         "era": f"{era} + coalesce({stamp}, 0)",
         "arrived": f"CASE WHEN {stamp} IS NULL THEN {offset} ELSE {partition} END",

@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -122,6 +123,10 @@ class Folder(Protocol):
         """Delete everything below an address."""
         ...
 
+    def drop_rest(self, address: str, *, tables: str) -> None:
+        """Delete the saved tables right in the folder `tables` below an address, and empty folders."""
+        ...
+
 
 class LocalFolder:
     """See `Folder`: a folder of this machine, created if missing."""
@@ -191,6 +196,14 @@ class LocalFolder:
 
     def drop(self, address: str) -> None:
         shutil.rmtree(address, ignore_errors=True)
+
+    def drop_rest(self, address: str, *, tables: str) -> None:
+        for each in (Path(address) / tables).glob("*.parquet"):
+            if each.is_file():
+                each.unlink(missing_ok=True)
+        for folder, _, _ in os.walk(address, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
 
 
 class BucketFolder:
@@ -274,6 +287,12 @@ class BucketFolder:
         self._offsets.forget(f"{address}/")
         self._open = {known: tables for known, tables in self._open.items() if not known.startswith(f"{address}/")}
         self.storage.delete(each.address for each in self.storage.objects_below(address))
+
+    def drop_rest(self, address: str, *, tables: str) -> None:
+        # A bucket has no empty folders.
+        place = f"{address}/{tables}/"
+        below = (each.address for each in self.storage.objects_below(place.rstrip("/")))
+        self.storage.delete(each for each in below if each.endswith(".parquet") and "/" not in each[len(place) :])
 
 
 class _SyncedFile(io.BufferedWriter):
