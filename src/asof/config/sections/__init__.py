@@ -2,6 +2,7 @@
 
 from asof.config.sections import auth, connections, log, offline_store, online_store, registry
 from asof.config.sections.kinds import Section
+from asof.config.sections.logging import LoggingSection
 from asof.config.sections.messages import MessagesSection
 from asof.config.sections.server import ServerSection
 from asof.config.sections.storage import StorageSection
@@ -45,6 +46,7 @@ __all__ = [
     "AUTH",
     "FAMILIES",
     "PRODUCTS",
+    "LoggingSection",
     "MessagesSection",
     "ProjectSection",
     "Section",
