@@ -20,7 +20,6 @@ from typing import Literal, NamedTuple
 from asof.dtypes import Int64
 from asof.sql.dialect import Dialect
 from asof.sql.partitions import TOPIC_PARTITIONS, ArchivePartition
-from asof.sql.quoting import quote
 from asof.timing import Micros
 
 PUSHED_AT = "asof_pushed_at"
@@ -84,17 +83,18 @@ def arrival_terms(columns: Collection[str], dialect: Dialect) -> dict[str, str]:
     Args:
         columns: those that the archive has; an earlier version's has no stamps and no origins.
     """
-    partition, offset = '"partition"', '"offset"'
+    name = dialect.forms.quote
+    partition, offset = name("partition"), name("offset")
     if ORIGIN_PARTITION in columns and ORIGIN_OFFSET in columns:
-        partition = f"coalesce({quote(ORIGIN_PARTITION)}, {partition})"
-        offset = f"coalesce({quote(ORIGIN_OFFSET)}, {offset})"
+        partition = f"coalesce({name(ORIGIN_PARTITION)}, {partition})"
+        offset = f"coalesce({name(ORIGIN_OFFSET)}, {offset})"
     topic = (
         f"CAST({partition} - {partition} % {TOPIC_PARTITIONS} + {2 * TOPIC_PARTITIONS} AS {dialect.type_name(Int64)})"
     )
     era = f"CASE WHEN {partition} < 0 THEN {TOPIC} ELSE {topic} * {PER_PARTITION} END"
     if PUSHED_AT not in columns:
         return {"era": era, "arrived": offset, "part": partition}
-    stamp = quote(PUSHED_AT)
+    stamp = name(PUSHED_AT)
     return {
         "era": f"{era} + coalesce({stamp}, 0)",
         "arrived": f"CASE WHEN {stamp} IS NULL THEN {offset} ELSE {partition} END",

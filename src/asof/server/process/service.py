@@ -27,7 +27,7 @@ from asof.server.security.binding import is_loopback
 from asof.server.security.callers import RequestPrincipal, Security
 from asof.server.security.guard import Guard
 from asof.server.settings import ServerSettings
-from asof.server.telemetry.access_log import AccessLog
+from asof.server.telemetry.access_log import AccessLog, said_of
 from asof.server.telemetry.feature_log import ServedLog
 from asof.server.telemetry.request_counts import RequestCounts, SharedCounts
 from asof.server.telemetry.tracing import Tracing
@@ -162,9 +162,10 @@ class Service:
         error: BaseException | None,
     ) -> None:
         """Count a request, and add it to the access log and trace if enabled."""
-        service, rows = ("", 0) if request is None else (request.service, request.rows)
+        service, rows, response = (
+            ("", 0, None) if request is None else (request.service, request.rows, request.response)
+        )
         self.counts.request(route.path, service, status, seconds, rows)
-        response = request.response if request is not None else None
         if request is not None and request.use is not None and status == 200:
             request.use.served += 1
         if response is not None:
@@ -173,24 +174,16 @@ class Service:
                 self.served.note(service, response)
         if error is not None:
             self.counts.error(type(error).__name__)
+        said = said_of(error, has_messages=self.settings.log_messages)
         if self.tracing is not None:
-            self.tracing.note(
-                status=status, service=service, rows=rows, error=error, message=self._said(error)
-            )  # fmt: skip
+            self.tracing.note(status=status, service=service, rows=rows, error=error, message=said)
         level = self.access_log.level
         if level == "all" or (level == "errors" and status >= 400):
             self.access_log.note(
                 time_ns() // 1000, route.method, route.path, status, seconds, rows=rows, service=service,
                 caller=request.principal.name if request is not None and request.principal is not None else "",
-                error=self._said(error),
+                error=said,
             )  # fmt: skip
-
-    def _said(self, error: BaseException | None) -> str:
-        """What logs say of an error: messages repeat values of the request, such as keys."""
-        if error is None:
-            return ""
-        name = type(error).__name__
-        return f"{name}: {error}"[:300] if self.settings.log_messages else name
 
     def write_down(
         self,

@@ -46,3 +46,15 @@ class AccessLog:
             self.dropped = 0
         sys.stderr.write("\n".join(text) + "\n")
         sys.stderr.flush()
+
+
+def said_of(error: BaseException | None, *, has_messages: bool) -> str:
+    """What logs say of an error: its name alone, since messages repeat values of the request, such as keys.
+
+    Args:
+        has_messages: with its message.
+    """
+    if error is None:
+        return ""
+    name = type(error).__name__
+    return f"{name}: {error}"[:300] if has_messages else name
