@@ -162,10 +162,9 @@ class Service:
         error: BaseException | None,
     ) -> None:
         """Count a request, and add it to the access log and trace if enabled."""
-        service, rows, response = (
-            ("", 0, None) if request is None else (request.service, request.rows, request.response)
-        )
+        service, rows = ("", 0) if request is None else (request.service, request.rows)
         self.counts.request(route.path, service, status, seconds, rows)
+        response = request.response if request is not None else None
         if request is not None and request.use is not None and status == 200:
             request.use.served += 1
         if response is not None:
@@ -177,8 +176,7 @@ class Service:
         said = said_of(error, has_messages=self.settings.log_messages)
         if self.tracing is not None:
             self.tracing.note(status=status, service=service, rows=rows, error=error, message=said)
-        level = self.access_log.level
-        if level == "all" or (level == "errors" and status >= 400):
+        if self.access_log.wants(status):
             self.access_log.note(
                 time_ns() // 1000, route.method, route.path, status, seconds, rows=rows, service=service,
                 caller=request.principal.name if request is not None and request.principal is not None else "",

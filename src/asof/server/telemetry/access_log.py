@@ -25,6 +25,10 @@ class AccessLog:
         self.dropped = 0
         self._lines: deque[tuple[Any, ...]] = deque()
 
+    def wants(self, status: int) -> bool:
+        """Whether a response with this status has a line."""
+        return self.level == "all" or (self.level == "errors" and status >= 400)
+
     def note(self, at: int, method: str, path: str, status: int, seconds: float, **more: Any) -> None:
         """Add a line to the buffer."""
         if len(self._lines) >= MOST:
