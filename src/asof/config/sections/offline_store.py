@@ -46,10 +46,11 @@ class OfflineStoreSection(Section, frozen=True, kw_only=True):
 
 
 SqlReads = Annotated[
-    Literal["sources", "anything"],
+    Literal["sources", "anything"] | None,
     OptionDoc(
         "What SQL entity frames may read: applied `sources`, or `anything` that the engine reaches: files with DuckDB, "
-        "other tables and functions with PostgreSQL."
+        "other tables and functions with PostgreSQL.",
+        unset=SQL_READS,
     ),
 ]
 
@@ -80,7 +81,7 @@ class DuckDBOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
             "default: the system's folder for temporary files."
         ),
     ] = None
-    sql_reads: SqlReads = SQL_READS
+    sql_reads: SqlReads = None
 
 
 class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
     SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection
 
     work_mem: Annotated[Size, OptionDoc("PostgreSQL's `work_mem` for reads: memory of one sort or hash.")] = WORK_MEM
-    sql_reads: SqlReads = SQL_READS
+    sql_reads: SqlReads = None
 
 
 class SparkOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
