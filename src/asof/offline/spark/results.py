@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from asof.connections.spark.errors import SessionLost
 from asof.display import counted
 from asof.errors import EntityFrameError, StorageError
 from asof.offline import results
@@ -58,8 +59,8 @@ def repeated(parts: Callable[[], Iterator[Any]]) -> Iterator[Any]:
                     has_rows = True
                 yield each
             return
-        except StorageError as error:
-            if has_rows or not error.may_pass or attempt == _ATTEMPTS:
+        except SessionLost:
+            if has_rows or attempt == _ATTEMPTS:
                 raise
 
 
