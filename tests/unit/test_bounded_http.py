@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from asof.connections.bounded_http import FetchedResponse, get
-from asof.connections.expiring import ExpiringCache
+from asof.connections.expiring import ExpiringEntries
 from asof.server.security import key_sets
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -234,7 +234,7 @@ def test_over_tls_the_name_is_checked_also_through_a_proxy(serve: Serve, monkeyp
 
 def test_a_cache_of_what_was_not_there_shrinks() -> None:
     now = 0.0
-    cache: ExpiringCache[int, str] = ExpiringCache(seconds=30, most=100, clock=lambda: now)
+    cache: ExpiringEntries[int, str] = ExpiringEntries(seconds=30, most=100, clock=lambda: now)
     for i in range(1000):
         cache.put(i, "none")
     assert len(cache) == 100 and cache.get(999) == "none" and cache.get(0) is None

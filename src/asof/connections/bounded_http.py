@@ -66,7 +66,7 @@ def get(
         left = until - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out") from unreached
-        connection = FetchConnection(str(address[0]), int(address[1]), tls=tls, name=parts.hostname, timeout_s=left)
+        connection = TimedConnection(str(address[0]), int(address[1]), tls=tls, name=parts.hostname, timeout_s=left)
         if proxy is not None:
             connection.set_tunnel(parts.hostname, _port_of(parts), _credentials_of(proxy))
         with closing(connection):
@@ -102,7 +102,7 @@ def get(
     raise unreached
 
 
-class FetchConnection(HTTPConnection):
+class TimedConnection(HTTPConnection):
     """A connection to one address, of which every step can be ended from another thread."""
 
     def __init__(self, address: str, port: int, *, tls: ssl.SSLContext | None, name: str, timeout_s: float) -> None:

@@ -9,7 +9,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class ExpiringCache(Generic[K, V]):
+class ExpiringEntries(Generic[K, V]):
     """Values that are used for some seconds after they were put. Its users hold a lock.
 
     Each `put` removes what has ended, so that it shrinks to nothing after a flood of keys; beyond the limit the oldest

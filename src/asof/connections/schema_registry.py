@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from asof.connections.bounded_http import get
-from asof.connections.expiring import ExpiringCache
+from asof.connections.expiring import ExpiringEntries
 from asof.decoding import BrokenSchema, SchemaRegistryUnavailable, WriterSchema
 from asof.defaults import SCHEMA_BYTES, SCHEMA_TIMEOUT_S
 from asof.errors import ConfigError
@@ -92,7 +92,7 @@ class SchemaRegistry(ForkListener):
         self._known: dict[int, WriterSchema] = {}
         self._known_size = 0
         # ID → why it is unusable; empty text for an unknown one.
-        self._unknown: ExpiringCache[int, str] = ExpiringCache(
+        self._unknown: ExpiringEntries[int, str] = ExpiringEntries(
             seconds=UNKNOWN_FOR_S, most=MOST_UNKNOWN, clock=time.monotonic
         )
         self._lock = Lock()
