@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.config import Auth
+from asof.config.sections import LoggingSection
 from asof.definitions.facts import Facts
 from asof.definitions.project import Project, Snapshot
 from asof.results import TableResult
@@ -43,7 +44,11 @@ class FakeStore:
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.config = SimpleNamespace(
-            path="/shop", notes=["provider has no meaning in Asof and is ignored"], auth=Auth(), server={}
+            path="/shop",
+            notes=["provider has no meaning in Asof and is ignored"],
+            auth=Auth(),
+            server={},
+            logging=LoggingSection(),
         )
         self._open = SimpleNamespace(clock_note="")
         self.closed = False

@@ -16,8 +16,12 @@ from tests.services import (
     RedisCluster,
     RedisSentinel,
     S3Proxy,
+    Sail,
+    SailCluster,
     SchemaRegistry,
     ServiceUnavailable,
+    Spark,
+    SparkCluster,
     private,
     shared,
     unavailable,
@@ -39,6 +43,10 @@ SHARED = {
     "kafka": Kafka,
     "schema_registry": SchemaRegistry,
     "s3": S3,
+    "sail": Sail,
+    "sail_cluster": SailCluster,
+    "spark": Spark,
+    "spark_cluster": SparkCluster,
 }
 
 
@@ -125,6 +133,30 @@ def schema_registry():
 def s3():
     """The run's S3 server. A test works in a bucket of its own: `bucket`."""
     return _shared_or_skip(S3)
+
+
+@pytest.fixture(scope="session")
+def sail():
+    """The run's Sail, a Spark Connect server. Its sessions share nothing."""
+    return _shared_or_skip(Sail)
+
+
+@pytest.fixture(scope="session")
+def sail_cluster():
+    """The run's Sail with two workers."""
+    return _shared_or_skip(SailCluster)
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """The run's Spark on the JVM, without executors of its own."""
+    return _shared_or_skip(Spark)
+
+
+@pytest.fixture(scope="session")
+def spark_cluster():
+    """The run's Spark with two executors. Whoever kills one takes `private_service(SparkCluster)`."""
+    return _shared_or_skip(SparkCluster)
 
 
 @pytest.fixture

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from asof.registry.protocol import Registry
     from asof.selection import FeatureReferences, Selection
 
-REQUESTS, OUTPUTS = 1000, 50_000
-"""Limits of the cache of resolved requests: their number, and the number of their features."""
+REQUESTS, OUTPUTS = 1000, 20_000
+"""Limits of the cache of resolved requests: their number, and the number of their features, each of about 2 KB."""
+
+OUTPUTS_AHEAD = 5_000
+"""So many features, those of the requests most used, are resolved for a new snapshot before it is used: that takes a
+fraction of a second. The others wait for their next caller."""
 
 LOOK_AGAIN_S = 0.1
 """How long the registry is not asked again for what was not found."""
@@ -103,10 +107,20 @@ class DecidedRequests(Generic[D]):
         """The resolved request, if it is cached."""
         return self._of.get(key)
 
-    def in_use(self) -> list[D]:
-        """Requests that were used since they were resolved, oldest first."""
+    def in_use(self, most: int = OUTPUTS_AHEAD) -> list[D]:
+        """Requests that were used since they were resolved, the least used first.
+
+        Args:
+            most: limit of the number of their features; the most used are kept.
+        """
         with self._lock:
-            return [each for each in self._of.values() if each.used]
+            used = sorted((each for each in self._of.values() if each.used), key=lambda each: -each.used)
+        kept = 0
+        for number, each in enumerate(used):
+            kept += len(each.selection.outputs)
+            if kept > most and number:
+                return used[number - 1 :: -1]
+        return used[::-1]
 
     def keep(self, decided: D) -> None:
         """Cache a request, and drop the oldest beyond the limits."""

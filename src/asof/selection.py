@@ -6,7 +6,7 @@ other code decides what a feature means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -119,8 +119,13 @@ def select(snapshot: Snapshot, features: FeatureReferences, *, full_feature_name
     builder = _Builder(snapshot)
     outputs: list[OutputColumn] = []
     named: dict[str, str] = {}
+    known: dict[str, dict[str, Field]] = {}
     for projection, names in _wanted(snapshot, features):
-        for field in _fields(projection, names):
+        # Once per view, not once per reference.
+        by_name = known.get(projection.view.name)
+        if by_name is None:
+            by_name = known[projection.view.name] = _by_name(projection)
+        for field in _fields(projection, names, by_name):
             column = builder.column(projection, field)
             name = f"{projection.name}__{field.name}" if full_feature_names else field.name
             reference = f"{projection.name}:{field.name}"
@@ -167,6 +172,8 @@ def _wanted(snapshot: Snapshot, features: FeatureReferences) -> Iterable[tuple[P
             assert view is not None  # a project holds all that its services name
             yield Projection(view, None, part.alias, part.join_key_map), part.features
         return
+    # Each view is looked at once, not once per reference.
+    named: dict[str, tuple[Projection, frozenset[str]]] = {}
     for reference in as_list(features):
         if isinstance(reference, FeatureView | OnDemandFeatureView | Projection):
             part = reference if isinstance(reference, Projection) else Projection(reference)
@@ -178,14 +185,19 @@ def _wanted(snapshot: Snapshot, features: FeatureReferences) -> Iterable[tuple[P
         if not isinstance(reference, str):
             raise RequestError(f"feature reference {reference!r} is not text", hint="write 'view:feature'")
         name, _, feature = reference.partition(":")
-        view = project.view(name)
-        if view is None or (feature and feature not in view.feature_names):
+        found = named.get(name)
+        if found is None and (view := project.view(name)) is not None:
+            found = named[name] = (Projection(view), frozenset(view.feature_names))
+        if found is None or (feature and feature not in found[1]):
             raise UnknownFeature(reference, known_references(snapshot))
-        yield Projection(view), (feature,) if feature else None
+        yield found[0], (feature,) if feature else None
 
 
-def _fields(projection: Projection, names: tuple[str, ...] | None) -> list[Field]:
-    by_name = {field.name: field for field in projection.view.features}
+def _by_name(projection: Projection) -> dict[str, Field]:
+    return {field.name: field for field in projection.view.features}
+
+
+def _fields(projection: Projection, names: tuple[str, ...] | None, by_name: Mapping[str, Field]) -> list[Field]:
     if names is None:
         return list(by_name.values())
     missing = [name for name in names if name not in by_name]
@@ -227,7 +239,7 @@ class _Builder:
                 (part, each)
                 for part in view.sources
                 if isinstance(part, Projection)
-                for each in _fields(part, part.features)
+                for each in _fields(part, part.features, _by_name(part))
             ]
             plain = [each.name for _, each in fields]
             for part, each in fields:

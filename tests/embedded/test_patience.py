@@ -123,9 +123,17 @@ def test_patience_ends_and_nothing_is_lost(run: StreamRun) -> None:
 def test_a_worker_that_waits_can_be_stopped(run: StreamRun) -> None:
     away = Away(run.stores.offline, "append", away=1000)
     stop = Event()
+    told: list[AsofError] = []
 
-    with pytest.raises(StorageError, match="does not answer"):
-        run_stream(
-            run.stores.replaced(offline=away), flush_every_s=0.01, patience_s=3600, stop=stop,
-            waiting=lambda error: stop.set(),
-        )  # fmt: skip
+    def stop_then(error: AsofError) -> None:
+        told.append(error)
+        stop.set()
+
+    counts = run_stream(
+        run.stores.replaced(offline=away), flush_every_s=0.01, patience_s=3600, stop=stop, waiting=stop_then
+    )
+
+    assert counts["waits for a server"] == len(told) == 1
+    run.finish()
+    run.assert_nothing_lost_or_doubled()
+    run.assert_online_is_history()

@@ -200,7 +200,7 @@ def store_with(root: Path, *, registry: str, connections: str = "") -> FeatureSt
     return store
 
 
-CONNECTIONS = "connections:\n  schemas: {type: schema_registry, url: '${SCHEMAS_URL}', timeout_s: 0.3}\n"
+CONNECTIONS = "connections:\n  schemas: {type: schema_registry, url: '${SCHEMAS_URL}', timeout_s: 0.3}\nenvironment: [SCHEMAS_HOST]\n"
 
 
 @pytest.mark.parametrize("registry", ["True", "'schemas'", "'http://${SCHEMAS_HOST}'"])

@@ -849,12 +849,33 @@ def test_no_values_of_an_answer_are_kept(built):
     async def ask(made: Any) -> Any:
         for users in ([1], [1, 3], [3, 1, 3]):
             await made.post("/get-online-features", json={"features": ["profile:age"], "entities": {"user_id": users}})
-        return list(made.service.reading.applied.requests())
+        (prepared,) = made.service.reading.applied.requests()
+        return [prepared.encoder.frame(n) for n in (1, 2, 3)]
 
-    (prepared,) = broken(built, ask)
+    frames = broken(built, ask)
 
-    frames = prepared.encoder.frames
-    assert frames and all(each["values"] is None for frame in frames.values() for each in frame)
+    assert frames[0] is not None
+    assert all(each["values"] is None for frame in frames if frame is not None for each in frame)
+
+
+def test_the_objects_of_responses_are_bounded_over_all_requests(built, monkeypatch):
+    async def ask(made: Any) -> Any:
+        kept = []
+        for features in permutations(["profile:age", "profile:city", "profile:score"], 2):
+            for n in range(1, 6):
+                body = {"features": features, "entities": {"user_id": [1] * n}}
+                assert (await made.post("/get-online-features", json=body)).status_code == 200
+                requests = list(made.service.reading.applied.requests())
+                frames = [each.encoder.frame(n) for each in requests for n in range(1, 6)]
+                kept.append(sum(len(frame) for frame in frames if frame is not None))
+        return kept, frames
+
+    monkeypatch.setattr("asof.server.read.responses.FRAME_CELLS", 20)
+    kept, frames = broken(built, ask)
+
+    assert max(kept) <= 20
+    # The newest stay.
+    assert frames[-1] is not None
 
 
 def test_while_a_store_is_away_reads_are_told_to_come_back_and_answered_after(built, monkeypatch):

@@ -144,3 +144,16 @@ def test_windows_and_defaults_have_no_short_way(store, feature):
     reader = open_store_of(store).open_reader(open_store_of(store).stores.registry.load("shop"), (feature,), True)
 
     assert OneRow.of(reader, None) is None
+
+
+def test_rows_with_more_bytes_than_a_response_may_have_take_the_general_way(store):
+    stores = open_store_of(store).stores
+    reader = open_store_of(store).open_reader(stores.registry.load("shop"), tuple(ONE), True)
+    entities = {"user_id": [1]}
+    rows = packed(store, reader.ask(entities).lookups)
+    size = sum(len(row) for row in rows if row is not None)
+
+    for most, is_taken in ((size, True), (size - 1, False)):
+        one_row = OneRow.of(reader, None, most_bytes=most)
+        assert one_row is not None
+        assert (one_row.answer(entities, rows, at=stores.clock()) is not None) == is_taken

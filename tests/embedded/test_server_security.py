@@ -295,3 +295,18 @@ def test_any_other_page_is_refused(server: Server) -> None:
 
     assert asked.status_code == 400 and "access-control-allow-origin" not in asked.headers
     assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+
+
+def test_nothing_is_planned_or_kept_for_who_may_not_read_it(server: Server) -> None:
+    def planned() -> set[Any]:
+        return {each.request for each in server.service.reading.applied.requests()}
+
+    before = planned()
+    for features in (["activity:n", "profile:age"], ["profile:age", "activity:n"], ["mixed:mix", "activity:n"]):
+        for body in ({"features": features}, {"service": "everything"}, {"features": "mixed"}):
+            refused = server.ask("POST", "/v1/features", {"entities": USER, **body}, role="fraud_read")
+            assert refused.status_code == 403
+    assert planned() == before
+    assert server.ask(
+        "POST", "/v1/features", {"entities": USER, "features": ["activity:n"]}, role="fraud_read"
+    ).is_success

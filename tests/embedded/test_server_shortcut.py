@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from asof import FeatureStore
+from asof.errors import NotAuthenticated
 from asof.server.app import App
 from asof.server.fast_path.shortcut import HEADS, Shortcut
 from asof.server.http.connection import BoundedProtocol, sweep
@@ -424,6 +425,26 @@ def test_heads_that_mean_more_are_not_remembered(folder, more):
             await client.send(request(about(1), more=more))
             assert await client.begins()
             assert on.shortcut.heads == {}
+
+    asyncio.run(run())
+
+
+def test_heads_of_unknown_callers_are_not_remembered(folder, monkeypatch):
+    async def run() -> None:
+        async with server(folder) as on:
+
+            def refuse(caller: Any) -> Any:
+                raise NotAuthenticated("no key", hint="send one")
+
+            client = await on.client()
+            await warm(client)
+            known = dict(on.shortcut.heads)
+            monkeypatch.setattr(on.service.security, "authenticate", refuse)
+            for i in range(3):
+                status, _, _ = await client.ask(about(1), more=f"x: {i}\r\n")
+                assert status == 401
+
+            assert known and on.shortcut.heads == known
 
     asyncio.run(run())
 

@@ -14,6 +14,7 @@ from tests.services.redis import Redis, RedisCluster, RedisSentinel
 from tests.services.s3 import S3, S3Proxy
 from tests.services.schema_registry import SchemaRegistry
 from tests.services.sharing import private, shared
+from tests.services.spark import Sail, SailCluster, Spark, SparkCluster
 
 __all__ = [
     "S3",
@@ -23,9 +24,13 @@ __all__ = [
     "RedisCluster",
     "RedisSentinel",
     "S3Proxy",
+    "Sail",
+    "SailCluster",
     "SchemaRegistry",
     "Server",
     "ServiceUnavailable",
+    "Spark",
+    "SparkCluster",
     "private",
     "shared",
     "unavailable",

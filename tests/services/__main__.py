@@ -1,7 +1,7 @@
 """Servers from the command line, for people: `python -m tests.services install | start [NAME…] | run [NAME…] | stop`.
 
 They keep their ports and data until `stop`. Names: postgres, redis, redis-sentinel, redis-cluster, kafka, schema-registry,
-s3.
+s3, sail, sail-cluster, spark, spark-cluster.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.services.redis import Redis, RedisCluster, RedisSentinel
 from tests.services.s3 import ACCESS_KEY, S3, SECRET_KEY
 from tests.services.schema_registry import SchemaRegistry
 from tests.services.sharing import locked, make_directory, shared
+from tests.services.spark import Sail, SailCluster, Spark, SparkCluster
 
 KINDS = {
     "postgres": Postgres,
@@ -32,9 +33,15 @@ KINDS = {
     "kafka": Kafka,
     "schema-registry": SchemaRegistry,
     "s3": S3,
+    "sail": Sail,
+    "sail-cluster": SailCluster,
+    "spark": Spark,
+    "spark-cluster": SparkCluster,
 }
+# What a bare `start` does not start: other forms of servers that it does, and those that take much memory.
+ON_REQUEST = {"sail-cluster", "spark", "spark-cluster"}
 # Those of docker-compose.yml, where they are free.
-PORTS = {"postgres": 15432, "redis": 16379, "kafka": 19092, "schema-registry": 18081, "s3": 19000}
+PORTS = {"postgres": 15432, "redis": 16379, "kafka": 19092, "schema-registry": 18081, "s3": 19000, "sail": 15051}
 DATABASE = "asof"
 BUCKET = "asof"
 
@@ -95,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
             end_all(place())
             print(f"{count} servers stopped; their data is gone")
         else:
-            for variable, value in start(names or list(KINDS)).items():
+            for variable, value in start(names or [name for name in KINDS if name not in ON_REQUEST]).items():
                 print(f"export {variable}='{value}'")
             if verb == "run":
                 _wait_for_the_end()

@@ -1,4 +1,4 @@
-"""The servers that run on the JVM, fetched once from Maven Central into the user's cache."""
+"""The servers that run on the JVM, fetched once from Maven Central and PyPI into the user's cache."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -16,6 +17,8 @@ KAFKA_VERSION = "4.3.1"
 LOG4J_VERSION = "2.25.3"
 # The last line of Apicurio Registry that runs on Java 17, as Debian 12 has it.
 APICURIO_VERSION = "2.6.13.Final"
+# The Python package of Spark holds the whole of it.
+SPARK_VERSION = "4.2.0"
 OLDEST_JAVA = 17
 
 _POM = """\
@@ -77,9 +80,23 @@ def schema_registry_app() -> Path:
     return folder
 
 
+def spark_home() -> Path:
+    """The folder of Spark: its jars, and the Python of its workers."""
+    folder = cache() / f"spark-{SPARK_VERSION}"
+    if not folder.exists():
+        with _new(folder) as new:
+            # Alone, in a folder that is on nobody's path: it has the same modules as the client without a JVM.
+            pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
+            try:
+                run("Spark", [*pip, "--target", str(new), f"pyspark=={SPARK_VERSION}"], timeout=900)
+            except subprocess.TimeoutExpired as error:
+                raise ServiceUnavailable("Spark", "pip did not fetch it within 15 minutes") from error
+    return folder / "pyspark"
+
+
 def fetch_all() -> list[Path]:
     """Fetch what is not there yet; answer the folders."""
-    return [kafka_jars(), schema_registry_app()]
+    return [kafka_jars(), schema_registry_app(), spark_home()]
 
 
 class _new:  # noqa: N801, used like a function

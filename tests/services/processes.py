@@ -54,7 +54,7 @@ class Process:
 
     def signal_tree(self, number: int) -> None:
         """Send a signal to the process and all its descendants: those of PostgreSQL are no process group."""
-        tree = [self, *self._descendants()]
+        tree = [self, *self.descendants()]
         for process in tree:
             process.signal(number)
 
@@ -80,7 +80,8 @@ class Process:
                 pass
         return ended
 
-    def _descendants(self) -> Iterator[Process]:
+    def descendants(self) -> Iterator[Process]:
+        """The living processes that it has started, and those that they have."""
         children: dict[int, list[int]] = {}
         for entry in os.listdir("/proc"):
             if entry.isdigit() and (fields := _stat(int(entry))):

@@ -128,6 +128,18 @@ def test_requests_are_dropped_where_they_have_too_many_features(
         assert sum(kept) <= 10 or len(kept) == 1
 
 
+def test_the_requests_most_used_are_decided_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: DecidedRequests[DecidedRequest] = DecidedRequests(Snapshot(1, "shop", PROJECT))
+    made = [decide(requests.snapshot, FeatureRequest((f"a:{i}", f"b:{i}"), False)) for i in range(6)]
+    for each, used in zip(made, (3, 0, 1, 9, 2, 1), strict=True):
+        each.used = used
+        requests.keep(each)
+
+    assert requests.in_use() == [made[5], made[2], made[4], made[0], made[3]]
+    assert requests.in_use(5) == [made[0], made[3]]
+    assert requests.in_use(1) == [made[3]]
+
+
 def test_a_version_that_changes_nothing_that_is_read_keeps_what_was_decided(registry: Registry) -> None:
     made = applied(registry)
     before = made.decided(AGE)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asof.decoding import MessageBatch, decode_messages
 from asof.definitions import Field, JsonFormat, LogSource
@@ -119,3 +122,10 @@ def test_a_map_that_no_json_object_can_be_is_a_misfit_of_its_row() -> None:
     assert fitted.to_pylist() == ['{"a":1}', None]
     assert [row for row, _ in misfits] == [1]
     assert [row for row, _ in fit(nested, Json)[1]] == [0]
+
+
+@given(st.text(alphabet="0159.eE-+,[ x", max_size=60), st.integers(0, 5000))
+def test_no_number_that_may_be_inexact_is_missed(text: str, before: int) -> None:
+    body = b" " * before + text.encode()
+    if re.search(rb"[0-9][0-9.]{15}|[eE]-[0-9]{3}", body):
+        assert may_be_inexact(body)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from asof.config.secrets import masked
 from asof.connections.postgres.database import Postgres
 from asof.connections.schema_registry import SchemaRegistry
 from asof.errors import ConfigError
 from asof.online.redis.settings import settings_of
+from asof.secrets import masked
 
 BROKEN = [
     "me:12/hunter2@host:1", "me:pw/hunter2@host:1", "me:12#hunter2@host:1", "me:12?hunter2@host:1",

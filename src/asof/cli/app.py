@@ -16,6 +16,7 @@ from asof.cli.context import CliContext
 from asof.cli.options import LOCAL_PATH
 from asof.distribution import NOT_INSTALLED, installed_version
 from asof.errors import nearest
+from asof.process_log import LEVELS
 
 COMMANDS: Mapping[str, Sequence[str]] = {
     "Define": ("init", "plan", "apply", "history", "teardown"),
@@ -117,7 +118,17 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How results are written."
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("--quiet", "-q", is_flag=True, help="No notes and no progress on stderr.")
+@click.option("--quiet", "-q", is_flag=True, help="No notes and no progress on stderr; of a log, warnings only.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="How long-running commands write their log on stderr.  [default: logging.format, else text]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(list(LEVELS)),
+    help="The least severe lines of it.  [default: logging.level, else info]",
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -135,6 +146,8 @@ def cli(
     output: str,
     debug: bool,
     quiet: bool,
+    log_format: str | None,
+    log_level: str | None,
 ) -> None:
     """Features as of any moment, for training and for serving, from tables and streams.
 
@@ -145,6 +158,7 @@ def cli(
     context.repo, context.env = Path(repo) if repo else None, env or None
     context.feature_store_yaml = Path(feature_store_yaml) if feature_store_yaml else None
     context.debug, context.quiet = debug, quiet
+    context.log_format, context.log_level = log_format, log_level
     context.write_as(output)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import sys
 import traceback
@@ -16,6 +17,7 @@ import click
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import DONE, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
 from asof.errors import AsofError, HistoryNotLoaded, Interrupted, StorageError
+from asof.process_log import facts
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -25,7 +27,10 @@ def run_bounded(call: Callable[[], object], context: CliContext) -> int:
     with context.interrupts.noticed(), warnings.catch_warnings():
         warnings.simplefilter("always", HistoryNotLoaded)
         warnings.showwarning = _warn(context, warnings.showwarning)
-        return _run(call, context)
+        try:
+            return _run(call, context)
+        finally:
+            context.end_log()
 
 
 def _warn(context: CliContext, otherwise: Callable[..., None]) -> Callable[..., None]:
@@ -146,6 +151,10 @@ def _content(error: BaseException | str, message: str, hint: str = "") -> dict[s
 def _report(error: BaseException, content: dict[str, str], text: str, code: int, context: CliContext) -> int:
     if context.debug:
         traceback.print_exception(error)
+    if context.logs_as is not None and context.logs_as[0] == "json":
+        # A log of JSON has no other lines.
+        logging.getLogger("asof.cli").error(text.partition("\n")[0], extra=facts("exit", code=code, **content))
+        return code
     try:
         click.echo(json.dumps(content, ensure_ascii=False) if context.output.form == "json" else text, err=True)
     except BrokenPipeError:

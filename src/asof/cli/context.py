@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -17,6 +18,7 @@ from asof.cli.output import JsonOutput, Output, TextOutput
 
 if TYPE_CHECKING:
     from asof.cli.progress import Progress
+    from asof.config.sections import LoggingSection
 
 
 def open_feature_store(repo: Path | None, env: str | None, config_file: Path | None = None) -> Any:
@@ -43,6 +45,10 @@ class CliContext:
         self.output: Output = TextOutput()
         self.debug = False
         self.quiet = False
+        self.log_format: str | None = None
+        self.log_level: str | None = None
+        self.logs_as: tuple[str, str] | None = None
+        self._end_log: Callable[[], None] = lambda: None
         self.interrupts = Interrupts()
 
     def write_as(self, form: str) -> None:
@@ -65,21 +71,41 @@ class CliContext:
             self.note(note)
         return store
 
+    def end_log(self) -> None:
+        """Write no log any more, if a command wrote one."""
+        self._end_log()
+
     def close(self) -> None:
         """Close the store, if a command opened it."""
         self._until_closed.close()
 
     def note(self, text: str) -> None:
         """Say something in addition to the result, on stderr; --quiet leaves it out."""
-        if not self.quiet:
+        if self.logs_as is not None:
+            logging.getLogger("asof.cli").info(text)
+        elif not self.quiet:
             click.echo(text, err=True)
+
+    def begin_log(self, settings: LoggingSection) -> tuple[str, str]:
+        """Write a log on stderr from now on, as long-running commands do; returns its form and its level.
+
+        Args:
+            settings: of the configuration; the options win, and --quiet leaves warnings.
+        """
+        from asof.process_log import begin_log
+
+        level = self.log_level or ("warning" if self.quiet else settings.level)
+        self.logs_as = self.log_format or settings.format, level
+        self._end_log = begin_log(*self.logs_as)
+        return self.logs_as
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """Something to report progress to, shown on stderr until the block ends."""
         from asof.cli.progress import shown_progress
 
-        with shown_progress(quiet=self.quiet) as progress:
+        # A log has lines of its own; bars are only for a terminal.
+        with shown_progress(quiet=self.quiet or (self.logs_as is not None and not sys.stderr.isatty())) as progress:
             yield self.interrupts.raised_again(progress)
 
     def ask(self, question: str, *, yes: bool) -> None:

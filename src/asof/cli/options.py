@@ -15,6 +15,7 @@ import click
 from asof.cli.arguments import spelled_for
 from asof.cli.context import CliContext
 from asof.errors import AsofError
+from asof.process_log import LEVELS
 from asof.timing import EARLIEST, LATEST, micros, moment
 from asof.values.exact_floats import exact_float
 from asof.values.local_paths import NotLocal, local_path
@@ -69,6 +70,8 @@ def _repeated_options() -> list[click.Option]:
         option("--output", type=click.Choice(["text", "json"]), is_eager=True),
         option("--debug", is_flag=True, is_eager=True),
         option("--quiet", "-q", is_flag=True, is_eager=True),
+        option("--log-format", type=click.Choice(["text", "json"]), is_eager=True),
+        option("--log-level", type=click.Choice(list(LEVELS)), is_eager=True),
     ]
 
 

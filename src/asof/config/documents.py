@@ -65,6 +65,14 @@ class LocatedValue:
         expanded = text != self.content.replace("$$", "$")
         return LocatedValue(text, _tag(text) if self.plain else self.tag, self.where, self.plain, expanded)
 
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names of the variables that the value uses, at any depth."""
+        if self.tag in ("map", "list"):
+            children = self.content.values() if self.tag == "map" else self.content
+            return frozenset().union(*(each.variables for each in children))
+        return frozenset(variables_in(self.content))
+
     def _variable(self, found: re.Match[str], environ: Mapping[str, str]) -> str:
         if found.group(1) is None:
             return "$"
@@ -96,6 +104,16 @@ class LocatedValue:
         if self.tag in ("int", "float", "bool", "null"):
             return yaml.safe_load(self.content)
         return self.content
+
+
+def variables_in(value: object) -> list[str]:
+    """Names of the variables that plain data uses in its texts, at any depth, in their order."""
+    if isinstance(value, Mapping):
+        return [name for each in value.values() for name in variables_in(each)]
+    if isinstance(value, list | tuple):
+        return [name for each in value for name in variables_in(each)]
+    found = (_NAME.fullmatch(each or "") for each in _VARIABLE.findall(value)) if isinstance(value, str) else ()
+    return [each.group(1) for each in found if each is not None]
 
 
 def expanded(value: Any, environ: Mapping[str, str], *, where: str) -> Any:

@@ -17,7 +17,7 @@ from asof.config.options import options_of_section
 from asof.config.products import ProductConfig, ProductConfigReader, default_type, ignored
 from asof.config.reading import read_options, read_section, read_value
 from asof.config.reference import CONNECTIONS, SECTIONS, options_of
-from asof.config.sections import MessagesSection, ProjectSection, ServerSection, StorageSection
+from asof.config.sections import LoggingSection, MessagesSection, ProjectSection, ServerSection, StorageSection
 from asof.errors import ConfigError, nearest, some
 from asof.values.local_paths import NotLocal, local_path
 
@@ -42,6 +42,9 @@ class StoreConfig:
         server: how it runs: only the options given under `server:`.
         messages: bounds on messages.
         storage: how object storage is reached.
+        logging: what long-running commands log.
+        environment: the environment variables that applied definitions may use, with `own_variables`.
+        own_variables: those that the file itself uses.
     """
 
     project: str
@@ -59,6 +62,9 @@ class StoreConfig:
     messages: MessagesSection = field(default_factory=MessagesSection)
     file: str = ""
     storage: StorageSection = field(default_factory=StorageSection)
+    logging: LoggingSection = field(default_factory=LoggingSection)
+    environment: tuple[str, ...] = ()
+    own_variables: frozenset[str] = frozenset()
 
     def describe(self) -> dict[str, Any]:
         """The configuration for display and logs, without secrets."""
@@ -100,6 +106,7 @@ def load_config(
         root = Path(".") if path is None else path.parent
     root = _local(root, "the repository").resolve()
     document, base = _read(path or root / FILE, env, is_given=path is not None)
+    variables = document.variables
     document = document.expand(os.environ if environ is None else environ)
     shown = (path or root / FILE).name
     reader = ProductConfigReader(root)
@@ -108,7 +115,10 @@ def load_config(
         unsplit = _shared(base, document)
         if unsplit:
             reader.notes.append(f"environment {env!r} has the same project and {unsplit} as {shown} itself")
-    return StoreConfig(**config, path=root, env=env, notes=tuple(reader.notes), file="" if path is None else str(path))
+    return StoreConfig(
+        **config, path=root, env=env, notes=tuple(reader.notes), file="" if path is None else str(path),
+        own_variables=variables,
+    )  # fmt: skip
 
 
 def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str) -> dict[str, Any]:
@@ -135,10 +145,12 @@ def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str
         "project": project,
         **stores,
         "clock": _value(written, "clock", root=root),
+        "environment": tuple(_value(written, "environment", root=root) or ()),
         "connections": connections,
         "auth": read_auth(written.get("auth"), root=root),
         "server": read_options(options_of_section(ServerSection), server, path="server", root=root),
         "storage": read_section(StorageSection, written.get("storage", nothing), path="storage", root=root),
+        "logging": read_section(LoggingSection, written.get("logging", nothing), path="logging", root=root),
         "messages": read_section(MessagesSection, written.get("messages", nothing), path="messages", root=root),
     }
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from asof.config.documents import LocatedValue
 from asof.config.reference import options_of
-from asof.config.secrets import masked
 from asof.config.sections import PRODUCTS
 from asof.errors import ConfigError
+from asof.secrets import masked
 from asof.values.local_paths import NotAnAddress, NotLocal, checked_object_address, local_path, scheme_of
 
 _SERVERS = {"postgres": "postgres", "postgresql": "postgres", "redis": "redis", "rediss": "redis"}

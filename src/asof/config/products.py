@@ -13,9 +13,9 @@ from asof.config.options import Option, options_of_section
 from asof.config.paths import absolute
 from asof.config.reading import read_value, refuse_unknown, wrong
 from asof.config.reference import CONNECTIONS, feast_keys, options_of
-from asof.config.secrets import masked
 from asof.config.sections import FAMILIES
 from asof.errors import ConfigError, nearest, some
+from asof.secrets import masked
 
 
 @dataclass(frozen=True)

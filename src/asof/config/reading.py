@@ -12,9 +12,9 @@ import msgspec
 from asof.config.documents import LocatedValue
 from asof.config.options import Option, OptionType, options_of_section
 from asof.config.paths import address_of, fitting, read_path
-from asof.config.secrets import masked
 from asof.config.sections import Section
 from asof.errors import ConfigError, nearest
+from asof.secrets import masked
 from asof.timing import iso, micros
 from asof.values.local_paths import is_object_address, scheme_of
 

@@ -10,6 +10,7 @@ from asof.config.sections import (
     AUTH,
     FAMILIES,
     PRODUCTS,
+    LoggingSection,
     MessagesSection,
     ProjectSection,
     Section,
@@ -34,6 +35,7 @@ REFERENCE: tuple[Option, ...] = tuple(
         StorageSection,
         MessagesSection,
         ServerSection,
+        LoggingSection,
         *AUTH,
     )
     for option in options_of_section(section).values()

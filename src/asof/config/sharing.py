@@ -10,7 +10,7 @@ from typing import Any
 
 from asof.config.loading import FILE, StoreConfig, environments, part_in
 from asof.config.products import ProductConfig
-from asof.config.secrets import masked
+from asof.secrets import masked
 
 _PARTED_BY_PROJECT = ("log", "offline_store")
 """Stores of events and archives: what one environment writes, the other trains on; a purge deletes both."""

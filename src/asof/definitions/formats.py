@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from asof.definitions.base import written_at
 from asof.errors import DefinitionError, nearest
+from asof.secrets import has_secret
 
 
 class ParquetFormat:
@@ -55,7 +55,7 @@ class MessageFormat:
     registry: bool | str
 
     def _begin(self, registry: bool | str) -> None:
-        if isinstance(registry, str) and _SECRET.search(registry):
+        if isinstance(registry, str) and has_secret(registry):
             raise _refused(
                 f"{type(self).__name__}(registry=…) holds a password",
                 hint="write it as ${VAR}, or keep it in feature_store.yaml",
@@ -80,9 +80,6 @@ class MessageFormat:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
-
-
-_SECRET = re.compile(r"://[^/@$]*:(?!\$\{)[^/@]+@")
 
 
 def _refused(problem: str, *, hint: str) -> DefinitionError:

@@ -8,6 +8,7 @@ from typing import Unpack
 
 from asof.definitions.entities import Field
 from asof.definitions.formats import MessageFormat
+from asof.definitions.kafka_settings import refusals
 from asof.definitions.logs import LogSource
 from asof.definitions.source_types import SOURCE_TYPES
 from asof.definitions.sources import LogOptions, Source
@@ -36,7 +37,8 @@ class KafkaSource(LogSource):
             times. Later runs continue where the archive ends.
         connection_ref: the name of a connection of feature_store.yaml.
         kafka_settings: librdkafka's settings, passed through: `security.protocol`, `sasl.*`, `ssl.*` and so on; secrets
-            as `${VAR}`.
+            as `${VAR}`. Those that load a library, run a command (Kerberos), fetch a token (OAuth) or write files are
+            refused: they belong into a connection of feature_store.yaml.
         watermark_delay_threshold: Feast's name for `allowed_lateness`.
     """
 
@@ -80,6 +82,11 @@ class KafkaSource(LogSource):
             raise self.refuse(
                 "has kafka_settings= and no bootstrap_servers=",
                 hint="give both, or put the settings into a connection of feature_store.yaml",
+            )
+        for name, reason in refusals(settings):
+            raise self.refuse(
+                f"kafka_settings={{{name!r}: …}} {reason}",
+                hint="keep it in `settings` of a connection of feature_store.yaml, and name that by connection_ref=",
             )
         self._set(start=self._start(start))
 

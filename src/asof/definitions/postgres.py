@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from urllib.parse import unquote
 
 from asof.definitions.entities import Field
 from asof.definitions.source_types import SOURCE_TYPES
@@ -70,6 +72,12 @@ class PostgresSource(Source):
             delete_when=delete_when,
         )
         self._begin_connection(connection_ref, {"url": url})
+        for parameter in _unusual(url):
+            raise self.refuse(
+                f"url has the parameter {parameter!r}, which definitions may not have: some load a library, "
+                "or read and write files",
+                hint="keep the url in a connection of feature_store.yaml, and name that by connection_ref=",
+            )
         self._set(query=query, table=table)
 
     def content(self) -> dict[str, object]:
@@ -82,5 +90,24 @@ class PostgresSource(Source):
 
 PostgreSQLSource = PostgresSource
 """Feast's name for it."""
+
+_USUAL = frozenset(
+    "host hostaddr port dbname user password require_auth channel_binding connect_timeout client_encoding options "
+    "application_name fallback_application_name keepalives keepalives_idle keepalives_interval keepalives_count "
+    "tcp_user_timeout sslmode sslnegotiation sslcompression sslcert sslkey sslpassword sslrootcert sslcrl sslcrldir "
+    "sslsni ssl_min_protocol_version ssl_max_protocol_version target_session_attrs load_balance_hosts".split()
+)
+"""libpq's parameters that say where a database is, and who asks.
+
+Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+"""
+
+
+def _unusual(url: str) -> Iterator[str]:
+    """The other parameters of a url or a `key=value` text, and a key that is in an engine, which is a library."""
+    for name, value in re.findall(r"(?:^|[?&\s])([A-Za-z_]+)\s*=\s*('?[^\s&]*)", unquote(url)):
+        if name.lower() not in _USUAL or (name.lower() == "sslkey" and ":" in value):
+            yield name
+
 
 SOURCE_TYPES["postgres"] = PostgresSource

@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict
 
 from asof.definitions.base import Definition
-from asof.definitions.connections import literal_secret
 from asof.definitions.entities import Field
 from asof.definitions.formats import (
     AvroFormat,
@@ -19,6 +18,7 @@ from asof.definitions.formats import (
     format_name,
 )
 from asof.errors import DefinitionError, nearest
+from asof.secrets import has_secret, literal_secret
 from asof.timing import UNITS, Micros
 
 
@@ -194,6 +194,11 @@ class FileSource(Source):
         self._begin(derived, description=description, tags=tags, owner=owner, ignored=ignored)
         if not path:
             raise self.refuse("has no path", hint="give path=")
+        if has_secret(str(path)):
+            raise self.refuse(
+                "path= contains a secret, and the registry stores definitions",
+                hint="put credentials into `storage:` of feature_store.yaml",
+            )
         if not name and not _name_of(str(path)):
             raise DefinitionError(
                 f"source without a name: none can be derived from path={str(path)!r}",

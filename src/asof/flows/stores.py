@@ -158,6 +158,7 @@ class Stores:
         bounds: what one message of a log may be.
         storage: how files in object storage are reached; by default as their provider's own settings say.
         local_log: a log of this machine alone next to a registry of many, to be refused; empty where there is none.
+        unlisted_variables: the environment variables of a source that the configuration does not let it use.
         shared_stores: other configuration file → names of the sections whose store it shares with this one.
     """
 
@@ -181,6 +182,7 @@ class Stores:
         bounds: MessageBounds = DEFAULT_BOUNDS,
         storage: ObjectStorage | None = None,
         local_log: str = "",
+        unlisted_variables: Callable[[Source], Sequence[str]] = lambda source: (),
     ) -> None:
         self.project = project
         self.clock = clock
@@ -192,6 +194,7 @@ class Stores:
         self.bounds = bounds
         self.storage = storage or ObjectStorage()
         self.local_log = local_log
+        self.unlisted_variables = unlisted_variables
         self._isolate = isolate
         self._registry = _lazy(registry)
         self._offline = _lazy(offline)
@@ -254,6 +257,7 @@ class Stores:
             bounds=self.bounds,
             storage=self.storage,
             local_log=self.local_log,
+            unlisted_variables=self.unlisted_variables,
         )
 
     def log_of(self, source: LogSource) -> Log:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asof.config import ProductConfig, StoreConfig, expanded
+from asof.config.documents import variables_in
 from asof.config.reference import CONNECTIONS, options_of
 from asof.definitions import LogSource, Source
 from asof.errors import ConfigError, nearest, some
@@ -57,7 +58,7 @@ class SourceConnections:
         """
         named = self._config.connections
         if source.connection:
-            own = expanded(dict(source.connection), self._environ, where=source.where)
+            own = self._expanded(source, dict(source.connection))
             return SourceConnection(f"source {source.name!r}", own, source.where)
         if source.connection_ref:
             return self._named(source, kind)
@@ -75,6 +76,30 @@ class SourceConnections:
             hint="give connection_ref=" if fitting else f"add `connections: {{NAME: {{type: {kind}, …}}}}` there",
             where=source.where,
         )  # fmt: skip
+
+    def unlisted(self, source: Source) -> list[str]:
+        """The variables that a source uses and the configuration neither lists nor uses itself."""
+        used = variables_in(source.connection)
+        if isinstance(source, LogSource) and isinstance(source.message_format.registry, str):
+            used += variables_in(source.message_format.registry)
+        allowed = self._config.own_variables.union(self._config.environment)
+        return [name for name in dict.fromkeys(used) if name not in allowed]
+
+    def _expanded(self, source: Source, value: Any) -> Any:
+        """What a definition says, with its variables replaced.
+
+        A definition of this repository could read the environment anyway; one from the registry was written by
+        whoever may write that, and names only what this machine's configuration names.
+        """
+        unlisted = self.unlisted(source) if source.is_applied else []
+        if unlisted:
+            names = ", ".join((*self._config.environment, *unlisted))
+            raise ConfigError(
+                f"source {source.name!r} uses the environment variable {unlisted[0]}, which feature_store.yaml does "
+                "not list: definitions come from the registry",
+                hint=f"if they may read it, write `environment: [{names}]` there", where=source.where,
+            )  # fmt: skip
+        return expanded(value, self._environ, where=source.where)
 
     def _named(self, source: Source, kind: str) -> SourceConnection:
         named = self._config.connections
@@ -99,9 +124,7 @@ class SourceConnections:
         """
         named, said = self._config.connections, source.message_format.registry
         if isinstance(said, str) and "://" in said:
-            return SourceConnection(
-                f"source {source.name!r}", {"url": expanded(said, self._environ, where=source.where)}, source.where
-            )
+            return SourceConnection(f"source {source.name!r}", {"url": self._expanded(source, said)}, source.where)
         fitting = [name for name, part in named.items() if part.type == SCHEMA_REGISTRY]
         chosen = said if isinstance(said, str) else fitting[0] if len(fitting) == 1 else ""
         if chosen not in fitting:

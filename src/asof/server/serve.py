@@ -10,7 +10,7 @@ from typing import Any
 from asof.config import load_config
 from asof.display import counted
 from asof.errors import MissingExtra
-from asof.server.process.supervisor import Say, Supervisor
+from asof.server.process.supervisor import Supervisor
 from asof.server.security.binding import cleartext_note, refuse_open
 from asof.server.settings import ServerSettings
 
@@ -22,7 +22,8 @@ def serve(
     env: str | None,
     options: Mapping[str, Any],
     insecure: bool,
-    say: Say,
+    say: Callable[[str], None],
+    log_as: tuple[str, str] | None = None,
     shows_pages: Callable[[str], object] | None = None,
 ) -> int:
     """Serve a repository's features until SIGTERM or SIGINT.
@@ -31,7 +32,8 @@ def serve(
         config_file: its configuration file, instead of its `feature_store.yaml`.
         options: override settings of `server:`; None keeps a setting.
         insecure: listen on a public address although no authentication is configured.
-        say: called with a line about each event.
+        say: called with the address, and what is to be known of it.
+        log_as: form and level of the workers' log.
         shows_pages: serve for the catalog's pages; called with their address as soon as it can be opened.
 
     Returns:
@@ -57,7 +59,9 @@ def serve(
         return chosen
 
     given = {name: value for name, value in options.items() if value is not None}
-    supervisor = Supervisor(first.path, config_file=first.file, env=env, options=given, settings=settings, say=say)
+    supervisor = Supervisor(
+        first.path, config_file=first.file, env=env, options=given, settings=settings, log_as=log_as
+    )
     host, port = supervisor.address
     chosen = supervisor.settings
     scheme = "https" if chosen.tls_cert else "http"

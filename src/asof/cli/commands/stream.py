@@ -13,7 +13,6 @@ from asof.cli.context import CliContext, pass_context
 from asof.cli.options import Group
 from asof.cli.tables import Column
 from asof.cli.values import cell
-from asof.errors import AsofError, SourceError
 from asof.timing import PATIENCE_S
 
 
@@ -45,9 +44,11 @@ def run(
     """Process events into the online store and the archive.
 
     All log sources, or SOURCES. Several workers share the partitions. Runs until Ctrl-C or SIGTERM, which let it
-    finish what it holds; a second Ctrl-C stops it at once. Either way nothing is lost or counted twice.
+    finish what it holds; a second Ctrl-C stops it at once. Either way nothing is lost or counted twice. What it does
+    it logs on stderr.
     """
     stop = threading.Event()
+    context.begin_log(context.store.config.logging)
     with ExitStack() as until_done, stopped_by_signals(stop) as interrupted, context.progress() as progress:
         store = context.store
         if metrics_port is not None:
@@ -55,16 +56,9 @@ def run(
 
             until_done.callback(serve_stream_metrics(store.stream_status, metrics_port, host=metrics_host))
 
-        def waits(error: AsofError) -> None:
-            # For a schema registry a worker waits without end: only its topics pause.
-            has_limit = until_caught_up or not isinstance(error, SourceError)
-            context.note(f"waiting{f' up to {patience:g} s' if has_limit else ''}: {error}")
-
-        if not until_caught_up:
-            context.note(f"Working on {', '.join(sources) or 'all logs'}; Ctrl-C stops.")
         done = store.stream_run(
             list(sources) or None, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop,
-            patience_s=patience, waiting=waits,
+            patience_s=patience,
         )  # fmt: skip
     if interrupted.is_set():
         raise click.Abort

@@ -2,6 +2,7 @@
 
 from asof.config.sections import auth, connections, log, offline_store, online_store, registry
 from asof.config.sections.kinds import Section
+from asof.config.sections.logging import LoggingSection
 from asof.config.sections.messages import MessagesSection
 from asof.config.sections.server import ServerSection
 from asof.config.sections.storage import StorageSection
@@ -22,6 +23,7 @@ PRODUCTS: tuple[type[Section], ...] = (
     registry.ObjectRegistrySection,
     offline_store.DuckDBOfflineSection,
     offline_store.PostgresOfflineSection,
+    offline_store.SparkOfflineSection,
     online_store.SqliteOnlineSection,
     online_store.RedisOnlineSection,
     online_store.PostgresOnlineSection,
@@ -45,6 +47,7 @@ __all__ = [
     "AUTH",
     "FAMILIES",
     "PRODUCTS",
+    "LoggingSection",
     "MessagesSection",
     "ProjectSection",
     "Section",

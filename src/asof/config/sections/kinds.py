@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct, structs
 
-from asof.config.secrets import masked
+from asof.secrets import masked
 
 
 class Section(Struct, frozen=True, kw_only=True):

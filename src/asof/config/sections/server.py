@@ -25,7 +25,22 @@ class ServerSection(Section, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535), OptionDoc("The port; 0 chooses a free one.")] = 6566
     workers: Annotated[Whole, OptionDoc("Number of worker processes; about one per core.")] = 1
     max_body_bytes: Annotated[Whole, OptionDoc("Maximum size of a request; larger ones are refused (413).")] = 16 << 20
+    max_values: Annotated[
+        Whole, OptionDoc("Maximum values in a request's body, counted before they are parsed; more are refused (413).")
+    ] = 1_000_000
     max_rows: Annotated[Whole, OptionDoc("Maximum entity rows of a read; more are refused (413).")] = 10_000
+    max_push_rows: Annotated[Whole, OptionDoc("Maximum rows of a push or a write; more are refused (413).")] = 20_000
+    max_features: Annotated[
+        Whole,
+        OptionDoc("Maximum features that a request lists, and columns of its rows; more are refused (413)."),
+    ] = 2_000
+    max_response_bytes: Annotated[
+        Whole,
+        OptionDoc(
+            "Maximum size of a response, counted before it is written: the stored rows that it needs, or 32 bytes for "
+            "each value, whichever is more. Larger reads are refused (413)."
+        ),
+    ] = 64 << 20
     max_waiting: Annotated[
         Whole, OptionDoc("Maximum concurrent requests of a worker; further ones are refused (503).")
     ] = 512

@@ -11,6 +11,11 @@ from asof.config.sections.kinds import Moment, OptionDoc, Section, ValueKind
 Part = Annotated[Any, ValueKind("part")]
 """A section of its own."""
 
+Names = Annotated[
+    list[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]],
+    ValueKind("list", "names of environment variables, such as [KAFKA, SHOP_DB]", splits=True),
+]
+
 
 class ProjectSection(Section, frozen=True, kw_only=True):
     """What a project is, and the sections."""
@@ -57,6 +62,16 @@ class ProjectSection(Section, frozen=True, kw_only=True):
         OptionDoc("How `s3://`, `gs://` and `az://` are reached. See [object storage](../how-to/object-storage.md)."),
     ] = None
     server: Annotated[Part, OptionDoc("How `asof serve` runs. See [serve features](../how-to/serve.md).")] = None
+    logging: Annotated[
+        Part, OptionDoc("What long-running commands log. See [run in production](../how-to/production.md#logs).")
+    ] = None
+    environment: Annotated[
+        Names | None,
+        OptionDoc(
+            "Environment variables that applied definitions may use as `${VAR}`, with those that this file uses. See "
+            "[secure a server](../how-to/secure.md#what-a-definition-may-do)."
+        ),
+    ] = None
     clock: Annotated[
         Moment | None, OptionDoc("A fixed time for the store's clock, as ISO 8601; default: the system's clock.")
     ] = None

@@ -126,6 +126,19 @@ def check_local_log(stores: Stores, project: Project) -> list[Finding]:
     ]  # fmt: skip
 
 
+def check_environment(stores: Stores, project: Project) -> list[Finding]:
+    """Sources with variables that no process of this configuration may read for them once they are applied."""
+    return [
+        Finding(
+            "warning", f"source {source.name!r}", source.where, "variables that feature_store.yaml lists",
+            f"${{{unlisted[0]}}}",
+            f"add {', '.join(unlisted)} to `environment: […]` there: once applied, definitions read only what it lists",
+        )
+        for source in project.sources.values()
+        if (unlisted := stores.unlisted_variables(source))
+    ]  # fmt: skip
+
+
 def check_history(stores: Stores, project: Project, applied: Snapshot) -> list[Finding]:
     """Batch sources of logs whose rows are not loaded, and views that would count an event twice."""
     findings = []

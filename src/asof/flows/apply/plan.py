@@ -10,6 +10,7 @@ from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
     check_alike_columns,
     check_archives,
+    check_environment,
     check_formats,
     check_functions,
     check_history,
@@ -60,7 +61,7 @@ def make_plan(stores: Stores, project: Project) -> Plan:
     more += check_formats(stores, resolved) + check_transforms(stores, resolved)
     more += check_message_schemas(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
-    more += check_local_log(stores, resolved)
+    more += check_local_log(stores, resolved) + check_environment(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_archives(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):

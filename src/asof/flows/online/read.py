@@ -238,7 +238,8 @@ class ViewReader:
         # A row is [format, event time, value, …]; of a log source also [created, arrived, within] and pending.
         self._formats = FORMATS if self.is_log_fed else {FORMAT}
         self._nothing = [FORMAT, None, *[None] * (self._width + (2 if self.is_log_fed else 0))]
-        positions = [2 + fields.index(name) for name in self.names]
+        place_of = {name: place for place, name in enumerate(fields, start=2)}
+        positions = [place_of[name] for name in self.names]
         self.pick = itemgetter(*positions) if len(positions) > 1 else lambda columns: (columns[positions[0]],)
         restorers = enumerate(restorer(feature.dtype) for feature in read.features)
         self._restore = [(place, restore) for place, restore in restorers if restore is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -72,13 +73,15 @@ class ArchiveWriter:
 
     Attributes:
         source: its current definition; to be set only while no write is running.
+        last_write: number of messages and seconds of the last write that `finish` returned.
     """
 
     def __init__(self, stores: Stores, source: LogSource) -> None:
         self.stores = stores
         self.source = source
         self.waiting = Buffer()
-        self._writing: tuple[Buffer, Future[None]] | None = None
+        self.last_write = 0, 0.0
+        self._writing: tuple[Buffer, Future[float]] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"archive-{source.name}")
 
     @property
@@ -94,7 +97,7 @@ class ArchiveWriter:
         """Start to write the buffer in a thread; no write may be running."""
         if self.waiting.through:
             buffer, self.waiting = self.waiting, Buffer()
-            self._writing = (buffer, self._thread.submit(self.write, buffer))
+            self._writing = (buffer, self._thread.submit(self._timed_write, buffer))
 
     def finish(self) -> dict[int, int]:
         """Wait for the running write; returns partition → last archived offset.
@@ -107,12 +110,18 @@ class ArchiveWriter:
         buffer, future = self._writing
         self._writing = None
         try:
-            future.result()
+            self.last_write = buffer.size, future.result()
         except BaseException:
             # Rows that were not archived go back to the front of the buffer.
             self.waiting = buffer.followed_by(self.waiting)
             raise
         return buffer.through
+
+    def _timed_write(self, buffer: Buffer) -> float:
+        """Write a buffer; returns the seconds that it took."""
+        began = time.monotonic()
+        self.write(buffer)
+        return time.monotonic() - began
 
     def write(self, buffer: Buffer) -> None:
         """Write a buffer now: dead letters first, then rows."""

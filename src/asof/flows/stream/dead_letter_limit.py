@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import repeat
 
 from asof.definitions import LogSource
 from asof.errors import DeadLetterLimit
+from asof.flows.stream.worker_log import reasons_text
 
 LIMIT_WINDOW = 1000
 LIMIT_SHARE = 0.5
@@ -54,11 +55,15 @@ class RecentVerdicts:
     def _share(self) -> float:
         return sum(self._dead) / max(len(self._dead), 1)
 
-    def error(self, source: LogSource) -> DeadLetterLimit:
-        """The error that a worker stops with."""
+    def error(self, source: LogSource, reasons: Mapping[str, int]) -> DeadLetterLimit:
+        """The error that a worker stops with.
+
+        Args:
+            reasons: kind of reason → number of dead letters.
+        """
         return DeadLetterLimit(
             f"source {source.name!r}: {self._share():.0%} of the last {len(self._dead)} messages are dead letters, "
-            f"above the limit of {LIMIT_SHARE:.0%}; the worker stopped",
+            f"above the limit of {LIMIT_SHARE:.0%}; the worker stopped. Most frequent: {reasons_text(reasons)}",
             hint=f"see them with `asof dead-letters list --source {source.name}`, fix the schema, and replay them",
             where=source.where,
         )

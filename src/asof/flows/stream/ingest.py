@@ -44,6 +44,7 @@ from asof.flows.stream.dead_letter_limit import RecentVerdicts
 from asof.flows.stream.sums import SourceSums
 from asof.flows.stream.suspects import Suspects
 from asof.flows.stream.verdicts import Verdicts
+from asof.flows.stream.worker_log import WorkerLog
 from asof.log.protocol import Messages
 from asof.sql.partitions import ArchivePartition
 from asof.timing import Micros
@@ -57,16 +58,18 @@ class Ingest:
 
     Args:
         source: its name; the definition is read from the registry, again when the registry changes.
-        seconds: a monotonic clock, for the dead-letter limit.
+        seconds: a monotonic clock, for the dead-letter limit; `log` is the worker's.
 
     Attributes:
         archived: assigned partition (in the archive's numbering) → last archived offset.
         greatest_stamp: of all pushed messages taken so far; 0 if none had one.
     """
 
-    def __init__(self, stores: Stores, source: str, *, seconds: Callable[[], float]) -> None:
-        self.stores = stores
-        self.name = source
+    def __init__(
+        self, stores: Stores, source: str, *, seconds: Callable[[], float], log: WorkerLog | None = None
+    ) -> None:
+        self._log = log or WorkerLog()
+        self.stores, self.name = stores, source
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
         self.sums = SourceSums()
@@ -120,6 +123,7 @@ class Ingest:
                 )
             self._writer.write(Buffer(through={partition: first - 1}))
             record_gap(self.stores, self.name, gap)
+            self._log.gap(self.name, gap)
             archived = first - 1
         self._verdicts.begin(self.source, partition, archived=archived)
         self.archived[partition] = self._taken[partition] = archived
@@ -174,12 +178,12 @@ class Ingest:
             )
         )
         self._taken |= through
-        self.counts["events"] += len(messages)
-        self.counts["dead letters"] += len(decoded.dead_letters)
+        self.counts.update({"events": len(messages), "dead letters": len(decoded.dead_letters)})
         self.sums.count(len(messages), len(offset), (dead_letter.reason for dead_letter in decoded.dead_letters))
         if decoded.left_out:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
+        self._log.dead_letters(self.name, topic, messages, decoded.dead_letters)
         self._recompute_marked()
         self._watch(len(messages), {dead_letter.index for dead_letter in decoded.dead_letters})
 
@@ -262,7 +266,7 @@ class Ingest:
         self._recent.add(count, dead)
         if self._recent.pass_the_limit:
             self.flush()
-            raise self._recent.error(self.source)
+            raise self._recent.error(self.source, self.sums.dead_letters)
 
     def _write_down(self, dead_letters: pa.Table | None, through: Mapping[int, int]) -> None:
         """Write these and the buffered dead letters now.
@@ -309,6 +313,7 @@ class Ingest:
             self.archived |= {each: offset for each, offset in through.items() if each in self.archived}
             self._done |= through
             self.generations.write_progress(through)
+            self._log.flushed(self.name, *self._writer.last_write)
 
     def release(self, topic: str, numbers: Sequence[int], *, in_order: bool = True) -> None:
         """Stop working on partitions; their messages must have been flushed, or dropped by `discard`.

@@ -14,6 +14,7 @@ from asof.flows.stores import Progress, Stores, silent
 from asof.flows.stream.sums import SourceSums
 from asof.flows.stream.topic_member import unsaid
 from asof.flows.stream.worker import FLUSH_EVERY_S, StreamWorker
+from asof.flows.stream.worker_log import WorkerLog
 from asof.timing import PATIENCE_S
 
 WAIT_S = 1.0
@@ -40,7 +41,7 @@ def run_stream(
 
     Args:
         sources: names of log sources; None for all of the project, including those applied later.
-        stop: set it to flush and return.
+        stop: set it to flush and return; while the worker waits for a server there is nothing to flush.
         patience_s: how long to wait for a server; one that was never reached is not waited for. For a schema registry
             a worker waits without end, unless it runs until it has caught up.
         waiting: called with the error, once for each wait or pause.
@@ -59,11 +60,17 @@ def run_stream(
         stores, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress, patience_s=patience_s,
         waiting=waiting,
     )  # fmt: skip
+    began = time.monotonic()
+    run.log.begins(stores.project, sources, until_caught_up=until_caught_up)
     with recorded_run(stores, STREAM, is_announced=True) as notes:
         try:
             run.until_stopped(stop or Event(), until_caught_up=until_caught_up)
+        except BaseException as error:
+            run.log.ends(run.sums, time.monotonic() - began, error)
+            raise
         finally:
             run.describe(notes)
+    run.log.ends(run.sums, time.monotonic() - began)
     return dict(run.counts)
 
 
@@ -71,6 +78,7 @@ class _WorkerRun:
     """The workers of one process, one after the other: each runs until it is stopped or a server is unreachable.
 
     Attributes:
+        log: what they say.
         sums: log source → the sums of all of them.
         has_begun: whether any of them has started.
         has_archived: whether the last one has written a message to both stores.
@@ -90,6 +98,7 @@ class _WorkerRun:
     ) -> None:
         self._patience_s = patience_s
         self._waiting = waiting
+        self.log = WorkerLog()
         self.counts: Counter[str] = Counter()
         self.sums: dict[str, SourceSums] = defaultdict(SourceSums)
         self._lags: dict[str, int] = {}
@@ -119,10 +128,13 @@ class _WorkerRun:
                 if waits_since is None:
                     waits_since = now
                     self.counts["waits for a server"] += 1
+                    self.log.waits(error, patience_s=self._patience_s)
                     if self._waiting is not None:
                         self._waiting(error)
-                if now - waits_since >= self._patience_s or stop.wait(WAIT_S):
+                if now - waits_since >= self._patience_s:
                     raise
+                if stop.wait(WAIT_S):
+                    return  # `waiting` has the reason; what is not archived is read again from the log
 
     def describe(self, notes: RunNotes) -> None:
         """Note the sums of all workers so far."""
@@ -137,7 +149,7 @@ class _WorkerRun:
         self.began_at = time.monotonic()
         worker = StreamWorker(
             self._stores, self._sources, accept_gap=self._accept_gap, flush_every_s=self._flush_every_s,
-            pausing=self._waiting or unsaid,
+            pausing=self._waiting or unsaid, worker_log=self.log,
         )  # fmt: skip
         try:
             self._steps(worker, stop, until_caught_up=until_caught_up)
@@ -168,6 +180,7 @@ class _WorkerRun:
         while not stop.is_set():
             got = worker.step()
             self.has_begun = True
+            self.log.works()
             if got:
                 self._taken += got
                 self._progress("events", self._taken, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from asof.errors import AsofError, DefinitionError, LogError
 from asof.flows.stores import Stores
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import shortened
+from asof.flows.stream.worker_log import WorkerLog
 from asof.log.protocol import Consumer, Log, Messages, OffsetOutOfRange, Partition
 
 PAUSE_S, MOST_PAUSE_S = 1.0, 30.0
@@ -22,8 +22,6 @@ PAUSE_S, MOST_PAUSE_S = 1.0, 30.0
 
 STAY_EVERY_S = 0.2
 """Interval of polls in a pause, by which the member stays in its group."""
-
-log = logging.getLogger("asof.stream")
 
 
 def group_of(project: str, source: str, environment: str) -> str:
@@ -59,6 +57,7 @@ class TopicMember:
     Args:
         accept_gap: continue if the log lost events that were never archived, and record the gap.
         pausing: called with the error when this topic pauses, once until it goes on.
+        worker_log: what it says.
 
     Attributes:
         pause: while the schema registry is away; other topics go on.
@@ -73,7 +72,9 @@ class TopicMember:
         log: Log,
         accept_gap: bool,
         pausing: Callable[[AsofError], None] = unsaid,
+        worker_log: WorkerLog | None = None,
     ) -> None:
+        self.worker_log = worker_log or WorkerLog()
         self.pausing = pausing
         self.pause: Pause | None = None
         self._polled_at = 0.0
@@ -115,6 +116,8 @@ class TopicMember:
             self._give_back(messages)
             return 0
         if len(messages):
+            if self.pause is not None:
+                self.worker_log.resumes(self.topic, time.monotonic() - self.pause.since)
             self.pause = None
         return len(messages)
 
@@ -126,7 +129,7 @@ class TopicMember:
         if before is None:
             why = "a definition" if isinstance(error, DefinitionError) else "a schema registry"
             self.ingest.counts[f"pauses for {why}"] += 1
-            log.warning("topic %r pauses: %s", self.topic, error.message)
+            self.worker_log.pauses(self.topic, error)
             self.pausing(error)
 
     def _give_back(self, messages: Messages) -> None:
@@ -144,25 +147,35 @@ class TopicMember:
             self._give_back(self.consumer.poll(1, timeout_s))
 
     def _assigned(self, partitions: Sequence[Partition]) -> None:
-        for each in partitions:
-            self._start(each.number)
+        started = {each.number: self._start(each.number) for each in partitions}
+        self.worker_log.assigned(
+            self.topic, {number: position for number, (position, _) in started.items()},
+            {number: after - position for number, (position, after) in started.items()},
+        )  # fmt: skip
 
-    def _start(self, number: int) -> None:
+    def _start(self, number: int) -> tuple[int, int]:
+        """Read a partition from where it is archived; returns that position, and the log's end."""
         first, after = self.log.bounds(self.topic)[number]
         position = self.ingest.begin(self.topic, number, first=first, accept_gap=self.accept_gap)
         if position > after:
             raise shortened(self.topic, number, archived=position - 1, after=after)
         self.ingest.watch_for_deaths(self.topic, number, position=position, after=after)
         self.consumer.seek(number, position)
+        return position, after
 
     def _revoked(self, partitions: Sequence[Partition]) -> None:
         if not self._is_abandoned:
             self.commit(self.ingest.flush())
-        self.ingest.release(self.topic, [each.number for each in partitions], in_order=not self._is_abandoned)
+        numbers = [each.number for each in partitions]
+        self.ingest.release(self.topic, numbers, in_order=not self._is_abandoned)
+        if not self._is_abandoned:
+            self.worker_log.revoked(self.topic, numbers)
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
         # Another member reads them now, from the end of the archive, and will write what is buffered here.
-        self.ingest.discard(self.topic, [each.number for each in partitions])
+        numbers = [each.number for each in partitions]
+        self.worker_log.lost(self.topic, numbers)
+        self.ingest.discard(self.topic, numbers)
 
     def commit(self, archived: Mapping[int, int]) -> None:
         """Commit the archived offsets to the group, for lag monitoring only; a refused commit loses nothing."""

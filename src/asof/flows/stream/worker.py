@@ -17,6 +17,7 @@ from asof.flows.stream.numbering import check_topic
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.sums import SourceSums
 from asof.flows.stream.topic_member import Pause, TopicMember, unsaid
+from asof.flows.stream.worker_log import LAG_EVERY_S, WorkerLog
 from asof.log.protocol import Log
 from asof.online.protocol import StoreReplaced
 
@@ -41,6 +42,7 @@ class StreamWorker:
         accept_gap: see `TopicMember`.
         flush_every_s: interval of flushes to the archive.
         pausing: called with the error when a topic pauses, once until it goes on.
+        worker_log: what it says.
 
     Attributes:
         sums: of the sources that it has left.
@@ -55,7 +57,9 @@ class StreamWorker:
         accept_gap: bool,
         flush_every_s: float,
         pausing: Callable[[AsofError], None] = unsaid,
+        worker_log: WorkerLog | None = None,
     ) -> None:
+        self.worker_log = worker_log or WorkerLog()
         self.pausing = pausing
         self.stores = stores
         self.accept_gap = accept_gap
@@ -71,7 +75,9 @@ class StreamWorker:
         self._looked_at = 0.0
         self._checked_at = time.monotonic()
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="rebuild")
-        self._building: Future[int] | None = None
+        self._building: tuple[str, float, Future[int]] | None = None
+        self._lag_said_at = time.monotonic()
+        self._taken = 0
 
     def look_at_registry(self) -> None:
         """Join the groups of new sources, and leave those of removed ones."""
@@ -88,7 +94,9 @@ class StreamWorker:
             for name, source in sources.items():
                 if name not in self.ingests:
                     check_topic(self.stores, source, accept_gap=self.accept_gap)
-                    self.ingests[name] = Ingest(self.stores, name, seconds=time.monotonic)
+                    self.ingests[name] = Ingest(
+                        self.stores, name, seconds=time.monotonic, log=self.worker_log
+                    )  # fmt: skip
                     self._join(name, source.topic, self.stores.log_of(source))
             if self._version < 0:
                 # Online rows from before there were markers get them. What is lost is found generation by generation.
@@ -103,11 +111,14 @@ class StreamWorker:
         if (name, topic) not in self.members:
             ingest = self.ingests[name]
             self.members[name, topic] = TopicMember(
-                self.stores, ingest, topic, log=log, accept_gap=self.accept_gap, pausing=self.pausing
-            )
+                self.stores, ingest, topic, log=log, accept_gap=self.accept_gap, pausing=self.pausing,
+                worker_log=self.worker_log,
+            )  # fmt: skip
+            self.worker_log.joins(name, topic)
 
     def _leave(self, name: str, *, abandon: bool = False) -> None:
         ingest = self.ingests.pop(name)
+        self.worker_log.leaves(name)
         mine = [self.members.pop(key) for key in list(self.members) if key[0] == name]
         self._count(ingest)
         try:
@@ -139,7 +150,15 @@ class StreamWorker:
                 # Wait if the archive is slower than the log, to limit memory.
                 if ingest.flush_is_done or ingest.buffered >= 2 * FLUSH_ROWS:
                     self._flush(ingest, wait=due and not got)
+        self._taken += got
+        self._say_lag()
         return got
+
+    def _say_lag(self) -> None:
+        now = time.monotonic()
+        if now - self._lag_said_at >= LAG_EVERY_S:
+            self._lag_said_at = now
+            self.worker_log.lag(self.lags(), self._taken)
 
     @property
     def longest_pause(self) -> Pause | None:
@@ -179,18 +198,21 @@ class StreamWorker:
 
     def _restore_lost_rows(self) -> None:
         """Rebuild lost online rows; among several workers, the one with the topic's first partition does it."""
-        if self._building is not None and self._building.done():
-            building, self._building = self._building, None
+        if self._building is not None and self._building[2].done():
+            (view, began, building), self._building = self._building, None
             try:
-                building.result()
-            except (RegistryConflict, StoreReplaced):
-                pass  # another build started, or the store failed over: a later check rebuilds what is lost
+                self.worker_log.rebuild_ends(view, building.result(), time.monotonic() - began)
+            except (RegistryConflict, StoreReplaced) as error:
+                # Another build started, or the store failed over: a later check rebuilds what is lost.
+                self.worker_log.rebuild_is_put_off(view, error)
         for ingest in self.ingests.values():
             is_mine = ingest.base(ingest.source.topic) in ingest.archived
             is_new = self.stores.registry.version(self.stores.project) == ingest.snapshot.version
             if self._building is None and is_mine and is_new and (views := ingest.lost()):
                 self.counts["views rebuilt"] += 1
-                self._building = self._builder.submit(rebuild, self.stores, views[0])
+                self.worker_log.rebuild_begins(views[0].name)
+                building = self._builder.submit(rebuild, self.stores, views[0])
+                self._building = views[0].name, time.monotonic(), building
 
     def is_caught_up(self) -> bool:
         """Whether all messages of the logs are applied, and no online rows are missing."""

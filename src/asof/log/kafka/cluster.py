@@ -13,17 +13,10 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from asof.definitions.kafka_settings import SET_BY_ASOF
 from asof.errors import ConfigError, LogError
 from asof.log.protocol import LogUnreachable, UnknownTopic
-
-_OURS = {
-    "acks": "", "allow.auto.create.topics": "", "auto.offset.reset": "start= of the KafkaSource",
-    "bootstrap.servers": "bootstrap_servers", "enable.auto.commit": "", "enable.auto.offset.store": "",
-    "enable.idempotence": "", "enable.partition.eof": "", "group.id": "", "group.instance.id": "",
-    "group.protocol": "", "isolation.level": "", "partition.assignment.strategy": "", "session.timeout.ms":
-    "session_timeout_s", "transactional.id": "",
-}  # fmt: skip
-"""Settings that the log's guarantees depend on → the option to use instead."""
+from asof.secrets import without_values
 
 _DEFAULTS: dict[str, Any] = {
     # Otherwise every client prints to stderr, without end while a broker is unreachable. Errors come through error_cb,
@@ -55,7 +48,7 @@ class Broker:
     def __init__(self, servers: str, *, settings: Mapping[str, Any], timeout_s: float) -> None:
         if not servers:
             raise ConfigError("bootstrap_servers is missing for Kafka", hint="set bootstrap_servers: host:9092")
-        for name, instead in _OURS.items():
+        for name, instead in SET_BY_ASOF.items():
             if name in settings:
                 raise ConfigError(
                     f"Kafka's setting {name!r} is set by Asof itself",
@@ -85,7 +78,7 @@ class Broker:
         except (KafkaException, ValueError, TypeError) as error:
             found = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             raise ConfigError(
-                f"librdkafka rejects the Kafka settings: {found}",
+                f"librdkafka rejects the Kafka settings: {without_values(found, self._settings)}",
                 hint="check `settings` of the log section or connection, or kafka_settings= of the source; names are "
                 "those of librdkafka",
             ) from error

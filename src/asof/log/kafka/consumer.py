@@ -1,6 +1,8 @@
 """A member of a Kafka consumer group, on one topic.
 
 Partitions are assigned by the cooperative sticky assignor: members keep reading partitions that do not move.
+
+Over 400 lines: one member with its callbacks, which share the state of an assignment.
 """
 
 from __future__ import annotations
@@ -285,6 +287,7 @@ class KafkaConsumer:
         self._waiting = []
         self._resting.clear()
         if consumer is not None:
+            _end_membership(consumer)
             consumer.close()
 
     def forget(self) -> list[Any]:
@@ -295,6 +298,8 @@ class KafkaConsumer:
     # ---- membership, from inside `poll`
 
     def _on_assign(self, consumer: Any, partitions: Sequence[TopicPartition]) -> None:
+        if self._consumer is None:  # it is leaving: librdkafka assigns them by itself, and revokes them at once
+            return
         numbers = sorted(each.partition for each in partitions)
         self._positions.update(dict.fromkeys(numbers))
         self._is_assigning = True
@@ -368,6 +373,23 @@ class KafkaConsumer:
     def _names(self, numbers: Iterable[int]) -> list[Partition]:
         return [self._name_of(number) for number in sorted(numbers)]
 
+
+def _end_membership(consumer: Any) -> None:
+    """Leave the group, and wait until no rebalance is under way.
+
+    An assignment that is delivered inside librdkafka's `close` blocks it forever (librdkafka's issue 4527).
+    """
+    try:
+        consumer.unsubscribe()
+        deadline = time.monotonic() + _LEAVE_S
+        while time.monotonic() < deadline:
+            if consumer.poll(0.01) is None and not consumer.assignment():
+                return
+    except (KafkaException, RuntimeError):  # a client with a fatal error is only closed
+        return
+
+
+_LEAVE_S = 10.0
 
 _OUT_OF_RANGE = {
     KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION,

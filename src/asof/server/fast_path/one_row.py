@@ -6,6 +6,7 @@ the general path.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from math import isfinite
 from typing import Any
@@ -36,7 +37,8 @@ class OneRow:
         tables: the online table of each view; `names`: the views.
     """
 
-    def __init__(self, reader: OnlineReader, metadata: Any) -> None:
+    def __init__(self, reader: OnlineReader, metadata: Any, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
         self._views = reader.views
         self.tables: list[OnlineTable] = [view.table for view in reader.views]
         self.names = [view.view.name for view in reader.views]
@@ -64,8 +66,12 @@ class OneRow:
         self._answer = {"results": results, "metadata": metadata}
 
     @classmethod
-    def of(cls, reader: OnlineReader, metadata: Any) -> OneRow | None:
-        """A writer, or None if the selection has more than plain values of latest-value views."""
+    def of(cls, reader: OnlineReader, metadata: Any, *, most_bytes: int = sys.maxsize) -> OneRow | None:
+        """A writer, or None if the selection has more than plain values of latest-value views.
+
+        Args:
+            most_bytes: the general path refuses rows with more bytes.
+        """
         selection = reader.selection
         is_plain = (
             reader.views
@@ -75,7 +81,7 @@ class OneRow:
             and all(view.is_plain for view in reader.views)
             and all(feast_column_writer(each.dtype) in (None, write_floats) for each in selection.outputs)
         )
-        return cls(reader, metadata) if is_plain else None
+        return cls(reader, metadata, most_bytes) if is_plain else None
 
     def keys(self, entities: Any) -> list[bytes] | None:
         """The packed key of each view; None if this is not one row of the declared types."""
@@ -105,12 +111,13 @@ class OneRow:
             at: the time of the read.
         """
         times = []
+        size = 0
         written = None
         last = None
         for view, row, cells, when in zip(self._views, rows, self._cells, self._times):
-            packed = None if row is None else view.known(row, at)
-            if packed is None:
+            if row is None or (packed := view.known(row, at)) is None:
                 return None
+            size += len(row)
             time = packed[1]
             times.append(time)
             if time != last:
@@ -121,6 +128,8 @@ class OneRow:
                 cell[0] = value
         for (name, *_), cell in zip(self._keys, self._key_cells):
             cell[0] = entities[name][0]
+        if size > self._most_bytes:
+            return None
         body = orjson.dumps(self._answer)
         # NaN and infinities are encoded as null: the cheapest way to detect them, and nulls.
         return (self._with_nulls() if b"null" in body else body), times

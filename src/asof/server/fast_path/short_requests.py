@@ -57,6 +57,8 @@ class ShortRequests:
     def __init__(self, reads: OnlineReads) -> None:
         self._reads = reads
         self._of: dict[tuple[bytes, str | None, bool], ShortRequest] = {}
+        # One for all ways to write its features.
+        self._by_request: dict[PreparedRequest, ShortRequest] = {}
         # The cache of planned requests, and its number of evictions: if either changed, all entries here are dropped.
         self._among: DecidedRequests[PreparedRequest] | None = None
         self._dropped = 0
@@ -72,6 +74,7 @@ class ShortRequests:
         among = self._reads.applied.requests()
         if among is not self._among or among.dropped != self._dropped:
             self._of.clear()
+            self._by_request.clear()
             self._among, self._dropped = among, among.dropped
         key = (features, service, full_names)
         known = self._of.get(key)
@@ -91,5 +94,10 @@ class ShortRequests:
             return None
         requested = service if service is not None else tuple(_REFERENCES.decode(features))
         prepared = among.get(FeatureRequest(requested, full_names).key)
-        one_row = OneRow.of(prepared.reader, prepared.encoder.metadata) if prepared is not None else None
-        return ShortRequest(prepared, one_row, reader) if prepared is not None and one_row is not None else None
+        if prepared is None or prepared in self._by_request:
+            return None if prepared is None else self._by_request[prepared]
+        one_row = OneRow.of(prepared.reader, prepared.encoder.metadata, most_bytes=self._reads.most_bytes)
+        if one_row is None:
+            return None
+        known = self._by_request[prepared] = ShortRequest(prepared, one_row, reader)
+        return known

@@ -18,10 +18,11 @@ import msgspec
 from asof.errors import AsofError
 from asof.server.fast_path.short_requests import ShortRequest, ShortRequests
 from asof.server.http.errors import HttpError
+from asof.server.http.read_handlers import get_online_features
 from asof.server.http.requests import Columns, refuse_repeated_names
 from asof.server.http.route import HttpRequest
-from asof.server.http.routes import ROUTES, get_online_features
-from asof.server.security.callers import Caller, IdentityLookupNeeded
+from asof.server.http.routes import ROUTES
+from asof.server.security.callers import Caller, IdentityLookupNeeded, RequestPrincipal
 
 if TYPE_CHECKING:
     from asof.server.http.connection import BoundedProtocol
@@ -65,8 +66,9 @@ class Shortcut:
         # Head (raw bytes) → its headers, and the total size with the body.
         self.heads: dict[bytes, tuple[Headers, int]] = {}
 
-    def learn(self, head: bytes, headers: Headers) -> None:
-        """Remember the head of a request that the parser has read, if it is plain enough for this path."""
+    def learn(self, connection: BoundedProtocol, head: bytes, headers: Headers) -> None:
+        """Remember the head of a request that the parser has read, if it is plain enough for this path, and its caller
+        is known: else those who are not would fill the memory, and drop the heads of others from it."""
         if len(head) > MOST_HEAD_BYTES or not head.startswith(b"POST "):
             return
         # With other line ends or folded lines, the parser might see another end of the head than this code.
@@ -76,11 +78,22 @@ class Shortcut:
         sizes = [value for name, value in headers if name == b"content-length"]
         if ODD.intersection(names) or len(sizes) != 1 or not sizes[0].isdigit():
             return
-        size = int(sizes[0])
-        if 0 < size <= min(MOST_BODY_BYTES, self.service.settings.max_body_bytes):
+        size, settings = int(sizes[0]), self.service.settings
+        # A body has fewer values than bytes.
+        if 0 < size <= min(MOST_BODY_BYTES, settings.max_body_bytes, settings.max_values):
+            try:
+                self._principal(connection, headers)
+            except (AsofError, IdentityLookupNeeded):
+                return
             if len(self.heads) >= HEADS:
                 self.heads.clear()
             self.heads[head] = (headers, len(head) + size)
+
+    def _principal(self, connection: BoundedProtocol, headers: Headers) -> RequestPrincipal:
+        address = connection.client[0] if connection.client else ""
+        return self.service.security.authenticate(
+            Caller(headers, connection.certificate, address, "POST", self.route.path)
+        )
 
     def take(self, connection: BoundedProtocol, data: bytes) -> int:
         """Start the request in these bytes.
@@ -96,10 +109,7 @@ class Shortcut:
         service = self.service
         try:
             # First: the rest of a request is waited for only if its caller is authenticated.
-            principal = service.security.authenticate(
-                Caller(headers, connection.certificate, connection.client[0] if connection.client else "", "POST",
-                       self.route.path)
-            )  # fmt: skip
+            principal = self._principal(connection, headers)
         except (AsofError, IdentityLookupNeeded):
             return -1
         if len(data) != size:
@@ -113,7 +123,7 @@ class Shortcut:
             entities = content.entities
             if any(len(values) != 1 for values in entities.values()):
                 return -1
-            refuse_repeated_names(body, [*entities, "entities", "features", "feature_service"])
+            refuse_repeated_names(body, entities, "entities", "features", "feature_service")
             known = self._requests.get(bytes(content.features), content.feature_service, content.full_feature_names)
             if known is None or content.include_feature_view_version_metadata:
                 return -1

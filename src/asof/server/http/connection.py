@@ -31,7 +31,7 @@ class FastPath(Protocol):
 
     url: bytes
 
-    def learn(self, head: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def learn(self, connection: BoundedProtocol, head: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Remember the head of a request that the parser has read, if the fast path can serve such requests."""
 
     def take(self, connection: BoundedProtocol, data: bytes) -> int:
@@ -170,7 +170,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.url == self.shortcut.url and scope["method"] == "POST" and scope["http_version"] == "1.1"
                 and self._stays_open
             ):  # fmt: skip
-                self.shortcut.learn(self._head, list(scope["headers"]))
+                self.shortcut.learn(self, self._head, list(scope["headers"]))
             self._head = b""
 
     def on_body(self, body: bytes) -> None:

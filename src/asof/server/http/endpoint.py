@@ -9,15 +9,14 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from asof.errors import AsofError, Overloaded
-from asof.server.http.errors import JSON, HttpError, asof_body, decoded, feast_body, headers_of, status_of
+from asof.server.http.bodies import PARSED_ON_LOOP, BodyDecoder
+from asof.server.http.errors import JSON, HttpError, asof_body, feast_body, headers_of, status_of
+from asof.server.http.limits import may_have_more_values, refuse_many_values
 from asof.server.http.route import ActiveRequest, HttpRequest, HttpResponse, Route
 from asof.server.process.service import Service
 from asof.server.security.binding import refuse_foreign_host
 from asof.server.security.callers import Caller, IdentityLookupNeeded, RequestPrincipal
-from asof.values.exact_floats import exact_decoder, may_be_inexact
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -47,11 +46,7 @@ class Endpoint:
     def __init__(self, service: Service, route: Route[Service]) -> None:
         self.service = service
         self.route = route
-        self._decoder: msgspec.json.Decoder[Any] | None = (
-            msgspec.json.Decoder(route.content) if route.content not in (None, bytes) else None
-        )
-        # Slower: for bodies with numbers so long that a float may stand for another.
-        self._exact_decoder = exact_decoder(route.content) if self._decoder is not None else None
+        self._decoder = BodyDecoder(route.content) if route.content not in (None, bytes) else None
         self._has_body = route.content is not None
         self._most = service.settings.max_body_bytes
         self._body_of = feast_body if route.is_feast else asof_body
@@ -133,10 +128,13 @@ class Endpoint:
                     if name == b"accept":
                         request.accept = value
                         break
-                decoder = self._decoder
-                if self._exact_decoder is not None and may_be_inexact(request.body):
-                    decoder = self._exact_decoder
-                request.content = decoded(decoder, request.body)
+                body, most = request.body, service.settings.max_values
+                if may_have_more_values(body, most):
+                    await refuse_many_values(body, most)
+                if len(body) <= PARSED_ON_LOOP:
+                    request.content = self._decoder.decode(body)
+                else:
+                    request.content = await service.in_reader(self._decoder.decode_large, body)
             _describe(request, scope)
             return await route.handler(service, request)
         finally:

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from asof.server.http.errors import HttpError
+from asof.server.http.limits import outside_strings
 
 Columns = dict[str, list[Any]]
 
 MOST_LOOKED_FOR = 16
-"""With more names than this, parsing the body again is cheaper than searching it once per name."""
+"""With more names than this, counting the pairs of the body is cheaper than searching it once per name."""
 
 
 class GetOnlineFeatures(msgspec.Struct):
@@ -107,22 +108,29 @@ class MaterializeIncremental(msgspec.Struct):
     version: str | None = None
 
 
-def refuse_repeated_names(body: bytes, names: Collection[str]) -> None:
+def refuse_repeated_names(body: bytes, columns: Collection[str], *others: str) -> None:
     """Refuse a JSON object with a repeated name: the decoder would silently keep one of the values.
 
     Args:
-        names: the names that were decoded. The body is parsed again only if one of them occurs in it more than once,
-            or if there are so many names that searching for each would take longer.
+        columns: the names in the one object within; `others`: those of the body itself that have to be single. The
+            body is parsed again only if one of them occurs in it more than once, or if there are so many names that
+            searching for each would take longer, and more pairs in the body than were decoded.
 
     Raises:
         HttpError: a name is repeated.
     """
-    if len(names) <= MOST_LOOKED_FOR and not any(body.count(_quoted(name)) > 1 for name in names):
+    if len(columns) + len(others) <= MOST_LOOKED_FOR:
+        if not any(body.count(_quoted(name)) > 1 for name in (*columns, *others)):
+            return
+    elif sum(text.count(b":") for text in outside_strings(body)) == len(columns) + len(_NAMES.decode(body)):
         return
     try:
         loads(body, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         pass  # the decoder refuses a body that is not JSON
+
+
+_NAMES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _quoted(name: str) -> bytes:

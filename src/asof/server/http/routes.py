@@ -2,154 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from time import time_ns
 from typing import Any
 
 import orjson
 
-from asof.definitions import FeatureService, LogSource, OnDemandFeatureView, Projection
-from asof.errors import NotAllowed, NotFound, PushNotApplied, RequestError, nearest, some
+from asof.definitions import LogSource
+from asof.display import counted
+from asof.errors import NotFound, PushNotApplied, RequestError, nearest, some
 from asof.flows.stores import view_named
-from asof.online_response import OnlineResponse
 from asof.server.http import requests
-from asof.server.http.errors import JSON, HttpError, error_of_object
+from asof.server.http.errors import JSON, error_of_object
+from asof.server.http.limits import above, refuse_wide
+from asof.server.http.read_handlers import get_features, get_online_features, may_do, refuse_repeated_names
 from asof.server.http.route import HttpRequest, HttpResponse, Route
 from asof.server.http.write_rows import rows_of_source, rows_of_view
 from asof.server.process.service import Service
-from asof.server.read.online_reads import PreparedRequest
-from asof.server.read.responses import ARROW
-from asof.server.security.callers import Action, RequestPrincipal
 from asof.timing import micros
-from asof.values.json import read_columns
-
-
-async def get_online_features(service: Service, request: HttpRequest) -> HttpResponse:
-    """Features in Feast's response format: column by column."""
-    content: requests.GetOnlineFeatures = request.content
-    names = [*content.entities, "entities", "features", "feature_service"]
-    requests.refuse_repeated_names(request.body, names)
-    prepared = await _prepared(
-        service, request, content.features, content.feature_service, content.full_feature_names, "feature_service"
-    )
-    response = await _read(service, request, prepared, content.entities)
-    body = prepared.encoder.feast(response, versions=content.include_feature_view_version_metadata)
-    return HttpResponse(body)
-
-
-async def get_features(service: Service, request: HttpRequest) -> HttpResponse:
-    """Features in Asof's response format: row by row, or as an Arrow stream."""
-    content: requests.Features = request.content
-    if isinstance(content.entities, dict):
-        requests.refuse_repeated_names(request.body, [*content.entities, "entities", "features", "service"])
-    prepared = await _prepared(
-        service, request, content.features, content.service, content.full_feature_names, "service"
-    )
-    response = await _read(service, request, prepared, content.entities)
-    if ARROW.encode() in request.accept:
-        body = prepared.encoder.arrow(response, statuses=content.statuses, event_times=content.event_times)
-        return HttpResponse(body, headers=[(b"content-type", ARROW.encode())])
-    body = prepared.encoder.rows(
-        response, statuses=content.statuses, event_times=content.event_times, types=content.types
-    )
-    return HttpResponse(body)
-
-
-async def _prepared(
-    service: Service,
-    request: HttpRequest,
-    features: list[str] | str | None,
-    name: str | None,
-    full_names: bool,
-    word: str,
-) -> PreparedRequest:
-    if (features is None) == (name is None):
-        found = "neither" if name is None else "both"
-        raise RequestError(
-            f"the request has {found} of `features` and `{word}`; expected one", hint="send exactly one of the two"
-        )
-    if name is not None:
-        snapshot = service.reading.snapshot
-        if name not in snapshot.project.services:
-            known = _readable(snapshot.project.services.values(), request.principal)
-            raise NotFound(
-                f"no feature service {name!r} is applied",
-                hint=nearest(name, known) or (f"applied services: {some(known)}" if known else "list features instead"),
-            )
-    requested = name if name is not None else features if isinstance(features, str) else tuple(features or ())
-    prepared = await service.reading.prepare(requested, full_names)
-    request.principal.require("read", prepared.views)
-    request.service = prepared.service
-    return prepared
-
-
-def _readable(services: Iterable[FeatureService], principal: RequestPrincipal) -> list[str]:
-    """Names of the services that a caller may read; error messages name no others."""
-    return sorted(each.name for each in services if _may(principal, "read", viewed(each.features)))
-
-
-def _may(principal: RequestPrincipal, action: Action, views: Iterable[Any]) -> bool:
-    try:
-        principal.require(action, views)
-    except NotAllowed:
-        return False
-    return True
-
-
-def viewed(parts: Iterable[Any]) -> list[Any]:
-    """The views of a service or an on-demand view, with the sources of on-demand views, at any depth."""
-    views = [part.view for part in parts if isinstance(part, Projection)]
-    below = [viewed(view.sources) for view in views if isinstance(view, OnDemandFeatureView)]
-    return [*views, *(each for these in below for each in these)]
-
-
-async def _read(service: Service, request: HttpRequest, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
-    limit = service.settings.max_rows
-    if type(entities) is dict:
-        if any(len(values) > limit for values in entities.values()):
-            raise _too_many(max(map(len, entities.values())), limit)
-        if prepared.odd_types:
-            entities = read_columns(entities, prepared.odd_types)
-    else:
-        if len(entities) > limit:
-            raise _too_many(len(entities), limit)
-        if prepared.odd_types:
-            entities = [
-                row | {name: values[0] for name, values in read_columns(
-                    {name: [row[name]] for name in prepared.odd_types if name in row}, prepared.odd_types
-                ).items()}
-                for row in entities
-            ]  # fmt: skip
-    response = await service.reading.read(prepared, entities)
-    request.rows = len(response)
-    request.response = response
-    request.use = prepared.use
-    return response
-
-
-def _too_many(rows: int, limit: int) -> HttpError:
-    return HttpError(
-        413, f"the request has {rows} entity rows; the limit is {limit}",
-        hint="split it into several requests, or raise server.max_rows",
-    )  # fmt: skip
 
 
 async def push(service: Service, request: HttpRequest) -> HttpResponse:
     """Push rows into a push source; they are durable and served when this returns."""
     content: requests.Push = request.content
-    requests.refuse_repeated_names(request.body, [*content.df, "df", "push_source_name"])
+    await _refuse_rows(service, request, content.df, "push_source_name")
     project = service.reading.snapshot.project
     source = project.sources.get(content.push_source_name)
     if not isinstance(source, LogSource) or source.type != "push":
         known = [
             each.name for each in project.sources.values()
             if isinstance(each, LogSource) and each.type == "push"
-            and _may(request.principal, "write", project.views_changed_by(each))
+            and may_do(request.principal, "write", project.views_changed_by(each))
         ]  # fmt: skip
         hint = nearest(content.push_source_name, known) or (f"push sources: {some(known)}" if known else "")
         # Who may write everything sees all that there is; others do not learn what is hidden from them.
-        whole = _may(request.principal, "write", ())
+        whole = may_do(request.principal, "write", ())
         nothing = "no push source is applied yet: define a PushSource, and run `asof apply`"
         if whole and source is not None:
             hint = f"source {source.name!r} is of type {source.type}, so rows are not pushed to it; {hint or nothing}"
@@ -158,14 +46,23 @@ async def push(service: Service, request: HttpRequest) -> HttpResponse:
             hint=hint or (nothing if whole else "there is no push source that you may write to"),
         )
     request.principal.require("write", project.views_changed_by(source))
-    rows = rows_of_source(source, content.df)
     request.rows = len(next(iter(content.df.values()), ()))
-    return await _pushed(service, source.name, rows, content.batch_id)
+    return await _pushed(service, source.name, partial(rows_of_source, source, content.df), content.batch_id)
 
 
-async def _pushed(service: Service, source: str, rows: Any, batch_id: str | None) -> HttpResponse:
+async def _refuse_rows(service: Service, request: HttpRequest, columns: Mapping[str, list[Any]], name: str) -> None:
+    """Refuse rows to write that are too many or too wide, or that have a name twice, before they are converted."""
+    settings = service.settings
+    refuse_wide(columns, "columns", settings.max_features)
+    rows = max(map(len, columns.values()), default=0)
+    if rows > settings.max_push_rows:
+        raise above(f"the request writes {counted(rows, 'row')}", settings.max_push_rows, "max_push_rows")
+    await refuse_repeated_names(service, request, columns, "df", name)
+
+
+async def _pushed(service: Service, source: str, rows: Callable[[], Any], batch_id: str | None) -> HttpResponse:
     def work() -> int:
-        return service.store.push(source, rows, batch_id=batch_id)
+        return service.store.push(source, rows(), batch_id=batch_id)
 
     try:
         pushed = await service.in_writer(work)
@@ -183,26 +80,27 @@ def rows_header(rows: int) -> tuple[bytes, bytes]:
 async def write_to_online_store(service: Service, request: HttpRequest) -> HttpResponse:
     """Write rows of a view: through its push log if it has a push source, else to the online store alone."""
     content: requests.WriteToOnlineStore = request.content
-    requests.refuse_repeated_names(request.body, [*content.df, "df", "feature_view_name"])
+    await _refuse_rows(service, request, content.df, "feature_view_name")
     project = service.reading.snapshot.project
     view = view_named(service.reading.snapshot, content.feature_view_name)
     source = view.source
     pushed = source if isinstance(source, LogSource) and source.type == "push" else None
     # Rows of a view with a push source go to that source, and so to all of its views.
     request.principal.require("write", [view] if pushed is None else project.views_changed_by(pushed))
-    rows = rows_of_view(view, content.df)
     request.rows = len(next(iter(content.df.values()), ()))
+    rows = partial(rows_of_view, view, content.df)
     if pushed is not None:
         answer = await _pushed(service, source.name, rows, None)
         return answer if answer.status != 200 else HttpResponse(b"null", headers=[JSON, *answer.headers])
-    written = await service.in_writer(service.store.write_to_online_store, view.name, rows)
+    written = await service.in_writer(lambda: service.store.write_to_online_store(view.name, rows()))
     return HttpResponse(b"null", headers=[JSON, rows_header(written)])
 
 
 async def materialize(service: Service, request: HttpRequest) -> HttpResponse:
     """Materialize an interval of event times, or what is new; with `?async=true`, in a background job."""
     content: requests.Materialize = request.content
-    requests.refuse_repeated_names(request.body, ["start_ts", "end_ts", "feature_views"])
+    refuse_wide(content.feature_views or (), "feature views", service.settings.max_features)
+    requests.refuse_repeated_names(request.body, (), "start_ts", "end_ts", "feature_views")
     if content.disable_event_timestamp:
         raise RequestError(
             "`disable_event_timestamp` is not supported: rows would look newer than they are", hint="leave it out"
@@ -215,7 +113,8 @@ async def materialize(service: Service, request: HttpRequest) -> HttpResponse:
 async def materialize_incremental(service: Service, request: HttpRequest) -> HttpResponse:
     """Materialize what is new since the last run."""
     content: requests.MaterializeIncremental = request.content
-    requests.refuse_repeated_names(request.body, ["end_ts", "feature_views"])
+    refuse_wide(content.feature_views or (), "feature views", service.settings.max_features)
+    requests.refuse_repeated_names(request.body, (), "end_ts", "feature_views")
     return await _materialized(service, request, content.feature_views, None, content.end_ts, content.version)
 
 

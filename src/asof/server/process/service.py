@@ -17,6 +17,7 @@ from asof.errors import AsofError
 from asof.flows.generations.markers import rows_lost
 from asof.flows.stores import view_named
 from asof.opening.clock import system_clock
+from asof.process_log import facts, one_line
 from asof.server.http.route import ActiveRequest, HttpRequest, Route
 from asof.server.jobs.processes import Jobs
 from asof.server.read.functions import FunctionThreads
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
     from asof.catalog.site import Site
     from asof.profiles.expectations import ExpectationResult
 
-READ_THREADS = 8
-WRITE_THREADS = 4
-PAGE_THREADS = 2
+READ_THREADS, WRITE_THREADS, PAGE_THREADS = 8, 4, 2
 SWEEP_S = 0.25
 WRITE_DOWN_S = 1.0
 CATCH_UP_S = 1.0
@@ -100,7 +99,12 @@ class Service:
         )
         self.tracing = Tracing() if self.settings.tracing == "otlp" else None
         self.reading = OnlineReads(
-            store, threads=self._readers, functions=self.functions, counts=self.counts, tracing=self.tracing
+            store,
+            threads=self._readers,
+            functions=self.functions,
+            counts=self.counts,
+            tracing=self.tracing,
+            most_bytes=self.settings.max_response_bytes,
         )
         # The fast path has no response object for the feature log or traces, and writes no CORS headers.
         self.takes_fast_path = (
@@ -282,6 +286,10 @@ class Service:
             status["warnings"] = warnings
         return status
 
+    async def in_reader(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run a function in one of the threads for reads."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
+
     async def in_writer(self, work: Callable[..., Any], *args: Any) -> Any:
         """Run a function in one of the threads for writes."""
         return await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)
@@ -318,12 +326,16 @@ class Service:
         while True:
             await asyncio.sleep(self.settings.registry_refresh_s)
             try:
-                await self.reading.refresh()
+                if await self.reading.refresh():
+                    version = self.reading.snapshot.version
+                    log.info("serves version %d of the registry", version, extra=facts("version", version=version))
+                if self._registry_error is not None:
+                    log.info("the registry can be read again", extra=facts("registry"))
                 self._registry_error = None
             except AsofError as error:
                 # Reads go on with the last snapshot.
                 if self._registry_error is None:
-                    log.warning("the registry cannot be read: %s", error.message)
+                    log.warning("the registry cannot be read: %s", one_line(error), extra=facts("registry"))
                 self._registry_error = error
             except Exception:
                 log.exception("polling the registry failed")
@@ -340,7 +352,7 @@ class Service:
                 log.exception("looking for lost rows failed")
             if (lost := self.reading.lost) and not before:
                 found = rows_lost(lost)
-                log.error("%s; %s", found.message, found.hint)
+                log.error(one_line(found), extra=facts("rows lost", views=[view.name for view in lost]))
             await asyncio.sleep(self.settings.registry_refresh_s)
 
     async def _write_down(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import select
 import shutil
@@ -21,6 +22,7 @@ from typing import Any
 
 from asof.display import counted
 from asof.errors import ConfigError
+from asof.process_log import facts, one_line
 from asof.server.process.worker_messages import READY, REPLACE, WorkerSpec
 from asof.server.settings import ServerSettings
 
@@ -37,7 +39,7 @@ _ATTACH_FILTER = 26
 _TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
 """Linux's SO_ATTACH_FILTER, and a filter of one instruction: return 0 bytes of the packet."""
 
-Say = Callable[[str], None]
+log = logging.getLogger("asof.server")
 
 
 class Restarts:
@@ -119,7 +121,7 @@ class Supervisor:
         config_file: its configuration file, or "" for the default.
         options: options of the command line, which override the `server:` section; workers get them too.
         settings: called again before a reload, which can change the workers' number and settings, not the address.
-        say: called with a line about each event.
+        log_as: form and level of the workers' log; None where a library's caller decides.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class Supervisor:
         env: str | None,
         options: Mapping[str, Any],
         settings: Callable[[], ServerSettings],
-        say: Say,
+        log_as: tuple[str, str] | None = None,
     ) -> None:
         self._repo = repo.resolve()
         self._config_file = config_file
@@ -138,7 +140,7 @@ class Supervisor:
         self._options = dict(options)
         self._read_settings = settings
         self.settings = settings()
-        self._say = say
+        self._log_as = log_as
         self._children: list[Child] = []
         self._restarts = Restarts()
         self._next_start = 0.0
@@ -205,9 +207,10 @@ class Supervisor:
             if READY in message and not child.is_ready:
                 self._now_ready(child)
             if REPLACE in message and not child.is_leaving:
-                self._say(
-                    f"worker {child.number} lost its threads to on-demand functions that do not end: replacing it"
-                )
+                log.warning(
+                    "worker %d lost its threads to on-demand functions that do not end: replacing it", child.number,
+                    extra=facts("replace", worker=child.number, why="threads"),
+                )  # fmt: skip
                 self._start(replaces=child)
             if not message:
                 # The worker closed its end of the pipe: it has ended, or is about to.
@@ -232,7 +235,8 @@ class Supervisor:
             elif child.until is not None and now > child.until:
                 child.process.kill()
             elif not child.is_leaving and now - child.last_heard > (SILENT_S if child.is_ready else START_S):
-                self._say(f"worker {child.number} does not respond: replacing it")
+                log.warning("worker %d does not respond: replacing it", child.number,
+                            extra=facts("replace", worker=child.number, why="silent"))  # fmt: skip
                 child.process.kill()
         if not self._is_stopping and now >= self._next_start:
             staying = [each for each in self._children if not each.is_leaving and each.replaces is None]
@@ -248,7 +252,7 @@ class Supervisor:
         spec = WorkerSpec(
             repo=str(self._repo), config_file=self._config_file, env=self._env, listen=self.socket.fileno(),
             tell=tells, folder=str(self.folder),
-            number=self._numbers, options=self._options,
+            number=self._numbers, options=self._options, log_as=self._log_as,
         )  # fmt: skip
         # -P: a file in the working directory must not shadow a module.
         process = subprocess.Popen(
@@ -285,7 +289,8 @@ class Supervisor:
         if child.is_leaving or self._is_stopping:
             return
         if child.replaces is not None and not child.is_ready:
-            self._say(f"the new worker did not start (exit code {code}); the old one continues")
+            log.error("the new worker did not start (exit code %d); the old one continues", code,
+                      extra=facts("not started", worker=child.number, code=code))  # fmt: skip
             return
         if not child.is_ready and not any(each.is_ready for each in self._children):
             # If no worker ever served, definitions or settings are wrong; the worker has printed the error.
@@ -296,7 +301,8 @@ class Supervisor:
         pause_s = self._restarts.pause(served_s=now - child.ready_since if child.ready_since is not None else 0.0)
         self._next_start = now + pause_s
         often = f" ({self._restarts.in_a_row} in a row)" if self._restarts.in_a_row > 1 else ""
-        self._say(f"worker {child.number} ended with code {code}{often}: restarting it in {pause_s:g} s")
+        log.error("worker %d ended with code %d%s: restarting it in %g s", child.number, code, often, pause_s,
+                  extra=facts("crash", worker=child.number, code=code, in_a_row=self._restarts.in_a_row))  # fmt: skip
         for each in self._children:
             if each.replaces is child:
                 each.replaces = None
@@ -306,13 +312,13 @@ class Supervisor:
         try:
             settings = self._read_settings()
         except ConfigError as error:
-            self._say(f"reload failed, the workers continue: {error}")
+            log.error("reload failed, the workers continue: %s", one_line(error), extra=facts("reload failed"))
             return
         if (settings.host, settings.port) != (self.settings.host, self.settings.port):
-            self._say("a reload does not change host and port; restart the server for that")
+            log.warning("a reload does not change host and port; restart the server for that", extra=facts("reload"))
         self.settings = settings
         old = [each for each in self._children if not each.is_leaving and each.replaces is None]
-        self._say(f"reloading {counted(len(old), 'worker')}")
+        log.info("reloading %s", counted(len(old), "worker"), extra=facts("reload", workers=len(old)))
         for child in old:
             self._start(replaces=child)
 
@@ -320,6 +326,7 @@ class Supervisor:
         if self._is_stopping:
             return
         self._is_stopping = True
+        log.info("stopping %s", counted(len(self._children), "worker"), extra=facts("stop"))
         # First, so that no connection is left in the kernel's queue when the last worker closes its socket.
         refuse_callers(self.socket)
         self.socket.close()

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from asof.display import counted
 from asof.errors import AsofError
+from asof.process_log import TEXT, begin_log, facts, one_line
 from asof.server.http.connection import BoundedProtocol, TlsProtocol, sweep
 from asof.server.process.worker_messages import BEAT, READY, REPLACE, WorkerSpec
 
@@ -29,6 +31,8 @@ BEAT_S = 1.0
 LINGER_S = 1.0
 """How long idle connections stay open after a stop signal, for requests that are on their way."""
 
+
+log = logging.getLogger("asof.server")
 
 KEPT_FILES = 256
 """File descriptors reserved for stores and logs, out of the process's limit."""
@@ -72,6 +76,9 @@ class ServerWorker(uvicorn.Server):
             # Loaded modules stay: garbage collection over them would pause serving.
             gc.freeze()
             self.tell(READY)
+            snapshot = self.service.reading.snapshot
+            log.info("serves project %s, version %d of its registry", snapshot.name, snapshot.version,
+                     extra=facts("start", project=snapshot.name, version=snapshot.version))  # fmt: skip
 
     def _waiting(self) -> int:
         shortcut = self.config.shortcut
@@ -150,12 +157,12 @@ class ServerWorker(uvicorn.Server):
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM."""
     spec = WorkerSpec.read(argv[0])
-    logging.basicConfig(level=logging.WARNING, format=f"asof worker {spec.number}: %(message)s", stream=sys.stderr)
+    form, level = spec.log_as or (TEXT, "warning")
+    begin_log(form, level, always={"worker": spec.number})
     try:
         server = made(spec)
     except AsofError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error, form)
     listening = socket.socket(fileno=spec.listen)
     listening.setblocking(False)
     # The reason is printed once, below.
@@ -166,13 +173,23 @@ def main(argv: list[str]) -> int:
         if server.service.failure is None:
             raise
     except AsofError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error, form)
     failure = server.service.failure
     if failure is not None:
-        print(f"error: {failure}", file=sys.stderr)
-        return failure.exit_code
+        return _failed(failure, form)
+    if server.started:
+        requests = sum(server.service.counts.requests.values())
+        log.info("stopped after %s", counted(requests, "request"), extra=facts("end", requests=requests))
     return 0 if server.started else 1
+
+
+def _failed(error: AsofError, form: str) -> int:
+    """Say why the worker ends; returns its exit code."""
+    if form == TEXT:
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        log.error(one_line(error), extra=facts("exit", code=error.exit_code, **error.to_dict()))
+    return error.exit_code
 
 
 def made(spec: WorkerSpec) -> ServerWorker:

@@ -19,6 +19,7 @@ class WorkerSpec:
         config_file: the configuration file, or "" for the default.
         folder: directory that all workers of a server share, for jobs and counts.
         options: options of the command line, which override the `server:` section.
+        log_as: form and level of its log.
     """
 
     repo: str
@@ -29,6 +30,7 @@ class WorkerSpec:
     folder: str
     number: int
     options: dict[str, Any]
+    log_as: tuple[str, str] | None = None
 
     def text(self) -> str:
         """As JSON, for the worker's command line; it has no secrets."""

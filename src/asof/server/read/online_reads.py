@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +19,7 @@ from asof.flows.generations.markers import lost_views
 from asof.flows.online.read import OnlineReader, are_whole
 from asof.online.protocol import MarkedRows, NonBlockingReader
 from asof.online_response import OnlineResponse
+from asof.server.read.bounded import read_bounded, refuse_large
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.responses import Encoder
 from asof.server.telemetry.request_counts import RequestCounts
@@ -28,6 +31,10 @@ from asof.values.json import request_reader
 ROWS_ON_LOOP = 512
 """Up to this number, rows are read and unpacked on the event loop, which is faster than in a thread; only if the store
 is in this process or has a non-blocking reader."""
+
+
+BYTES_ON_LOOP, CELLS_ON_LOOP = 1 << 20, 20_000
+"""Rows with more bytes, and responses with more values, are unpacked and encoded in a thread."""
 
 
 class HistoryNeeded(Exception):
@@ -63,10 +70,12 @@ class OnlineReads:
 
     Args:
         threads: executor for all that waits.
+        most_bytes: limit of the stored rows that a request may read, as `server.max_response_bytes`.
 
     Attributes:
         applied: the snapshot in use, and the requests planned for it.
         use: how often each feature was served.
+        most_bytes: as given.
         without_blocking: the store's non-blocking reader, if it has one.
         lost: the views whose rows the online store has lost.
     """
@@ -79,8 +88,10 @@ class OnlineReads:
         functions: FunctionThreads,
         counts: RequestCounts,
         tracing: Tracing | None = None,
+        most_bytes: int = sys.maxsize,
     ) -> None:
         self.store = store
+        self.most_bytes = most_bytes
         self.applied = AppliedDefinitions(
             store.project, lambda: open_store_of(store).stores.registry, self._decide,
             load=lambda: open_store_of(store).stores.applied(), decide_ahead=True,
@@ -145,6 +156,10 @@ class OnlineReads:
         self.use.watch(prepared)
         return prepared
 
+    def planned(self, features: tuple[str, ...] | str, full_names: bool) -> PreparedRequest | None:
+        """The request if it is planned already."""
+        return self.applied.requests().get(FeatureRequest(features, full_names).key)
+
     async def prepare(self, features: tuple[str, ...] | str, full_names: bool) -> PreparedRequest:
         """The planned request. It is planned in a thread the first time, because functions may have to be imported.
 
@@ -161,13 +176,14 @@ class OnlineReads:
 
     # ---- reading ----
 
-    async def read(self, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
-        """Current features of these entity rows.
+    async def read(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
+        """Current features of these entity rows; and whether they are so many that they hold up the event loop.
 
         Raises:
             EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
             StorageError: the online store cannot be read.
             OnlineRowsLost: it has lost rows that readers should find.
+            HttpError: the rows have too many bytes.
             FunctionTimeout, DerivationError: an on-demand function took too long, or failed.
         """
         if self.tracing is None:
@@ -175,11 +191,11 @@ class OnlineReads:
         with self.tracing.span("read"):
             return await self._read_newest(prepared, entities)
 
-    async def _read_newest(self, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
+    async def _read_newest(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
         """From another generation where readers have switched to one; see `OpenStore.online`."""
         while True:
             try:
-                response, complete = await self._read(prepared, entities)
+                response, complete, size = await self._read(prepared, entities)
             except OnlineRowsLost:
                 newer = await self._newer(prepared)
                 if newer is None:
@@ -191,10 +207,13 @@ class OnlineReads:
             else:
                 newer = None if complete else await self._newer(prepared)
                 if newer is None:
-                    return response
+                    is_large = size > BYTES_ON_LOOP or len(response) * len(prepared.encoder.names) > CELLS_ON_LOOP
+                    return response, is_large
             prepared = newer
 
-    async def _read(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
+    async def _read(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool, int]:
+        """The response, whether every row was found, and the bytes of the rows, 0 where they are unknown."""
+        size = 0
         reader = prepared.reader
         try:
             few = _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP
@@ -208,19 +227,30 @@ class OnlineReads:
                     rows = await self.without_blocking.read(question.lookups)
                 self._counts.store.add(perf_counter() - began)
                 whole = rows if are_whole(rows) else await self._in_thread(reader.whole, question)
-                response, complete = reader.answer(question, whole, derived=False)
+                size = refuse_large(whole, self.most_bytes)
+                if size <= BYTES_ON_LOOP:
+                    response, complete = reader.answer(question, whole, derived=False)
+                else:
+                    response, complete = await self._in_thread(partial(reader.answer, question, whole, derived=False))
             else:
-                response, complete = await self._in_thread(_read_and_answer, reader, entities, self._counts)
+                response, complete = await self._in_thread(self._read_and_answer, reader, entities)
         except HistoryNeeded:
             async with self._history_reads:
                 response, complete = await self._in_thread(self._from_history, prepared, entities)
         if prepared.derivations:
             response = await self._functions.run(lambda: reader.derive(response), prepared.derivations)
-        return response, complete
+        return response, complete, size
 
     def _from_history(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
         reader = open_store_of(self.store).open_reader(prepared.reader.snapshot, *prepared.request)
-        return _read_and_answer(reader, entities, self._counts)
+        return self._read_and_answer(reader, entities)
+
+    def _read_and_answer(self, reader: OnlineReader, entities: Any) -> tuple[OnlineResponse, bool]:
+        question = reader.ask(entities)
+        began = perf_counter()
+        rows = read_bounded(reader.stores.online, question.lookups, self.most_bytes) if question.lookups else []
+        self._counts.store.add(perf_counter() - began)
+        return reader.answer(question, rows if are_whole(rows) else reader.whole(question), derived=False)
 
     async def _newer(self, prepared: PreparedRequest) -> PreparedRequest | None:
         """As `AppliedDefinitions.newer`, on the event loop.
@@ -255,14 +285,6 @@ class OnlineReads:
 
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-
-
-def _read_and_answer(reader: OnlineReader, entities: Any, counts: RequestCounts) -> tuple[OnlineResponse, bool]:
-    question = reader.ask(entities)
-    began = perf_counter()
-    rows = reader.stores.online.read_marked(question.lookups) if question.lookups else []
-    counts.store.add(perf_counter() - began)
-    return reader.answer(question, rows if are_whole(rows) else reader.whole(question), derived=False)
 
 
 def _rows_of(entities: Any) -> int:

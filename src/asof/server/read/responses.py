@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import orjson
@@ -19,13 +20,42 @@ EPOCH = "1970-01-01T00:00:00Z"
 FEW = 8
 """Up to this number, times are formatted one by one; beyond, NumPy is faster."""
 
-FRAMES, FRAME_ROWS = 16, 128
-"""Response objects are cached for this many numbers of rows, up to this number of rows."""
+FRAME_ROWS, FRAME_CELLS = 128, 64 << 10
+"""Response objects are cached up to this number of rows; and for this number of columns in all requests together, each
+of about 250 bytes."""
 
 Cell = tuple[int, str, ConvertColumn | None]
 """Index of the output column, index among the values, and the conversion to JSON."""
 
 ARROW = "application/vnd.apache.arrow.stream"
+
+
+class ResponseObjects:
+    """The objects of responses: built once for a request and a number of rows, filled for each response.
+
+    The oldest are dropped beyond `FRAME_CELLS`, also those of requests that are no more.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[int, int], list[dict[str, Any]]] = {}
+        self.cells = 0
+
+    def get(self, encoder: int, n: int) -> list[dict[str, Any]] | None:
+        return self._of.get((encoder, n))
+
+    def keep(self, encoder: int, n: int, frame: list[dict[str, Any]]) -> None:
+        self.drop(encoder, n)
+        self._of[encoder, n] = frame
+        self.cells += len(frame)
+        while self.cells > FRAME_CELLS:
+            self.drop(*next(iter(self._of)))
+
+    def drop(self, encoder: int, n: int) -> None:
+        self.cells -= len(self._of.pop((encoder, n), ()))
+
+
+FRAMES = ResponseObjects()
+_NUMBERS = count()
 
 
 class Encoder:
@@ -44,8 +74,7 @@ class Encoder:
             place = positions.get(output.column)
             (self._derived if place is None else self._of_view[place]).append(cell)
         self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
-        # Number of rows → the response's objects: built once, filled for each response.
-        self.frames: dict[int, list[dict[str, Any]]] = {}
+        self._number = next(_NUMBERS)
         self._lean = [column_writer(output.dtype) for output in selection.outputs]
         self._lean_keys = [column_writer(field.dtype) for field in selection.keys]
         self._lean_request = [(field.name, column_writer(field.dtype)) for field in selection.request_fields]
@@ -53,11 +82,15 @@ class Encoder:
         self._selection = selection
         self.metadata = orjson.Fragment(orjson.dumps({"feature_names": self.names}))
 
-    def feast(self, response: OnlineResponse, *, versions: bool = False) -> bytes:
-        """Column by column, each value with its status and event time; entity columns first."""
+    def feast(self, response: OnlineResponse, *, versions: bool = False, is_shared: bool = True) -> bytes:
+        """Column by column, each value with its status and event time; entity columns first.
+
+        Args:
+            is_shared: use cached objects, into which each response is filled: on the event loop only.
+        """
         n = len(response)
         values = response.values
-        frame = self.frames.get(n) or self._frame(n)
+        frame = (is_shared and FRAMES.get(self._number, n)) or self._frame(n, is_shared=is_shared)
         for (name, convert), each in zip(self._keys, frame):
             column = response.keys[name]
             each["values"] = column if convert is None else convert(column)
@@ -83,7 +116,7 @@ class Encoder:
                 is_changed = True
             each["values"] = column if convert is None else convert(column)
         if is_changed:
-            self.frames.pop(n, None)
+            FRAMES.drop(self._number, n)
         metadata: Any = self.metadata
         if versions:
             views = [{"name": read.view.name, "version": 0} for read in self._selection.reads]
@@ -94,14 +127,16 @@ class Encoder:
             each["values"] = None
         return body
 
-    def _frame(self, n: int) -> list[dict[str, Any]]:
+    def frame(self, n: int) -> list[dict[str, Any]] | None:
+        """The objects that are cached for a response of n rows."""
+        return FRAMES.get(self._number, n)
+
+    def _frame(self, n: int, *, is_shared: bool) -> list[dict[str, Any]]:
         """Objects of a response of n rows with nothing missing, without values."""
         present, epoch = _present(n), _epoch(n)
         frame = [{"values": None, "statuses": present, "event_timestamps": epoch} for _ in self.names]
-        if n <= FRAME_ROWS:
-            if len(self.frames) >= FRAMES:
-                self.frames.clear()
-            self.frames[n] = frame
+        if is_shared and n <= FRAME_ROWS:
+            FRAMES.keep(self._number, n, frame)
         return frame
 
     def rows(

@@ -11,8 +11,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from asof.config.secrets import masked
 from asof.errors import ConfigError
+from asof.secrets import masked
 from asof.timing import Clock, iso
 from asof.values.legible import cut
 

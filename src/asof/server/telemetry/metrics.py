@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -131,8 +132,10 @@ def stream_metrics(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:
     freshness = GaugeMetricFamily(
         "asof_stream_freshness_seconds", "Time from the newest message's timestamp until it is served.", labels=labels
     )
-    dead_letters = GaugeMetricFamily("asof_stream_dead_letters", "Dead letters of a source.", labels=["source"])
-    seen = set()
+    dead_letters = GaugeMetricFamily(
+        "asof_stream_dead_letters", "Dead letters of a source, of all its partitions.", labels=["source"]
+    )
+    refused: Counter[str] = Counter()
     for each in partitions:
         place = [each.source, str(each.partition)]
         for family, value in (
@@ -140,9 +143,9 @@ def stream_metrics(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:
         ):  # fmt: skip
             if value is not None:
                 family.add_metric(place, value)
-        if each.source not in seen:
-            seen.add(each.source)
-            dead_letters.add_metric([each.source], each.dead_letters)
+        refused[each.source] += each.dead_letters
+    for source, number in refused.items():
+        dead_letters.add_metric([source], number)
     yield from (lag, archived, behind, freshness, dead_letters)
 
 
