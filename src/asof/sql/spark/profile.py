@@ -39,13 +39,19 @@ class SparkProfileDialect:
         number = number_of(column)
         shares = ", ".join(f"{each:g}D" for each in QUANTILES)
         terms += [
-            f"count({number}) AS {alias}_x", f"min({number}) AS {alias}_low", f"max({number}) AS {alias}_high",
+            # Two calls that come to the same are refused by some engines, unless their texts are the same, too.
+            f"count({number if dtype.is_float else value}) AS {alias}_x",
             f"percentile({number}, array({shares})) AS {alias}_q",
         ]  # fmt: skip
+        end = f"CASE WHEN {_is_finite(value)} THEN {value} END" if dtype.is_float else value
+        for each, name in (("min", "low"), ("max", "high")):
+            is_number = column.has_extremes and not dtype.is_text
+            terms.append(
+                f"{_as_number(f'{each}({end})', column) if is_number else f'{each}({number})'} AS {alias}_{name}"
+            )
         if column.measured != "time":
             terms += [f"{each} AS {alias}_{name}" for name, each in moments(column, number).items()]
         if column.has_extremes:
-            end = f"CASE WHEN {_is_finite(value)} THEN {value} END" if dtype.is_float else value
             if dtype.is_text:
                 end = f"substr({value}, 1, {LONGEST_TEXT})"
             terms += [f"{each}({end}) AS {alias}_{each}" for each in ("min", "max")]
@@ -88,13 +94,18 @@ def number_of(column: ProfiledColumn) -> str:
     """A value's number as SQL: itself, its length, or microseconds; null where it is not finite."""
     value, dtype = column.sql, column.dtype
     if dtype.is_float:
-        return f"CASE WHEN {_is_finite(value)} THEN CAST({value} AS double) END"
-    if dtype.is_numeric:
-        return f"CAST({value} AS double)"
+        return f"CASE WHEN {_is_finite(value)} THEN {_as_number(value, column)} END"
+    if dtype.is_numeric or column.measured == "time":
+        return _as_number(value, column)
+    length = {"Bytes": "octet_length", "String": "length", "Json": "length"}.get(dtype.name, "array_size")
+    return f"CAST({length}({value}) AS double)"
+
+
+def _as_number(value: str, column: ProfiledColumn) -> str:
+    """A number or a time of the column's type as a double."""
     if column.measured == "time":
-        return f"CAST({time_of(value, type_name(dtype))} AS double)"
-    length = {"Bytes": "octet_length", "String": "length", "Json": "length"}.get(dtype.name)
-    return f"CAST({length}({value}) AS double)" if length else f"CAST(array_size({value}) AS double)"
+        value = time_of(value, type_name(column.dtype))
+    return value if column.dtype.name == "Float64" else f"CAST({value} AS double)"
 
 
 def _is_finite(value: str) -> str:
