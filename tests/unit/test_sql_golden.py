@@ -13,7 +13,7 @@ from asof.dtypes import Float64, Int64, String, Timestamp
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.duckdb import point_in_time as duckdb_read
 from asof.sql.duckdb.dialect import DUCKDB
-from asof.sql.duckdb.hash_partition import InOneGo, RowSize
+from asof.sql.duckdb.hash_partition import InOneGo, SortedRow
 from asof.sql.postgres import point_in_time as postgres_read
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.postgres.view_rows import compile_rows
@@ -150,7 +150,7 @@ def test_the_text_where_rows_have_no_arrival(name: str) -> None:
 
 
 class InTwo(InOneGo):
-    def partitions(self, rows: SourceRows, size: RowSize) -> int:
+    def partitions(self, rows: SourceRows, size: SortedRow) -> int:
         return 2
 
 

@@ -8,7 +8,7 @@ from math import ceil
 
 import duckdb
 
-from asof.sql.duckdb.hash_partition import RowSize
+from asof.sql.duckdb.hash_partition import SortedRow
 from asof.sql.source_rows import ROW, SourceRows
 
 _SHARE = 0.85
@@ -30,7 +30,7 @@ _LONGEST_TEXT = 4096
 """Rows whose texts fit the memory limit at so many bytes each are not sampled for their length."""
 
 
-class SizePartitioner:
+class ByMemory:
     """See `asof.sql.duckdb.hash_partition.Partitioner`: as many as it takes for each to fit in memory.
 
     Args:
@@ -45,7 +45,7 @@ class SizePartitioner:
     def count(self, rows: SourceRows) -> int:
         return self._count(rows.table.relation)
 
-    def partitions(self, rows: SourceRows, size: RowSize) -> int:
+    def partitions(self, rows: SourceRows, size: SortedRow) -> int:
         if self._forced:
             return self._forced
         count, width = self.count(rows), float(size.bytes)
@@ -65,7 +65,7 @@ class SizePartitioner:
         kept = self._count(f"(\n{cut.select(without=rows.ties)}\n)")
         return ceil(kept / sampled * self.count(rows))
 
-    def _length(self, rows: SourceRows, size: RowSize) -> float:
+    def _length(self, rows: SourceRows, size: SortedRow) -> float:
         """The mean bytes of a row's texts and lists."""
         sample, sampled = self._sample(rows.table.relation)
         if not sampled:
@@ -111,4 +111,4 @@ def _is_cut(rows: SourceRows) -> bool:
     return cut.spine is not None or cut.earliest is not None or cut.seen is not None or cut.known_at is not None
 
 
-__all__ = ["SizePartitioner", "memory_limit"]
+__all__ = ["ByMemory", "memory_limit"]

@@ -26,7 +26,7 @@ class Partitioner(Protocol):
         """Number of rows of the source; 0 where it is not known."""
         ...
 
-    def partitions(self, rows: SourceRows, size: RowSize) -> int:
+    def partitions(self, rows: SourceRows, size: SortedRow) -> int:
         """Number of partitions for a plan that sorts these rows."""
         ...
 
@@ -37,12 +37,12 @@ class InOneGo:
     def count(self, rows: SourceRows) -> int:
         return 0
 
-    def partitions(self, rows: SourceRows, size: RowSize) -> int:
+    def partitions(self, rows: SourceRows, size: SortedRow) -> int:
         return 1
 
 
 @dataclass(frozen=True)
-class RowSize:
+class SortedRow:
     """Size of the rows that a plan sorts.
 
     Args:
@@ -110,7 +110,7 @@ def of_spine(rows: SourceRows, spine: SpineTable, keys: Sequence[str], partition
     return replace(rows, cut=replace(rows.cut, spine=spine, spine_keys=tuple(keys)))
 
 
-def partitions(rows: SourceRows, size: RowSize, partitioner: Partitioner) -> list[HashPartition]:
+def partitions(rows: SourceRows, size: SortedRow, partitioner: Partitioner) -> list[HashPartition]:
     """The partitions to read one after the other; a view without keys has one."""
     of = partitioner.partitions(rows, size) if rows.keys else 1
     return [HashPartition(number, of) for number in range(of)]
@@ -118,7 +118,7 @@ def partitions(rows: SourceRows, size: RowSize, partitioner: Partitioner) -> lis
 
 def row_size(
     rows: SourceRows, ties: Sequence[str], values: Mapping[str, DType], *, others: int, needed: float
-) -> RowSize:
+) -> SortedRow:
     """The size of a sorted row with the keys, some ties and values, and so many other columns of 8 bytes."""
     typed: dict[str, DType | None] = {
         **{name: rows.view.key_fields[place].dtype for place, name in enumerate(rows.key_columns)},
@@ -128,7 +128,7 @@ def row_size(
     }
     lengths = {name: _length(name, dtype) for name, dtype in typed.items() if dtype is not None}
     texts = tuple(length for length in lengths.values() if length)
-    return RowSize(8 * (len(typed) + others + len(texts)), texts, needed)
+    return SortedRow(8 * (len(typed) + others + len(texts)), texts, needed)
 
 
 def _length(name: str, dtype: DType) -> str:
@@ -148,4 +148,4 @@ def _hashed(rows: SourceRows, place: int, sql: str) -> str:
     return f"TRY_CAST({sql} AS BIGINT)" if key.dtype.is_integer else sql
 
 
-__all__ = ["WHOLE", "HashPartition", "InOneGo", "Partitioner", "RowSize", "of_spine", "partitions", "row_size"]
+__all__ = ["WHOLE", "HashPartition", "InOneGo", "Partitioner", "SortedRow", "of_spine", "partitions", "row_size"]

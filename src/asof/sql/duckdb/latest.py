@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from asof.selection import ViewRead
 from asof.sql.duckdb.dialect import DUCKDB, LAST_OF_ALL
-from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, RowSize, row_size
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, SortedRow, row_size
 from asof.sql.source_rows import SourceRows, SpineTable
 
 _NEEDED_OF_SORTED = 0.5
@@ -22,7 +22,7 @@ it took as much CPU as with all of them, and never more memory than the limit.
 """
 
 
-def size_of(rows: SourceRows) -> RowSize:
+def size_of(rows: SourceRows) -> SortedRow:
     """The size of the rows that `find_rows` sorts; `gather` streams the source past the spine's rows."""
     return row_size(rows, rows.ties, {}, others=len(("ts", "source_row", "n")), needed=_NEEDED_OF_SORTED)
 

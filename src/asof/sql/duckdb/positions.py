@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from asof.definitions import Session, Sliding
 from asof.sql.duckdb.dialect import floor_to
-from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, RowSize, row_size
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, SortedRow, row_size
 from asof.sql.duckdb.sessions import begins
 from asof.sql.duckdb.windows import declared, framed_value, spine_rows
 from asof.sql.source_rows import SpineTable
@@ -27,7 +27,7 @@ _NEEDED_OF_SORTED = 2.1
 """Memory that the sorted rows, and what sorts them or runs over them, need against the rows' bytes."""
 
 
-def size_of(windows: WindowGroup) -> RowSize:
+def size_of(windows: WindowGroup) -> SortedRow:
     """The size of the rows that the plan sorts."""
     ties = windows.rows.ties if windows.needs_order else ()
     dtypes = {each.value: each.dtype for each in windows.wanted}
