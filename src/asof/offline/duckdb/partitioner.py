@@ -21,10 +21,10 @@ _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "P
 
 
 _SAMPLES = 8
-"""Places where a source is sampled, spread evenly over it."""
+"""Number of ranges of a source that are sampled, spread evenly over it."""
 
 _ROWS_OF_SAMPLE = 122_880
-"""Of each place: a row group of DuckDB, which reads only those, of files, too, with the row numbers asked for."""
+"""Of each range: a row group of DuckDB, which reads only those, of files, too, with the row numbers asked for."""
 
 _LONGEST_TEXT = 4096
 """Rows whose texts fit the memory limit at so many bytes each are not sampled for their length."""

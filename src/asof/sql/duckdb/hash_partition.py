@@ -132,7 +132,7 @@ def row_size(
 
 
 def _length(name: str, dtype: DType) -> str:
-    """The SQL of the bytes that a value takes beside its row; empty where it takes none."""
+    """The SQL of the bytes that a value takes outside of its row; empty where it takes none."""
     if dtype.is_text or dtype.name == "Bytes":
         length = f"octet_length({name}{'::BLOB' if dtype.is_text else ''})"
         return f"CASE WHEN {length} > {_IN_ROW} THEN {length} ELSE 0 END"
