@@ -84,8 +84,8 @@ def http() -> str:
         lines.append(_row([f"`{route.method} {route.path}`", route.summary, route.action or "none"]))
     lines += [
         "", "## Who may call them", "",
-        "*its own*: for views that have all tags of the role, and of them alone; of others neither names nor their number "
-        "are told, and a name that is not applied is refused in the same way. `/ready` tells all its status, and the rest to "
+        "*its own*: for views that have all tags of the role, and of them alone; of others it shows neither names nor their number, "
+        "and a name that is not applied is refused in the same way. `/ready` shows all its status, and the rest to "
         "who may read the whole project. See [roles](../how-to/secure.md#roles).", "",
         _row(["route", "no key", *(f"{allow}{kind}" for kind in ("", ", with tags") for allow in ACTIONS)]),
         "| --- |" + " --- |" * 7,

@@ -21,7 +21,7 @@ class FetchedResponse(NamedTuple):
     Args:
         location: where a redirect leads, which was not followed: it could lead away from https, and credentials are for
             the server that was asked.
-        body: at most one byte more than was allowed, by which it can be told to be too large.
+        body: at most one byte more than was allowed, which shows that it is too large.
     """
 
     status: int

@@ -306,7 +306,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def refuse_next(self, error: HttpError) -> None:
-        """Refuse the request that is being received; those before it on the connection are answered first."""
+        """Refuse the request that is being received; those before it on the connection get their responses first."""
         if self.transport is None or self.transport.is_closing():
             return
         if self.pipeline and self.cycle.more_body:

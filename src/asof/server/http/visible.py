@@ -1,6 +1,6 @@
 """What of a project a caller may know of: errors and lists name nothing else.
 
-Who may read the whole project is told what there is. To others an object that they may not use is as one that does not
+Who may read the whole project sees what there is. To others an object that they may not use is as one that does not
 exist, and both are refused before anything is planned for them.
 """
 
