@@ -19,7 +19,7 @@ _TABLE = "asof__given"
 class _Views:
     """See `asof.sql.profile.ProfileSession`.
 
-    What is kept is a view, which each statement computes again: not every engine of the protocol keeps rows of a session.
+    What is kept is a view, which each statement computes again: not every engine keeps the rows of a session.
     """
 
     def __init__(self, read: SparkRead) -> None:
