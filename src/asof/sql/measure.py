@@ -71,9 +71,9 @@ def measure(
     is_small = count <= EXACT_ROWS
     relation = ROWS if is_small else f"(\n{rows}\n) AS asof_q"
     if is_small:
-        session.keep(ROWS, rows)
+        session.execute(f"CREATE TEMP TABLE {ROWS} AS\n{rows}")
     else:
-        session.keep(SAMPLE, forms.sample(relation, SAMPLED_ROWS / count))
+        session.execute(f"CREATE TEMP TABLE {SAMPLE} AS\n{forms.sample(relation, SAMPLED_ROWS / count)}")
     progress(1, steps)
     estimated = forms.estimates and not is_small
     found: dict[str, Value] = {}
@@ -98,7 +98,7 @@ def measure(
             plan.profile(cells, view=view, rows=count, estimated=estimated, sampled=not is_small)
             for plan, cells in zip(planned, counted, strict=True)
         ]
-    session.drop(ROWS if is_small else SAMPLE)
+    session.execute(f"DROP TABLE {ROWS if is_small else SAMPLE}")
     progress(steps, steps)
     missed = {
         each.name: [_Measures(each, found, f"c{i}").count(f"e{number}") for number in range(len(each.expectations))]

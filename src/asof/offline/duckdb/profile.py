@@ -25,11 +25,8 @@ class _Connection:
     def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
         self._cursor = cursor
 
-    def keep(self, table: str, select: str) -> None:
-        self._cursor.execute(f"CREATE TEMP TABLE {table} AS\n{select}")
-
-    def drop(self, table: str) -> None:
-        self._cursor.execute(f"DROP TABLE {table}")
+    def execute(self, statement: str) -> None:
+        self._cursor.execute(statement)
 
     def fetch(self, select: str) -> pa.Table:
         return self._cursor.sql(select).to_arrow_table()

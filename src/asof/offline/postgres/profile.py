@@ -20,11 +20,8 @@ class _Transaction:
     def __init__(self, opened: PostgresSession) -> None:
         self._opened = opened
 
-    def keep(self, table: str, select: str) -> None:
-        self._opened.execute(f"CREATE TEMP TABLE {table} AS\n{select}")
-
-    def drop(self, table: str) -> None:
-        self._opened.execute(f"DROP TABLE {table}")
+    def execute(self, statement: str) -> None:
+        self._opened.execute(statement)
 
     def fetch(self, select: str) -> pa.Table:
         return self._opened.table(select)

@@ -80,7 +80,7 @@ class SparkEngine(Engine):
     def profile(
         self,
         query: ProfiledRows | ProfiledTable,
-        given: Input | pa.RecordBatchReader | None,
+        given: Given | pa.RecordBatchReader,
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> MeasuredRows:

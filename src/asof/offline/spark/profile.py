@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pyarrow as pa
@@ -13,23 +14,21 @@ from asof.sql.measure import measure
 from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.spark.profile import SPARK_PROFILES
 
-_TABLE = "asof__given"
+_TABLE = "asof__profiled"
+_MADE = re.compile(r"CREATE TEMP TABLE (\w+) AS\s(.*)", re.DOTALL)
 
 
 class _Views:
-    """See `asof.sql.profile.ProfileSession`.
-
-    What is kept is a view, which each statement computes again: not every engine keeps the rows of a session.
-    """
+    """See `asof.sql.profile.ProfileSession`: a view is kept, since not every server has temporary tables."""
 
     def __init__(self, read: SparkRead) -> None:
         self._read = read
 
-    def keep(self, table: str, select: str) -> None:
-        self._read.session.view(table, self._read.session.frame(select))
-
-    def drop(self, table: str) -> None:
-        """Nothing: the session drops its views when the read ends."""
+    def execute(self, statement: str) -> None:
+        made = _MADE.match(statement)
+        if made:
+            self._read.session.view(made[1], self._read.session.frame(made[2]))
+        # It is dropped with all others.
 
     def fetch(self, select: str) -> pa.Table:
         return self._read.table(select)
