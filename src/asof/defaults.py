@@ -62,6 +62,9 @@ SCHEMA_BYTES = 4 << 20
 REGISTRY_STATEMENT_S, ONLINE_STATEMENT_S = 60, 30
 """How long a statement of a registry, and of an online store, in PostgreSQL may take."""
 
+SPARK_RETRY_S = 10
+"""About how long a call to a Spark Connect server is repeated while it does not respond."""
+
 BUSY_TIMEOUT_S = 30
 """How long a write into an SQLite file waits for other writers."""
 

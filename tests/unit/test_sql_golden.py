@@ -17,7 +17,12 @@ from asof.sql.postgres import point_in_time as postgres_read
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.postgres.view_rows import compile_rows
 from asof.sql.query import NewestRows, PointInTime, RowFilter, RowsOfKeys, TouchedKeys
+from asof.sql.quoting import quote_spark
 from asof.sql.source_rows import SourceTable, SpineTable
+from asof.sql.spark import point_in_time as spark_read
+from asof.sql.spark.capabilities import Capabilities
+from asof.sql.spark.dialect import SPARK
+from asof.sql.spark.view_rows import compile_rows as compile_spark_rows
 
 GOLDEN = Path(__file__).parent / "golden"
 FIELDS = [Field("user_id", Int64), Field("amount", Int64), Field("price", Float64, default=0.5), Field("page", String)]
@@ -69,6 +74,20 @@ STORED = {
 }  # fmt: skip
 INDEXED = {**STORED, "orders": replace(STORED["orders"], indexes=(("user_id", "happened"),))}
 SMALL_IN_POSTGRES = replace(SMALL, sql_types={"user_id": "integer", "event_timestamp": "timestamp with time zone"})
+
+IN_SPARK = {
+    "user_id": "int", "amount": "bigint", "price": "double", "page": "string", "happened": "timestamp_ntz",
+    "written": "timestamp",
+}  # fmt: skip
+ARRIVAL_IN_SPARK = {
+    "partition": "int", "offset": "bigint", "ingested_at": "timestamp", "asof_pushed_at": "bigint",
+    "asof_origin_partition": "int", "asof_origin_offset": "bigint",
+}  # fmt: skip
+VIEWS_IN_SPARK = {
+    "orders": SourceTable("asof_source_0", IN_SPARK, DTYPES, "columns", SPARK),
+    "clicks": SourceTable("asof_source_1", {**IN_SPARK, **ARRIVAL_IN_SPARK}, DTYPES, "log", SPARK),
+}  # fmt: skip
+SMALL_IN_SPARK = replace(SMALL, sql_types={"user_id": "int", "event_timestamp": "timestamp"}, quote=quote_spark)
 
 
 def latest(**options: object) -> ViewRead:
@@ -165,11 +184,44 @@ def test_the_text_of_a_read_of_a_view_s_own_rows_in_postgres(kind: type) -> None
     _check(f"postgres/{kind.__name__}", compile_rows(kind(view, chosen), STORED))
 
 
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("carries_last", [True, False])
+def test_the_text_of_each_plan_in_spark(name: str, carries_last: bool) -> None:
+    request, spine = CASES[name]
+    if not carries_last and "latest" not in name:
+        pytest.skip("windows have the same plan on all engines")
+    spine = replace(SMALL_IN_SPARK, first=spine.first, last=spine.last, rows=spine.rows)
+    made = spark_read.compile_select(
+        request, VIEWS_IN_SPARK, spine, capabilities=Capabilities(carries_last=carries_last)
+    )  # fmt: skip
+
+    _check(f"spark/{name}{'' if carries_last else '_fetched'}", made)
+
+
+def test_the_text_of_a_hot_key_cut_by_day_in_spark() -> None:
+    request, _ = CASES["latest_small_spine_ttl_delay"]
+    made = spark_read.compile_select(request, VIEWS_IN_SPARK, SMALL_IN_SPARK, hot=frozenset(["latest"]))
+    windowed, _ = CASES["windows"]
+
+    _check("spark/latest_by_day", made)
+    made = spark_read.compile_select(windowed, VIEWS_IN_SPARK, SMALL_IN_SPARK, hot=frozenset(["windows"]))
+    _check("spark/windows_by_day", made)
+
+
+@pytest.mark.parametrize("kind", [NewestRows, TouchedKeys, RowsOfKeys])
+def test_the_text_of_a_read_of_a_view_s_own_rows_in_spark(kind: type) -> None:
+    chosen = RowFilter(latest=1_706_745_600_000_000, news_from=1_704_067_200_000_000, events_from=1_704_000_000_000_000)
+    view = (windows() if kind is RowsOfKeys else latest()).view
+
+    _check(f"spark/{kind.__name__}", compile_spark_rows(kind(view, chosen), VIEWS_IN_SPARK))
+
+
 def test_the_text_of_a_spine_made_of_a_time_range() -> None:
     request = PointInTime((latest(), windows()), start=1_704_067_200_000_000, end=1_706_745_600_000_000)
 
     _check("duckdb/range_spine", duckdb_read.range_spine(request, TABLES))
     _check("postgres/range_spine", postgres_read.range_spine(request, STORED))
+    _check("spark/range_spine", spark_read.range_spine(request, VIEWS_IN_SPARK))
 
 
 def _check(name: str, text: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from asof.expressions.language import (
     DATE_TEXT,
@@ -15,6 +15,7 @@ from asof.expressions.language import (
     TIMESTAMP_TEXT,
     UTC_TEXT,
 )
+from asof.sql.quoting import quote, quote_spark, text, text_spark
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,25 @@ class SqlForms:
         forms: SQL by operation; `A>B` are casts.
         binds: whether an operand that a form uses more than once is computed once, in a subquery; otherwise it is
             written out again (where the engine computes common parts once by itself, and a subquery would cost more).
+        quote: a name as SQL.
+        text: a string as SQL.
     """
 
     name: str
     types: Mapping[str, str]
     forms: Mapping[str, str]
     binds: bool
+    quote: Callable[[str], str] = quote
+    text: Callable[[str], str] = text
 
 
 _ANY: dict[str, str] = {
     "lower": f"translate({{x}}, '{string.ascii_uppercase}', '{string.ascii_lowercase}')",
     "upper": f"translate({{x}}, '{string.ascii_lowercase}', '{string.ascii_uppercase}')",
     "negative": "(-{x})",
+    "decimal negative": "(-{x})",
     "abs": "abs({x})",
+    "decimal abs": "abs({x})",
     "substr": (
         "substr({x}, CAST(CASE WHEN {s} < 1 THEN 1 WHEN {s} > 2000000000 THEN 2000000000 ELSE {s} END AS {index}))"
     ),
@@ -56,6 +63,11 @@ _ANY: dict[str, str] = {
     "String>Bool": "CASE {x} WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END",
     "Json>String": "CAST({x} AS {type})",
     "Timestamp>Date": "CAST(({x} AT TIME ZONE 'UTC') AS {type})",
+    "timestamp": "TIMESTAMPTZ '{iso}'",
+    "nullif": "NULLIF({a}, {b})",
+    "decimal +": "({a} + {b})",
+    "decimal -": "({a} - {b})",
+    "decimal *": "({a} * {b})",
 }
 
 DUCKDB = SqlForms(
@@ -250,4 +262,131 @@ POSTGRES = SqlForms(
     },
 )
 
-DIALECTS: dict[str, SqlForms] = {dialect.name: dialect for dialect in (DUCKDB, POSTGRES)}
+
+def _found(grammar: str) -> str:
+    """The whole of a text of the grammar; else an empty one, which no cast takes. `$` would let a newline be."""
+    return f"regexp_extract({{x}}, '^({grammar})\\\\z', 1)"
+
+
+SPARK = SqlForms(
+    name="spark",
+    binds=False,
+    types={
+        "Bool": "BOOLEAN",
+        "Int32": "INT",
+        "Int64": "BIGINT",
+        "wide": "DECIMAL(38,0)",
+        "index": "INT",
+        "Float32": "FLOAT",
+        "Float64": "DOUBLE",
+        "Decimal": "DECIMAL",
+        "String": "STRING",
+        "Json": "STRING",
+        "Bytes": "BINARY",
+        "Date": "DATE",
+        "Timestamp": "TIMESTAMP",
+    },
+    forms={
+        **_ANY,
+        "timestamp": "timestamp_micros({us})",
+        "collated": "{x}",
+        # A backslash escapes in every pattern, so each is doubled.
+        "like": r"({a} {operator} replace({b}, '\\', '\\\\'))",
+        "length": "CAST(length({x}) AS BIGINT)",
+        # Products of two BIGINT have 38 digits.
+        "narrow": "try_cast({x} AS BIGINT)",
+        "remainder": "CAST(({a} % NULLIF({b}, 0)) AS BIGINT)",
+        "float +": "({a} + {b})",
+        "float -": "({a} - {b})",
+        "float *": "({a} * {b})",
+        # NULLIF takes -0.0 for another number than 0.0.
+        "float /": "CASE WHEN {b} = 0 THEN NULL ELSE {a} / {b} END",
+        "nullif": "CASE WHEN ({a} = {b}) THEN NULL ELSE {a} END",
+        # No position is the first.
+        "substr": f"CASE WHEN {{s}} IS NOT NULL THEN {_ANY['substr']} END",
+        "substr_count": f"CASE WHEN {{s}} IS NOT NULL AND {{c}} IS NOT NULL THEN {_ANY['substr_count']} END",
+        "float round": "round({x})",
+        # floor() of a double is a BIGINT.
+        "float floor": "CASE WHEN abs({x}) >= 4503599627370496D THEN {x} ELSE CAST(floor({x}) AS DOUBLE) END",
+        # The unary minus rounds to 34 digits.
+        "decimal negative": "(0 - {x})",
+        "decimal abs": "CASE WHEN {x} < 0 THEN 0 - {x} ELSE {x} END",
+        "decimal +": "try_add({a}, {b})",
+        "decimal -": "try_subtract({a}, {b})",
+        "decimal *": "try_multiply({a}, {b})",
+        "decimal fit": "try_cast({x} AS {type})",
+        "decimal round": "CAST(round({x}, 0) AS {type})",
+        "decimal floor": "CAST(floor({x}) AS {type})",
+        "Int>Int": "try_cast({x} AS {type})",
+        "Int>Decimal": "try_cast({x} AS {type})",
+        # The cast takes 2^63, which is a float, for the greatest BIGINT.
+        "Float>Int": (
+            "CASE WHEN {x} < CAST('{beyond}' AS DOUBLE) AND {x} = CAST(try_cast({x} AS BIGINT) AS DOUBLE) "
+            "THEN try_cast({x} AS {type}) END"
+        ),
+        "Float>Float": (
+            "CASE WHEN abs({x}) >= CAST('Infinity' AS DOUBLE) THEN CAST({x} AS {type}) "
+            "WHEN abs({x}) < 3.4028235677973366e38D THEN CAST({x} AS {type}) END"
+        ),
+        # By the shortest text, as in the other engines.
+        "Float>Decimal": "try_cast(CAST({x} AS STRING) AS {type})",
+        "Decimal>Int": "CASE WHEN {x} % 1 = 0 THEN try_cast({x} AS {type}) END",
+        "Decimal>Float": "CAST(CAST({x} AS STRING) AS {type})",
+        "Decimal>Decimal": "try_cast({x} AS {type})",
+        "Decimal>String": "CAST({x} AS STRING)",
+        "Decimal>String all fraction": "CAST({x} AS STRING)",
+        "String>Int": "try_cast({x} AS {type})",
+        "String>Float": (
+            "NULLIF(NULLIF(try_cast({x} AS {type}), CAST('Infinity' AS {type})), CAST('-Infinity' AS {type}))"
+        ),
+        "String>Decimal": "try_cast({x} AS {type})",
+        "String>Date": "try_cast({x} AS {type})",
+        "String>Timestamp": "try_cast({x} AS {type})",
+        "Date>String": "CAST({x} AS STRING)",
+        "Date>Timestamp": "timestamp_micros(CAST(unix_date({x}) AS BIGINT) * 86400000000)",
+        "Timestamp>Date": "CAST({x} AS {type})",
+        "Timestamp>String": "date_format({x}, 'yyyy-MM-dd\\'T\\'HH:mm:ss.SSSSSS\\'Z\\'')",
+        # The input of a cast from String: only text of the grammar.
+        "String>Int reads": _found(INTEGER_TEXT),
+        "String>Float reads": _found(FLOAT_TEXT),
+        "String>Decimal reads": _found(DECIMAL_TEXT),
+        "String>Date reads": _found(DATE_TEXT),
+        "String>Timestamp reads": _found(TIMESTAMP_TEXT),
+    },
+    quote=quote_spark,
+    text=text_spark,
+)
+"""Spark's, in a session whose zone is UTC, with ANSI mode and without loss of decimals' digits."""
+
+_GREATEST = "CAST('{greatest}' AS {type})"
+_SHORT = "CAST({x} AS STRING)"
+_DIGITS = f"replace(regexp_extract({_SHORT}, '^-?([0-9.]+)', 1), '.', '')"
+_EXPONENT = f"CAST(regexp_extract({_SHORT}, 'e(-?[0-9]+)$', 1) AS INT)"
+
+
+def _checked(operator: str) -> str:
+    """A decimal of 38 digits at most: 128 bits hold half as much again, so the doubles need to be near only."""
+    near, exact = f"CAST({{a}} AS DOUBLE) {operator} CAST({{b}} AS DOUBLE)", f"{{a}} {operator} {{b}}"
+    return f"CASE WHEN abs({near}) < 1.1D * {{limit}}D THEN CASE WHEN abs({exact}) <= {_GREATEST} THEN {exact} END END"
+
+
+CHECKED_SPARK = replace(
+    SPARK,
+    name="spark_checked",
+    forms={
+        **SPARK.forms,
+        "decimal +": _checked("+"),
+        "decimal -": _checked("-"),
+        "decimal *": _checked("*"),
+        # No exponent is read as a decimal's.
+        "Float>Decimal": (
+            f"CASE WHEN {_SHORT} LIKE '%e-%' THEN try_cast(concat(CASE WHEN {{x}} < 0 THEN '-0.' ELSE '0.' END, "
+            f"repeat('0', least(-{_EXPONENT} - 1, 40)), {_DIGITS}) AS {{type}}) "
+            f"WHEN {_SHORT} LIKE '%e%' THEN try_cast(concat(CASE WHEN {{x}} < 0 THEN '-' ELSE '' END, "
+            f"rpad({_DIGITS}, {_EXPONENT} + 1, '0')) AS {{type}}) ELSE try_cast({_SHORT} AS {{type}}) END"
+        ),
+    },
+)
+"""Of engines of Spark's SQL without `try_add` of decimals, which raise an error beyond 38 digits."""
+
+DIALECTS: dict[str, SqlForms] = {dialect.name: dialect for dialect in (DUCKDB, POSTGRES, SPARK, CHECKED_SPARK)}

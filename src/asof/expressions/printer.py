@@ -27,7 +27,7 @@ from asof.expressions.tree import (
     Negative,
     Not,
 )
-from asof.sql.quoting import quote, text
+from asof.timing import micros
 
 MAX_SQL = 1_000_000
 """Maximum characters of an expression's SQL: forms repeat their operands, so SQL grows fast with nesting."""
@@ -44,15 +44,15 @@ def print_sql(
     dialect: str | SqlForms,
     *,
     schema: Mapping[str, DType],
-    column: Callable[[str], str] = quote,
+    column: Callable[[str], str] | None = None,
 ) -> str:
     """The expression as SQL; its value has the SQL type of `check(expression, schema)`. It never raises at run time.
 
     Columns are expected in their DType's SQL type (a Timestamp as TIMESTAMPTZ); the session's zone does not matter.
 
     Args:
-        dialect: "duckdb" or "postgres", or the forms of another engine.
-        column: a column's SQL by its name, for example with a table's alias before it.
+        dialect: "duckdb", "postgres" or "spark", or the forms of another engine.
+        column: a column's SQL by its name, for example with a table's alias before it; by default the name, quoted.
 
     Raises:
         ExpressionError: see `check`; or the expression is nested too deep for this dialect's forms.
@@ -64,7 +64,7 @@ def print_sql(
         raise UnsupportedByDialect(f"expressions cannot be printed for the dialect {dialect!r}", hint=hint)
     check(expression, schema)
     types = infer(expression, tuple(schema[name] for name in expression.columns))
-    return _Printer(forms, types, column).sql(types.root)
+    return _Printer(forms, types, column or forms.quote).sql(types.root)
 
 
 class _Printer:
@@ -215,9 +215,10 @@ class _Printer:
         if isinstance(value, bool):
             return "TRUE" if value else "FALSE"
         if isinstance(value, str):
-            return text(value)
+            return self.dialect.text(value)
         if isinstance(value, datetime):
-            return f"TIMESTAMPTZ '{value.replace(tzinfo=None).isoformat(sep=' ')}+00:00'"
+            iso = f"{value.replace(tzinfo=None).isoformat(sep=' ')}+00:00"
+            return self.fill("timestamp", texts={"iso": iso, "us": str(micros(value))})
         if isinstance(value, date):
             return f"DATE '{value.isoformat()}'"
         return f"CAST('{value!r}' AS {self.type(dtype)})"
@@ -226,7 +227,8 @@ class _Printer:
         """Unary minus or abs."""
         if dtype == Int64:
             return self.fill("narrow", x=self.fill(form, x=self.wide(operand)))
-        return self.fill(form, x=self.sql(operand))
+        is_decimal = dtype is not None and dtype.name == "Decimal"
+        return self.fill(f"decimal {form}" if is_decimal else form, x=self.sql(operand))
 
     def arithmetic(self, node: Arithmetic) -> str:
         dtype, sides = self.types.of(node), node.children
@@ -246,8 +248,12 @@ class _Printer:
         left, right = (
             self.as_type(side, DType("Decimal", precision=38, scale=scale)) for side, scale in zip(sides, scales)
         )
-        texts = {"type": self.type(dtype), "limit": f"1e{dtype.precision - dtype.scale}"}
-        return self.fill("decimal fit", texts=texts, x=f"({left} {node.operator} {right})")
+        texts = {
+            "type": self.type(dtype), "limit": f"1e{dtype.precision - dtype.scale}", "scale": str(dtype.scale),
+            "greatest": f"{'9' * (dtype.precision - dtype.scale)}.{'9' * dtype.scale}".rstrip("."),
+        }  # fmt: skip
+        made = self.fill(f"decimal {node.operator}", texts=texts, a=left, b=right)
+        return self.fill("decimal fit", texts=texts, x=made)
 
     def case(self, node: Case) -> str:
         dtype = self.types.of(node)
@@ -288,7 +294,7 @@ class _Printer:
             return self.sql(first)
         left, right = self.compared(node.arguments, node)
         if self.types.of(second) == dtype:
-            return f"NULLIF({self.as_type(first, dtype)}, {right})" if dtype.is_integer else f"NULLIF({left}, {right})"
+            return self.fill("nullif", a=self.as_type(first, dtype) if dtype.is_integer else left, b=right)
         return f"CASE WHEN ({left} = {right}) THEN NULL ELSE {self.sql(first)} END"
 
     def substr(self, arguments: Sequence[Expression]) -> str:

@@ -33,7 +33,7 @@ EMBEDDED: dict[tuple[str, str], str] = {
 }
 """The products of the base install, known without listing installed packages."""
 
-IN_BUCKETS = {("offline", "duckdb"), ("registry", "object")}
+IN_BUCKETS = {("offline", "duckdb"), ("offline", "spark"), ("registry", "object")}
 """The products whose path may be an address in object storage."""
 
 EXTRAS = {"postgres": "postgres", "kafka": "kafka", "redis": "redis", "spark": "spark", "object": "s3"}

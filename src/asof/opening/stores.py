@@ -21,7 +21,7 @@ from asof.forks import ForkListener, listen_to_forks
 from asof.log.protocol import Log, LogUser
 from asof.offline.protocol import OfflineStore
 from asof.online.protocol import OnlineStore
-from asof.opening.products import opened, product, products, refuse_unknown
+from asof.opening.products import IN_BUCKETS, opened, product, products, refuse_unknown
 from asof.opening.servers import SourceConnections
 from asof.registry.protocol import Registry
 from asof.sources.protocol import SourceReader
@@ -182,7 +182,7 @@ def _registry(config: StoreConfig, storage: ObjectStorage) -> Registry:
 
 
 def _offline(config: StoreConfig, storage: ObjectStorage) -> OfflineStore:
-    extra = {"storage": storage} if config.offline_store.type == "duckdb" else {}
+    extra = {"storage": storage} if ("offline", config.offline_store.type) in IN_BUCKETS else {}
     store: OfflineStore = opened("offline", config.offline_store, config.path, **extra)
     return store
 

@@ -222,8 +222,14 @@ def dead_letters(positions: Iterable[tuple[int, int]] | None = None) -> str:
     """All dead letters, or those at these positions (partition, offset)."""
     if positions is None:
         return "SELECT * FROM dead_letters"
-    pairs = ", ".join(f"({partition}, {offset})" for partition, offset in sorted(positions))
-    return f'SELECT * FROM dead_letters WHERE {f"""("partition", "offset") IN ({pairs})""" if pairs else "false"}'
+    offsets: dict[int, list[int]] = {}
+    for partition, offset in sorted(positions):
+        offsets.setdefault(partition, []).append(offset)
+    terms = [
+        f'("partition" = {partition} AND "offset" IN ({", ".join(map(str, each))}))'
+        for partition, each in offsets.items()
+    ]
+    return f"SELECT * FROM dead_letters WHERE {' OR '.join(terms) or 'false'}"
 
 
 def newest_dead_letters(limit: int) -> str:

@@ -83,17 +83,18 @@ def arrival_terms(columns: Collection[str], dialect: Dialect) -> dict[str, str]:
     Args:
         columns: those that the archive has; an earlier version's has no stamps and no origins.
     """
-    partition, offset = '"partition"', '"offset"'
+    name = dialect.forms.quote
+    partition, offset = name("partition"), name("offset")
     if ORIGIN_PARTITION in columns and ORIGIN_OFFSET in columns:
-        partition = f'coalesce("{ORIGIN_PARTITION}", {partition})'
-        offset = f'coalesce("{ORIGIN_OFFSET}", {offset})'
+        partition = f"coalesce({name(ORIGIN_PARTITION)}, {partition})"
+        offset = f"coalesce({name(ORIGIN_OFFSET)}, {offset})"
     topic = (
         f"CAST({partition} - {partition} % {TOPIC_PARTITIONS} + {2 * TOPIC_PARTITIONS} AS {dialect.type_name(Int64)})"
     )
     era = f"CASE WHEN {partition} < 0 THEN {TOPIC} ELSE {topic} * {PER_PARTITION} END"
     if PUSHED_AT not in columns:
         return {"era": era, "arrived": offset, "part": partition}
-    stamp = f'"{PUSHED_AT}"'
+    stamp = name(PUSHED_AT)
     return {
         "era": f"{era} + coalesce({stamp}, 0)",
         "arrived": f"CASE WHEN {stamp} IS NULL THEN {offset} ELSE {partition} END",

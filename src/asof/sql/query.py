@@ -13,7 +13,6 @@ from asof.dtypes import Bool, DType, Int64
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.dialect import Dialect
-from asof.sql.quoting import quote
 from asof.sql.source_rows import RowCutoff, SourceRows, SourceTable, SpineTable
 from asof.sql.undated import undated
 from asof.timing import Micros
@@ -236,7 +235,7 @@ class UndatedRows(ViewRows):
     def text(self, dialect: Dialect, table: SourceTable) -> str:
         """The query."""
         terms = undated(dialect, self.view.source, table.sql_types, table.column, since=self.chosen.news_from)
-        return f"SELECT count(*) AS {quote('rows')}\nFROM {table.relation}\nWHERE {' AND '.join(terms)}"
+        return f"SELECT count(*) AS {dialect.forms.quote('rows')}\nFROM {table.relation}\nWHERE {' AND '.join(terms)}"
 
 
 _ARRIVAL: ResultSchema = [("ts", Int64), ("created", Int64), ("arrived", Int64)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -49,7 +49,7 @@ class SourceTable:
 
     def column(self, name: str) -> str:
         """The SQL of a column."""
-        return quote(self.names.get(name, name))
+        return self.dialect.forms.quote(self.names.get(name, name))
 
     @property
     def is_archive(self) -> bool:
@@ -68,6 +68,7 @@ class SpineTable:
         rows: how many rows, where known.
         order: the columns by which its rows lie, and then by time; none where they lie as they came.
         names: column → its name in the relation, where that is another (`asof.sql.names`).
+        quote: how the engine writes a name (`SqlForms.quote`).
     """
 
     relation: str
@@ -78,10 +79,11 @@ class SpineTable:
     rows: int | None = None
     order: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    quote: Callable[[str], str] = quote
 
     def column(self, name: str) -> str:
         """The SQL of a column."""
-        return quote(self.names.get(name, name))
+        return self.quote(self.names.get(name, name))
 
     @property
     def is_small(self) -> bool:
@@ -158,11 +160,13 @@ class SourceRows:
 
     def tie_terms(self) -> dict[str, str]:
         """The SQL of each of the ties, over the relation."""
-        terms = {"arrived": ROW} if self.table.arrival == "row" else {"arrived": '"offset"', "part": '"partition"'}
+        name = self.dialect.forms.quote
+        offset, partition = name("offset"), name("partition")
+        terms = {"arrived": ROW} if self.table.arrival == "row" else {"arrived": offset, "part": partition}
         if self.table.arrival == "log":
             terms = arrival_terms(self.table.sql_types.keys(), self.dialect)
         elif self.table.arrival == "stamps":
-            terms = {"era": quote(PUSHED_AT), "arrived": '"partition"', "part": '"offset"'}
+            terms = {"era": name(PUSHED_AT), "arrived": partition, "part": offset}
         elif self.table.arrival == "columns":
             terms = {f"tie{index}": self.tie(name) for index, name in enumerate(self.tie_columns)}
             if "tie_gone" in self.ties:
@@ -241,15 +245,16 @@ class SourceRows:
     def restrictions(self) -> list[str]:
         """Which rows with a key and a time count at all, by what the source and the read say."""
         source, where = self.source, []
+        partition, offset = map(self.dialect.forms.quote, ("partition", "offset"))
         if self.table.is_archive and isinstance(source, LogSource) and source.stream_from is not None:
             before = f"{self._time()} < {self.dialect.instant(source.stream_from)}"
-            where.append(f'("partition" = {HISTORY}) = ({before})')
+            where.append(f"({partition} = {HISTORY}) = ({before})")
         if self.cut.known_at is not None:
             where.append(f"{self.known()} <= {self.dialect.instant(self.cut.known_at)}")
         if self.cut.seen is not None and self.table.is_archive:
             seen = {HISTORY: 2**62, **self.cut.seen}
-            cases = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in sorted(seen.items()))
-            where.append(f'"offset" <= CASE "partition" {cases} ELSE -1 END')
+            cases = " ".join(f"WHEN {number} THEN {last}" for number, last in sorted(seen.items()))
+            where.append(f"{offset} <= CASE {partition} {cases} ELSE -1 END")
         return where
 
     def key(self, name: str) -> str:
@@ -294,7 +299,7 @@ class SourceRows:
         """The SQL that holds for rows that say that their key is no more; empty where none can."""
         terms = []
         if self.source.has_tombstones and TOMBSTONE in self.table.sql_types:
-            terms.append(f"coalesce({quote(TOMBSTONE)}, false)")
+            terms.append(f"coalesce({self.dialect.forms.quote(TOMBSTONE)}, false)")
         if self.source.delete_when:
             terms.append(f"coalesce({self.expression(self.source.delete_when)[0]}, false)")
         return " OR ".join(terms)
@@ -359,9 +364,10 @@ class SourceRows:
     def known(self) -> str:
         """When the row was written down: its created time; without one, its stamp, or when it was archived."""
         if self.table.is_archive and not self.source.created_timestamp_column:
-            archived = self.dialect.time_of('"ingested_at"', self._sql_type("ingested_at"))
+            name = self.dialect.forms.quote
+            archived = self.dialect.time_of(name("ingested_at"), self._sql_type("ingested_at"))
             if self.table.arrival == "offsets" or PUSHED_AT not in self.table.sql_types:
                 return archived
-            stamped = self.dialect.time_of(quote(PUSHED_AT), self._sql_type(PUSHED_AT), "us")
+            stamped = self.dialect.time_of(name(PUSHED_AT), self._sql_type(PUSHED_AT), "us")
             return f"coalesce({stamped}, {archived})"
         return self._created()

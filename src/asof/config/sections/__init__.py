@@ -24,6 +24,7 @@ PRODUCTS: tuple[type[Section], ...] = (
     registry.ObjectRegistrySection,
     offline_store.DuckDBOfflineSection,
     offline_store.PostgresOfflineSection,
+    offline_store.SparkOfflineSection,
     online_store.SqliteOnlineSection,
     online_store.RedisOnlineSection,
     online_store.PostgresOnlineSection,

@@ -4,9 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
+from msgspec import Meta
+
 from asof.config.sections.connections import PostgresConnectionSection
-from asof.config.sections.kinds import Location, OptionDoc, Path, Section, Size, Text, Whole
-from asof.defaults import WORK_MEM
+from asof.config.sections.kinds import (
+    Location,
+    Number,
+    OptionDoc,
+    Path,
+    Section,
+    Settings,
+    Size,
+    Text,
+    ValueKind,
+    Whole,
+)
+from asof.defaults import SPARK_RETRY_S, WORK_MEM
+
+SparkRemote = Annotated[
+    str,
+    Meta(pattern=r"^sc://[^/;]+(/(;.*)?)?$"),
+    ValueKind(
+        "text",
+        "text",
+        refusal="{path}: expected sc://host:port, found {found}",
+        hint="write sc://host:port; parameters follow behind /; such as sc://host:443/;use_ssl=true",
+    ),
+]
 
 
 class OfflineStoreSection(Section, frozen=True, kw_only=True):
@@ -56,3 +80,29 @@ class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
     SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection
 
     work_mem: Annotated[Size, OptionDoc("PostgreSQL's `work_mem` for reads: memory of one sort or hash.")] = WORK_MEM
+
+
+class SparkOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
+    """Delta tables that a Spark Connect server reads: Spark 4, a managed Spark, or Sail."""
+
+    PRODUCT: ClassVar[str] = "spark"
+
+    remote: Annotated[
+        SparkRemote,
+        OptionDoc("The server, `sc://host:port`; parameters of Spark Connect follow as `sc://host:443/;use_ssl=true`."),
+    ]
+    path: Annotated[
+        Location,
+        OptionDoc(
+            "The folder for archives (Delta tables) and training sets, which the server and its executors see under "
+            "the same path, or an address such as `s3://bucket/shop`."
+        ),
+    ] = "data/offline"
+    token: Annotated[Text | None, OptionDoc("A bearer token, sent over TLS; better as `${VAR}`.")] = None
+    settings: Annotated[
+        Settings | None, OptionDoc("Spark's settings of a session, such as `spark.sql.shuffle.partitions`.",
+                                   also=("spark_conf",))
+    ] = None  # fmt: skip
+    retry_s: Annotated[
+        Number, OptionDoc("About how long a call is repeated while the server does not respond.")
+    ] = SPARK_RETRY_S  # fmt: skip

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from asof.definitions import Source
 from asof.definitions.logs import TOMBSTONE
@@ -18,21 +16,18 @@ from asof.dtypes import from_arrow
 from asof.errors import SourceError
 from asof.offline.duckdb.tables import copy, schema_of, view_files
 from asof.offline.files import read_files
+from asof.offline.needs import archived_bounds, columns_of_files, need_of, times_of
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS, Spine
-from asof.offline.pruning import ROUNDED_US, Bounds, rows_needed, rows_within
+from asof.offline.pruning import rows_needed, rows_within
 from asof.offline.results import arrival_of, empty_rows
+from asof.offline.snapshots import Snapshots
 from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
-from asof.sql.arrival import PUSHED_AT
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.names import alike, are_safe, safe_names
-from asof.sql.partitions import HISTORY
-from asof.sql.query import WANTED, PointInTime, RowsOfKeys, ViewRows, columns_of, lenient_columns_of, reach_of
+from asof.sql.query import WANTED, PointInTime, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.source_rows import ROW, SourceTable
 from asof.timing import Micros
-
-_FEW_KEYS = 10_000
-"""Maximum number of keys to filter a source by value."""
 
 
 def prepare(
@@ -54,7 +49,7 @@ def prepare(
                 f"sources {same[0]!r} and {same[1]!r}: to DuckDB, names that differ by case alone are one",
                 hint="rename one of them, or give the entity frame as a table",
             )
-    times = _times(spine, query.time) if isinstance(query, PointInTime) else None
+    times = times_of(spine, query.time) if isinstance(query, PointInTime) else None
     with BatchFetcher(named, times, inputs.get(WANTED), describe_only=describe_only) as fetching:
         # Only SQL sees sources by name, which may be one of a plan's tables.
         others = {name: given for name, given in inputs.items() if name == WANTED or (is_sql and name not in sources)}
@@ -67,7 +62,7 @@ def prepare(
         }
 
 
-class BatchFetcher:
+class BatchFetcher(Snapshots):
     """Fetches rows that come as batches, in one snapshot per database.
 
     Args:
@@ -86,22 +81,7 @@ class BatchFetcher:
         describe_only: bool = False,
     ) -> None:
         self.named, self.times, self.wanted_keys, self.describe_only = named, times, wanted_keys, describe_only
-        self._held: dict[Any, Any] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> BatchFetcher:
-        return self
-
-    def __exit__(self, *caught: Any) -> bool | None:
-        return self._stack.__exit__(*caught)
-
-    def open(self, given: Batches, need: ScanRequest) -> pa.RecordBatchReader:
-        if given.database is None:
-            return given.open(need)
-        identity = given.database.identity
-        if identity not in self._held:
-            self._held[identity] = self._stack.enter_context(given.database.snapshot())
-        return given.open(replace(need, within=self._held[identity]))
+        super().__init__()
 
     def wanted(self, source: str, names: Sequence[str]) -> list[str]:
         """The columns that the user's SQL may read; at least one, so that there are rows.
@@ -217,10 +197,10 @@ def expose(
     for name, given in inputs.items():
         if isinstance(given, Relation):
             cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {given.name}")
-        elif isinstance(given, Files) and alike(_columns_of(given)) is None:
+        elif isinstance(given, Files) and alike(columns_of_files(given)) is None:
             view_files(cursor, quote(name), given)
         elif given is not None:
-            columns = _columns_of(given) if isinstance(given, Files) else given.schema.names
+            columns = columns_of_files(given) if isinstance(given, Files) else given.schema.names
             copy(cursor, quote(name), _rows_of(given, ScanRequest(fetching.wanted(name, columns)), fetching))
 
 
@@ -255,9 +235,9 @@ def _source_table(
     arrival_columns = (*ARRIVAL_COLUMNS, *LATER_COLUMNS, TOMBSTONE) if source.is_log else ()
     names: dict[str, str] = {}
     if isinstance(given, Files) and given.bounds is not None:
-        given = rows_needed(given, source, _need(query, source, _columns_of(given), spine, fetching))
-        given = rows_within(given, _archived(query, source, given))
-    if isinstance(given, Files) and are_safe(safe_names(_columns_of(given), kept=arrival_columns)):
+        given = rows_needed(given, source, _need(query, source, columns_of_files(given), spine, fetching))
+        given = rows_within(given, archived_bounds(query, source, given))
+    if isinstance(given, Files) and are_safe(safe_names(columns_of_files(given), kept=arrival_columns)):
         # The files' own row numbers avoid a copy; the order of the paths is part of the row order.
         number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"
         view_files(cursor, relation, given, f", {number} AS {ROW}")
@@ -270,7 +250,7 @@ def _source_table(
     else:
         rows = given if isinstance(given, pa.Table) else empty_rows(source)
         if isinstance(given, Batches | Files):
-            columns = _columns_of(given) if isinstance(given, Files) else given.schema.names
+            columns = columns_of_files(given) if isinstance(given, Files) else given.schema.names
             need = ScanRequest(columns) if describe_only else _need(query, source, columns, spine, fetching)
             rows = _rows_of(given, need, fetching)
         names = safe_names(rows.schema.names, kept=arrival_columns)
@@ -286,11 +266,6 @@ def _source_table(
     if not names:
         del sql_types[ROW]
     return SourceTable(relation, sql_types, dtypes, arrival, DUCKDB, names=names)
-
-
-def _columns_of(files: Files) -> list[str]:
-    own = files.schema.names if files.schema is not None else []
-    return [*own, *(files.partitions.column_names if files.partitions is not None else [])]
 
 
 def _number(
@@ -315,86 +290,12 @@ def _number(
         cursor.execute(f"CREATE TEMP VIEW {quote(source.name)} AS SELECT {columns} FROM {relation}_rows")
 
 
-def _archived(query: PointInTime | ViewRows, source: Source, files: Files) -> dict[str, Bounds]:
-    """By when the archived rows that count were archived, and up to which offset, where the query says so."""
-    if not isinstance(query, PointInTime) or not source.is_log:
-        return {}
-    found: dict[str, Bounds] = {}
-    stamped = PUSHED_AT in _columns_of(files) and not query.by_offsets
-    # Rows with a created time, or a stamp, may have been written down before they were archived.
-    if not isinstance(query.known_at, bool | None) and not source.created_timestamp_column and not stamped:
-        found["ingested_at"] = (None, query.known_at + ROUNDED_US)
-    seen = (query.seen or {}).get(source.name)
-    if seen is not None and HISTORY in seen:
-        found["offset"] = (None, max(seen.values()))
-    return found
-
-
 def _need(
     query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None, fetching: BatchFetcher
 ) -> ScanRequest:
-    """What to fetch from a source of batches: only the columns, times and keys that the read surely needs."""
-    touched = columns_of(query, source.name)
-    if isinstance(spine, str):
-        # An SQL entity frame may read any row of the source.
-        own = set(fetching.wanted(source.name, names))
-        return ScanRequest([name for name in names if name in touched or name in own or source.is_log])
-    names = [name for name in names if name in touched or source.is_log]
-    if isinstance(query, ViewRows):
-        keys = _few_wanted(query, source, fetching.wanted_keys)
-        return ScanRequest(names, query.start, query.end, keys, news=query.news)
-    if spine is None:
-        # Without an entity frame there is a row per event in the range, and each looks back from its time.
-        first, last = query.start, query.end
-    else:
-        first, last = fetching.times or (None, None)
-    reach = reach_of(query, source.name)
-    start = first - reach if first is not None and reach is not None else None
-    keys = _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None
-    return ScanRequest(names, start, last, keys, lenient=lenient_columns_of(query, source.name))
-
-
-def _few_wanted(query: ViewRows, source: Source, wanted: Any) -> dict[str, pa.Array] | None:
-    """The values of the source's key columns for the keys that `RowsOfKeys` reads, if they are few."""
-    if not isinstance(query, RowsOfKeys) or not isinstance(wanted, pa.Table) or wanted.num_rows > _FEW_KEYS:
-        return None
-    keys = {source.raw(key): wanted[f"k{index}"].unique() for index, key in enumerate(query.view.join_keys)}
-    return keys or None
-
-
-def _times(spine: Spine | None, time: str) -> tuple[Micros, Micros] | None:
-    """The first and last time of an entity frame in memory, in microseconds."""
-    if not isinstance(spine, pa.Table) or time not in spine.column_names or not spine.num_rows:
-        return None
-    kind = spine.schema.field(time).type
-    if not pa.types.is_timestamp(kind):
-        return None
-    ends = pc.min_max(spine[time])
-    per_second = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}[kind.unit]
-    first, last = (ends[name].cast(pa.int64()).as_py() for name in ("min", "max"))
-    if first is None:
-        return None
-    return first * 1_000_000 // per_second, last * 1_000_000 // per_second
-
-
-def _few_keys(query: PointInTime | ViewRows, source: Source, spine: pa.Table) -> dict[str, pa.Array] | None:
-    """The values of the source's key columns in the spine; None if they are many, or not all known."""
-    found: dict[str, list[pa.Array]] = {}
-    reads = [read for read in query.reads if read.view.source.name == source.name]
-    for read in reads:
-        for column, key in zip(read.view.join_keys, read.keys, strict=True):
-            values = spine.column(key).drop_null().unique()
-            if isinstance(values, pa.DictionaryArray):
-                values = values.dictionary_decode()
-            found.setdefault(source.raw(column), []).append(values)
-    keys: dict[str, pa.Array] = {}
-    for column, parts in found.items():
-        # A view with other keys needs all rows for the key columns that it does not have.
-        if len(parts) == len(reads) and len({part.type for part in parts}) == 1:
-            values = pa.chunked_array(parts).unique()
-            if len(values) <= _FEW_KEYS:
-                keys[column] = values
-    return keys or None
+    """What to fetch from a source of batches."""
+    users = fetching.wanted(source.name, names) if isinstance(spine, str) else ()
+    return need_of(query, source, names, spine, users=users, times=fetching.times, wanted=fetching.wanted_keys)
 
 
 __all__ = ["BatchFetcher", "columns_named", "expose", "prepare"]

@@ -15,8 +15,8 @@ from asof.connections.postgres.database import Postgres
 from asof.display import counted
 from asof.errors import EntityFrameError
 from asof.offline import results
+from asof.offline.in_order import InOrder
 from asof.offline.postgres.arrow import plain_field, stored_as, travelling
-from asof.offline.postgres.in_order import InOrder
 from asof.offline.postgres.inputs import prepare, sql_types_of
 from asof.offline.postgres.session import Given, PostgresSession, session
 from asof.offline.results import SPINE, WHOLE, LazyResult, cut, in_types

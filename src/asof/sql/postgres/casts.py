@@ -7,9 +7,9 @@ condition that holds for the values that fit, and only they are cast.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, INT_BOUNDS, DType, Float32, Float64
+from asof.sql.casts import Conversion
 from asof.sql.postgres.types import TEXTS, base_type, digits_of, time_of, type_name
 from asof.sql.quoting import text
 from asof.timing import EARLIEST, LATEST, moment
@@ -25,21 +25,6 @@ _OVERFLOW_64 = "1.7976931348623158079e308"
 _UNDERFLOW_64 = "2.4703282292062328e-324"
 _OVERFLOW_32 = "3.4028235677973366e38"
 _UNDERFLOW_32 = "7.006492321624085e-46"
-
-
-@dataclass(frozen=True)
-class _Conversion:
-    """A value in another type.
-
-    Args:
-        made: its SQL, where the value fits.
-        fits: the SQL that holds for values that fit, and not for null; empty where all do.
-        null: a value that becomes null and is no misfit.
-    """
-
-    made: str
-    fits: str = ""
-    null: str = ""
 
 
 def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
@@ -59,12 +44,10 @@ def cast_key(value: str, sql_type: str, dtype: DType, what: str) -> str:
         return cast(value, sql_type, dtype, what)
     least, greatest = (f"timestamptz '{moment(us).isoformat(sep=' ')}'" for us in (EARLIEST, LATEST))
     made = time_of(value, sql_type) if dtype.name == "Timestamp" else value
-    return _refusing(
-        value, dtype, _Conversion(made, f"{time_of(value, sql_type)} BETWEEN {least} AND {greatest}"), what
-    )
+    return _refusing(value, dtype, Conversion(made, f"{time_of(value, sql_type)} BETWEEN {least} AND {greatest}"), what)
 
 
-def _refusing(value: str, dtype: DType, found: _Conversion, what: str) -> str:
+def _refusing(value: str, dtype: DType, found: Conversion, what: str) -> str:
     """A conversion that names the value that does not fit."""
     if not found.fits:
         return found.made
@@ -82,7 +65,7 @@ def cast_or_null(value: str, sql_type: str, dtype: DType) -> str:
     return f"CASE WHEN {found.fits} THEN {found.made} END" if found.fits else found.made
 
 
-def _cast(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]) -> _Conversion:
+def _cast(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]) -> Conversion:
     wanted, kind = type_name(dtype), base_type(sql_type)
     if dtype.name in ("Array", "Embedding") and kind.endswith("[]"):
         return _cast_array(value, sql_type, dtype, of_element)
@@ -90,7 +73,7 @@ def _cast(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, st
         # Arrow has no infinity of time.
         is_time = kind.startswith("timestamp") or kind == "date"
         made = time_of(value, sql_type) if dtype.name == "Timestamp" else value
-        return _Conversion(made, f"isfinite({value})" if is_time else "")
+        return Conversion(made, f"isfinite({value})" if is_time else "")
     if kind == "numeric":
         return _cast_numeric(value, sql_type, dtype)
     if kind in _EXACT_UP_TO:
@@ -98,36 +81,36 @@ def _cast(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, st
     if kind in _INTEGERS:
         return _cast_integer(value, kind, dtype)
     if sql_type == wanted or (wanted == "text" and kind in TEXTS):
-        return _Conversion(value)
-    return _Conversion(f"CAST({value} AS {wanted})")
+        return Conversion(value)
+    return Conversion(f"CAST({value} AS {wanted})")
 
 
-def _cast_array(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]) -> _Conversion:
+def _cast_array(value: str, sql_type: str, dtype: DType, of_element: Callable[[str, str, DType], str]) -> Conversion:
     """An array of one dimension, each of its elements cast; Arrow's lists have no other, and drivers flatten them."""
     inner = dtype.inner or Float32
     element = of_element("asof_e", sql_type.removesuffix("[]"), inner)
     fits = f"coalesce(array_ndims({value}), 1) = 1"
     if element == "asof_e":
-        return _Conversion(value, fits)
+        return Conversion(value, fits)
     elements = f"unnest({value}) WITH ORDINALITY AS asof_elements(asof_e, asof_n)"
-    return _Conversion(
+    return Conversion(
         f"ARRAY(SELECT {element} FROM {elements} ORDER BY asof_n)", f"{value} IS NOT NULL AND {fits}"
     )  # fmt: skip
 
 
-def _cast_numeric(value: str, sql_type: str, dtype: DType) -> _Conversion:
+def _cast_numeric(value: str, sql_type: str, dtype: DType) -> Conversion:
     wanted, digits = type_name(dtype), digits_of(sql_type)
     if dtype.name == "Decimal":
         if sql_type == wanted:
-            return _Conversion(value, f"{value} <> 'NaN'")
+            return Conversion(value, f"{value} <> 'NaN'")
         whole = (dtype.precision or 38) - dtype.scale
         # NaN is greater than all numbers.
         fits = f"abs({value}) < numeric '1e{whole}' AND trunc({value}, {dtype.scale}) = {value}"
-        return _Conversion(f"CAST({value} AS {wanted})", fits)
+        return Conversion(f"CAST({value} AS {wanted})", fits)
     if dtype.is_integer:
-        return _Conversion(f"CAST({value} AS {wanted})", f"{_within(value, dtype)} AND trunc({value}) = {value}")
+        return Conversion(f"CAST({value} AS {wanted})", f"{_within(value, dtype)} AND trunc({value}) = {value}")
     if not dtype.is_float:
-        return _Conversion(f"CAST({value} AS {wanted})")
+        return Conversion(f"CAST({value} AS {wanted})")
     double = f"CAST({value} AS double precision)"
     is_near = f"abs({value}) < numeric '{_OVERFLOW_64}' AND ({value} = 0 OR abs({value}) > numeric '{_UNDERFLOW_64}')"
     fits = f"({value} IN ({_ENDS}) OR ({is_near}))"
@@ -135,46 +118,46 @@ def _cast_numeric(value: str, sql_type: str, dtype: DType) -> _Conversion:
         # It is a Decimal as it comes, and that has no NaN.
         fits = f"{value} <> 'NaN'"
     if dtype == Float64:
-        return _Conversion(double, fits)
+        return Conversion(double, fits)
     single = f"({value} IN ({_ENDS}) OR abs({value}) < numeric '{_OVERFLOW_32}')"
-    return _Conversion(_single(double), f"{fits} AND {single}")
+    return Conversion(_single(double), f"{fits} AND {single}")
 
 
-def _cast_float(value: str, kind: str, dtype: DType) -> _Conversion:
+def _cast_float(value: str, kind: str, dtype: DType) -> Conversion:
     wanted = type_name(dtype)
     if kind == wanted:
-        return _Conversion(value)
+        return Conversion(value)
     if dtype.is_integer:
         # Whole values are integers, and NaN, by which pandas says that there is none, is null. So great a float that it
         # stands for several integers is none of them.
         bounds = f" AND {_within(value, dtype)}" if dtype.name == "Int32" else ""
         fits = f"{value} = trunc({value}) AND abs({value}) <= {_EXACT_UP_TO[kind]}{bounds}"
-        return _Conversion(f"CAST({value} AS {wanted})", fits, null="'NaN'")
+        return Conversion(f"CAST({value} AS {wanted})", fits, null="'NaN'")
     if dtype == Float32:
-        return _Conversion(_single(value), f"({value} IN ({_ENDS}) OR abs({value}) < {_OVERFLOW_32})")
+        return Conversion(_single(value), f"({value} IN ({_ENDS}) OR abs({value}) < {_OVERFLOW_32})")
     if dtype.name == "Decimal":
         return _cast_numeric(f"CAST(CAST({value} AS text) AS numeric)", "numeric", dtype)
-    return _Conversion(f"CAST({value} AS {wanted})")
+    return Conversion(f"CAST({value} AS {wanted})")
 
 
-def _cast_integer(value: str, kind: str, dtype: DType) -> _Conversion:
+def _cast_integer(value: str, kind: str, dtype: DType) -> Conversion:
     wanted = type_name(dtype)
     if kind == wanted:
-        return _Conversion(value)
+        return Conversion(value)
     made = f"CAST({value} AS {wanted})"
     if dtype.is_integer:
-        return _Conversion(made, _within(value, dtype) if kind == "bigint" else "")
+        return Conversion(made, _within(value, dtype) if kind == "bigint" else "")
     if dtype.is_float:
         exact, bits = _EXACT_BITS[dtype.name], _INTEGERS[kind]
         if bits <= exact:
-            return _Conversion(made)
+            return Conversion(made)
         # As floats any two that are near are equal, so the float is compared as an integer; where it has that form.
         back = f"CAST({made} AS bigint) = {value}"
-        return _Conversion(made, f"CASE WHEN {value} <= {_GREATEST_BELOW_2_63[dtype.name]} THEN {back} END")
+        return Conversion(made, f"CASE WHEN {value} <= {_GREATEST_BELOW_2_63[dtype.name]} THEN {back} END")
     if dtype.name == "Decimal":
         whole = (dtype.precision or 38) - dtype.scale
-        return _Conversion(made, "" if whole >= 19 else f"abs(CAST({value} AS numeric)) < numeric '1e{whole}'")
-    return _Conversion(made)
+        return Conversion(made, "" if whole >= 19 else f"abs(CAST({value} AS numeric)) < numeric '1e{whole}'")
+    return Conversion(made)
 
 
 def _within(value: str, dtype: DType) -> str:

@@ -1,1 +1,1 @@
-SELECT * FROM dead_letters WHERE ("partition", "offset") IN ((0, 9), (1, 7))
+SELECT * FROM dead_letters WHERE ("partition" = 0 AND "offset" IN (9)) OR ("partition" = 1 AND "offset" IN (7))

@@ -1,0 +1,161 @@
+"""The offline store that computes on a Spark Connect server: few rows are sent there, files are read there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import sqlglot
+from sqlglot import exp
+
+from asof.connections.duckdb import Evaluator
+from asof.connections.object_storage import ObjectStorage
+from asof.connections.spark import SessionPool
+from asof.defaults import SPARK_RETRY_S
+from asof.errors import ConfigError, EntityFrameError
+from asof.expressions.dialects import DUCKDB
+from asof.offline.delta.archives import DeltaArchives
+from asof.offline.protocol import Engine, Spine
+from asof.offline.spark.files import rows_in
+from asof.offline.spark.names import with_backquotes
+from asof.offline.spark.read import Given, reading
+from asof.offline.spark.results import SparkPointInTimeResult, SparkSqlResult, SparkViewRowsResult
+from asof.offline.spark.server import SparkServer
+from asof.offline.spark.staging import StagingFolder
+from asof.sources.protocol import Files, Input
+from asof.sql.query import PointInTime, ViewRows
+from asof.sql.quoting import quote_spark
+from asof.sql.row_select import RowSelect
+from asof.sql.spark.dialect import SESSION, SPARK
+
+_SETTINGS = {
+    # A file that is gone is an error, and never no rows.
+    "spark.sql.files.ignoreMissingFiles": "false",
+    "spark.sql.files.ignoreCorruptFiles": "false",
+    # Schemas are given; this is for those that are not.
+    "spark.sql.parquet.inferTimestampNTZ.enabled": "true",
+    "spark.sql.execution.arrow.useLargeVarTypes": "false",
+}
+
+UPLOAD_BYTES = 64 << 20
+"""So many bytes of an input are sent in messages; larger inputs go through a file next to the archives."""
+
+
+class SparkEngine(Engine):
+    """Runs point-in-time reads and SQL on a Spark Connect server, and leaves nothing there between two reads."""
+
+    dialect = SPARK
+    batch_dialect = DUCKDB
+    reach_hint = (
+        "put the files into a folder that the Spark server and its executors see under the same path, or into object "
+        "storage"
+    )
+
+    def __init__(self, server: SparkServer) -> None:
+        self.server = server
+        self._evaluator = Evaluator(threads=1)
+
+    def run(
+        self, query: PointInTime | ViewRows, inputs: Mapping[str, Given], *, spine: Spine | None = None
+    ) -> SparkPointInTimeResult | SparkViewRowsResult:
+        """A point-in-time read, or (without a spine) a read of one view's own rows.
+
+        Args:
+            inputs: source name → its rows; None where there are none. An SQL spine sees all of them by name.
+            spine: the entity frame; None reads the query's time range.
+        """
+        if isinstance(query, ViewRows):
+            return SparkViewRowsResult(self.server, query, dict(inputs))
+        return SparkPointInTimeResult(query, dict(inputs), spine, server=self.server)
+
+    def sql(self, text: str, inputs: Mapping[str, Given]) -> SparkSqlResult:
+        """SQL text over named inputs."""
+        return SparkSqlResult(self.server, text, dict(inputs))
+
+    def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
+        """Evaluate expressions over a batch in this process: a round trip would cost more than the work."""
+        return self._evaluator.evaluate(batch, expressions)
+
+    def read_select(self, sql: str, *, table: str, columns: Sequence[str]) -> RowSelect:
+        """Take a SELECT over single rows of a table apart, into expressions that `evaluate` takes.
+
+        Raises:
+            ValueError: it is more than that, or holds what is not known to be harmless.
+        """
+        return self._evaluator.read_select(sql, table=table, columns=columns)
+
+    def tables_in(self, sql: str) -> set[str]:
+        """The tables that a SELECT names.
+
+        Raises:
+            EntityFrameError: it is not one SELECT.
+        """
+        try:
+            statements = sqlglot.parse(with_backquotes(sql), read="spark")
+        except sqlglot.errors.SqlglotError as error:
+            problem = str(error).splitlines()[0].rstrip(".")
+            raise EntityFrameError(
+                f"SQL entity frame: {problem}", hint="check the names of tables and columns"
+            ) from error
+        writes = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into)
+        if len(statements) != 1 or not isinstance(statements[0], exp.Query) or statements[0].find(*writes):
+            raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
+        own = {each.alias for each in statements[0].find_all(exp.CTE)}
+        return {each.name for each in statements[0].find_all(exp.Table) if each.name and each.name not in own}
+
+    def bucket(self, columns: Sequence[str], buckets: int) -> str:
+        """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
+        return f"pmod(xxhash64({', '.join(map(quote_spark, columns))}), {buckets})" if columns else "0"
+
+    def reaches(self, given: Input | None) -> bool:
+        """Whether the server sees these files; other rows are sent to it."""
+        if not isinstance(given, Files):
+            return True
+        first = Files(given.paths[:1], storage=given.storage)
+        with reading(self.server, f"file {given.paths[0]}") as read:
+            return read.sees(first, rows_in(first))
+
+    def close(self) -> None:
+        """Close the sessions; reads of other threads are interrupted."""
+        self._evaluator.close()
+        self.server.pool.close()
+
+
+class SparkOffline(SparkEngine, DeltaArchives):
+    """Spark over Delta archives, in a folder that it sees under the same path, or in object storage.
+
+    Args:
+        path: of the archives.
+        remote: the server, `sc://host:port`.
+        token: a bearer token; empty for none.
+        settings: of its sessions (`spark.sql.…`).
+        retry_s: about how long a call is repeated while the server does not respond.
+        storage: how this process reaches object storage; the server has its own settings for that.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        remote: str,
+        token: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        retry_s: float = SPARK_RETRY_S,
+        storage: ObjectStorage | None = None,
+        upload_bytes: int = UPLOAD_BYTES,
+    ) -> None:
+        DeltaArchives.__init__(self, path, engine=self, storage=storage)
+        given = {name: str(value).lower() if isinstance(value, bool) else str(value)
+                 for name, value in (settings or {}).items()}  # fmt: skip
+        if own := sorted(given.keys() & SESSION.keys()):
+            raise ConfigError(
+                f"offline_store.settings sets {own[0]}, which has one value in Asof ({SESSION[own[0]]})",
+                hint="leave it out",
+            )
+        pool = SessionPool(remote, token=token or "", settings={**_SETTINGS, **given, **SESSION}, retry_s=retry_s)
+        SparkEngine.__init__(self, SparkServer(pool, StagingFolder(self._folder), upload_bytes=upload_bytes))
+
+
+__all__ = ["SparkEngine", "SparkOffline"]

@@ -1,0 +1,176 @@
+"""Parquet files that the server reads itself, and what must hold for that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql.types import StructType
+
+from asof.connections.spark import ServerSession
+from asof.connections.spark.client import DataFrame, functions
+from asof.errors import SourceError
+from asof.offline.spark.arrow import data_type, is_read_from_files, struct_of, type_of
+from asof.sources.protocol import Files
+from asof.sql.source_rows import ROW
+
+_MAGIC = re.compile(r"[\[\]{}*?\\]")
+
+
+def schema_of_files(files: Files) -> pa.Schema:
+    """The columns of the files, without those that their folders give.
+
+    Raises:
+        SourceError: they cannot be read here.
+    """
+    own = files.partitions.column_names if files.partitions is not None else []
+    if files.schema is not None:
+        return pa.schema([each for each in files.schema if each.name not in own])
+    from pyarrow.dataset import dataset  # it loads pandas
+
+    try:
+        return dataset(list(files.paths), filesystem=_file_system(files)).schema
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(files.paths[0], error) from error
+
+
+def are_native(schema: pa.Schema) -> bool:
+    """Whether each of these columns is read by every engine as what it is."""
+    return all(is_read_from_files(each.type) for each in schema)
+
+
+def frame_of(session: ServerSession, files: Files, schema: pa.Schema, *, numbered: bool) -> DataFrame:
+    """The rows of files, with the values of their folders.
+
+    Args:
+        schema: the columns to be read from the files.
+        numbered: add a number that ascends in the order of the paths, and of the rows of each.
+    """
+    own = struct_of((each.name, type_of(each.type, each.name)) for each in schema)
+    if numbered:
+        parts = [
+            _numbered(session, path, own, place).select("*", *_folder_values(files, [place]))
+            for place, path in enumerate(files.paths)
+        ]
+    else:
+        parts = [
+            session.files([literal_path(files.paths[position]) for position in positions], own).select(
+                "*", *_folder_values(files, positions)
+            )
+            for positions in _alike(files)
+        ]
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.union(part)
+    return whole
+
+
+def _numbered(session: ServerSession, path: str, schema: StructType, place: int) -> DataFrame:
+    row = functions.lit(place << 40) + functions.col("_metadata.row_index")
+    names = [functions.col(_quoted(name)) for name in schema.names]
+    return session.files([literal_path(path)], schema).select(*names, row.alias(ROW))
+
+
+def _folder_values(files: Files, positions: Sequence[int]) -> list[Any]:
+    """The columns that have one value in all of these files."""
+    if files.partitions is None:
+        return []
+    columns = []
+    for name in files.partitions.column_names:
+        column = files.partitions[name]
+        value = functions.lit(column[positions[0]].as_py()).cast(data_type(type_of(column.type, name)))
+        columns.append(value.alias(name))
+    return columns
+
+
+def _alike(files: Files) -> Iterable[list[int]]:
+    """The numbers of the files, those whose folders give the same values together."""
+    if files.partitions is None or not files.partitions.num_columns:
+        return [list(range(len(files.paths)))]
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for place, values in enumerate(zip(*(column.to_pylist() for column in files.partitions.columns), strict=True)):
+        groups.setdefault(values, []).append(place)
+    return groups.values()
+
+
+def has_row_numbers(session: ServerSession, path: str) -> bool:
+    """Whether the engine says which row of a file a row is; nothing is read."""
+    try:
+        frame = session.files([literal_path(path)], StructType()).selectExpr("_metadata.row_index AS n")
+        return bool(frame.schema.names == ["n"])
+    except Exception:  # each engine has its own for that
+        return False
+
+
+def literal_path(path: str) -> str:
+    """The path as a pattern that matches only it: a server treats every path as a pattern."""
+    return _MAGIC.sub(lambda found: f"[{found[0]}]" if found[0] != "]" else "[]]", path)
+
+
+def rows_in(files: Files) -> int:
+    """The number of rows, by the files' own footers.
+
+    Raises:
+        SourceError: one of them cannot be read here.
+    """
+    if files.storage is None:
+        return sum(_rows_of_local(path, *_state(path)) for path in files.paths)
+    system = _file_system(files)
+    known = _known_objects(id(files.storage.files))
+    missing = [path for path in files.paths if path not in known]
+    for path in missing:
+        known[path] = _footer(path, system)
+    return sum(known[path] for path in files.paths)
+
+
+def _state(path: str) -> tuple[int, int]:
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=100_000)
+def _rows_of_local(path: str, written_ns: int, size: int) -> int:
+    return _footer(path, None)
+
+
+@lru_cache(maxsize=8)
+def _known_objects(storage: int) -> dict[str, int]:
+    """Address → rows; archives never write an address twice."""
+    return {}
+
+
+def _footer(path: str, system: Any) -> int:
+    try:
+        return int(pq.read_metadata(path, filesystem=system).num_rows)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
+def _file_system(files: Files) -> Any:
+    if files.storage is None:
+        return None
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    return PyFileSystem(FSSpecHandler(files.storage.files))
+
+
+def _unreadable(path: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"file {path!r} cannot be read: {str(error).splitlines()[0]}",
+        hint="check that the files exist and are complete",
+    )
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+__all__ = ["are_native", "frame_of", "has_row_numbers", "literal_path", "rows_in", "schema_of_files"]

@@ -1,0 +1,246 @@
+"""Historical reads on Sail: files, rows that are sent, SQL, and a server that is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from asof.definitions import Field
+from asof.dtypes import Int64
+from asof.errors import AsofError, ConfigError, EntityFrameError, StorageError
+from asof.offline.spark.engine import SparkOffline
+from asof.offline.spark.names import with_backquotes
+from asof.offline.spark.staging import FOLDER
+from asof.sources.protocol import Batches, Files, ScanRequest
+from asof.sql.query import PointInTime
+from asof.testing.history import NOON, events, reads, spine, view
+from tests.sail import running
+from tests.services import Sail
+
+pytestmark = pytest.mark.integration
+
+LATEST = view(Field("value", Int64))
+REQUEST = PointInTime(reads(LATEST))
+ROWS = events((1, NOON, 7), (1, NOON + 5, 8), (2, NOON, 9))
+FRAME = spine((1, NOON), (2, NOON + 9), (1, NOON + 9), (3, NOON))
+EXPECTED = [7, 9, 8, None]
+
+
+@pytest.fixture(scope="module")
+def remote() -> Iterator[str]:
+    with running() as remote:
+        yield remote
+
+
+@pytest.fixture
+def store(remote: str, tmp_path: Path) -> Iterator[SparkOffline]:
+    store = SparkOffline(tmp_path / "offline", remote=remote)
+    yield store
+    store.close()
+
+
+def values(store: SparkOffline, given: Any, frame: Any = FRAME, request: PointInTime = REQUEST) -> list[object]:
+    return store.run(request, {"events": given}, spine=frame).reader().read_all()["value"].to_pylist()
+
+
+def written(folder: Path, name: str, rows: pa.Table) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, folder / name)
+    return str(folder / name)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "a [1] {b}*?.parquet", "per%20cent + ü.parquet"])
+@pytest.mark.parametrize("is_ordered", [True, False])
+def test_a_file_of_any_name_is_read(store: SparkOffline, tmp_path: Path, name: str, is_ordered: bool) -> None:
+    path = written(tmp_path / "in a folder", name, ROWS)
+    written(tmp_path / "in a folder", "a 1 b.parquet", events((1, NOON, 66)))
+
+    assert values(store, Files((path,), ROWS.schema, is_ordered=is_ordered)) == EXPECTED
+    assert store.reaches(Files((path,), ROWS.schema, is_ordered=is_ordered))
+
+
+def test_of_equal_rows_in_files_the_last_by_path_and_row_wins(store: SparkOffline, tmp_path: Path) -> None:
+    many = [written(tmp_path, f"{n}.parquet", events(*((1, NOON, n * 100 + i) for i in range(100)))) for n in range(3)]
+
+    assert values(store, Files(tuple(many), ROWS.schema), spine((1, NOON))) == [299]
+    assert values(store, Files(tuple(reversed(many)), ROWS.schema), spine((1, NOON))) == [99]
+
+
+def test_what_folders_and_a_schema_add_to_files_is_read(store: SparkOffline, tmp_path: Path) -> None:
+    paths = tuple(written(tmp_path, f"{n}.parquet", events((1, NOON + n, n)).drop_columns(["value"])) for n in range(3))
+    folders = pa.table({"value": pa.array([10, 20, 20])})
+    files = Files(paths, pa.schema([*ROWS.schema.remove(2), ("value", pa.int64())]), folders, is_ordered=False)
+
+    assert values(store, files, spine((1, NOON), (1, NOON + 2))) == [10, 20]
+    assert values(store, Files(paths, ROWS.schema, is_ordered=False), spine((1, NOON))) == [None]
+
+
+def test_nanoseconds_and_unsigned_integers_are_what_they_are(store: SparkOffline, tmp_path: Path) -> None:
+    odd = pa.table({
+        "user": pa.array([1, 1], pa.uint32()), "happened": pa.array([NOON * 1000 + 999, NOON * 1000 + 1000], pa.timestamp("ns")),
+        "value": pa.array([1, 2**63 - 1], pa.uint64()),
+    })  # fmt: skip
+
+    for given in (odd, Files((written(tmp_path, "odd.parquet", odd),), odd.schema)):
+        assert values(store, given, spine((1, NOON), (1, NOON + 1))) == [1, 2**63 - 1]
+
+
+def test_a_file_that_is_gone_is_an_error_and_no_fewer_rows(store: SparkOffline, tmp_path: Path) -> None:
+    paths = [written(tmp_path, f"{n}.parquet", events((1, NOON + n, n))) for n in range(2)]
+    files = Files(tuple(paths), ROWS.schema, is_ordered=False)
+    result = store.run(REQUEST, {"events": files}, spine=FRAME)
+    assert result.reader().read_all().num_rows == FRAME.num_rows
+
+    Path(paths[1]).unlink()
+
+    with pytest.raises(AsofError, match=r"1\.parquet"):
+        result.reader().read_all()
+
+
+# -- rows that are sent -----------------------------------------------------------------------------------------------
+
+
+def test_many_rows_go_through_a_file_that_is_deleted(remote: str, tmp_path: Path) -> None:
+    store = SparkOffline(tmp_path / "offline", remote=remote, upload_bytes=1000)
+    rows = events(*((n % 3, NOON + n // 3, n) for n in range(3000)))
+
+    answer = values(store, rows, spine(*((user, NOON + 500) for user in range(3))))
+    store.close()
+
+    assert answer == [1500, 1501, 1502]
+    assert list((tmp_path / "offline" / FOLDER).iterdir()) == []
+
+
+def test_an_entity_frame_in_chunks_is_whole(store: SparkOffline) -> None:
+    frame = spine(*((n % 4, NOON + n) for n in range(50)))
+    result = store.run(REQUEST, {"events": ROWS}, spine=frame)
+    chunked = type(result)(REQUEST, {"events": ROWS}, frame, 7, server=store.server)
+
+    whole = result.reader().read_all()
+
+    assert chunked.reader(batch_rows=3).read_all().equals(whole)
+    assert whole.drop_columns(["value"]).equals(frame)
+
+
+# -- SQL --------------------------------------------------------------------------------------------------------------
+
+
+def test_sql_over_sources_takes_names_in_either_quotes(store: SparkOffline) -> None:
+    texts = (
+        "WITH e AS (SELECT * FROM events) SELECT \"user\", happened AS event_timestamp, 'it''s' AS label FROM e ORDER BY 2, 1",
+        "SELECT `user`, happened AS event_timestamp, 'it\\'s' AS label FROM events ORDER BY happened, `user`",
+    )
+    for text in texts:
+        found = store.run(REQUEST, {"events": ROWS}, spine=text).reader().read_all().to_pylist()
+
+        assert [(row["user"], row["label"], row["value"]) for row in found] == [
+            (1, "it's", 7),
+            (2, "it's", 9),
+            (1, "it's", 8),
+        ]
+        assert store.tables_in(text) == {"events"}
+
+
+def test_a_mistake_in_sql_is_the_users(store: SparkOffline) -> None:
+    with pytest.raises(EntityFrameError, match="nosuch"):
+        store.run(REQUEST, {"events": ROWS}, spine="SELECT nosuch FROM events").reader().read_all()
+    with pytest.raises(EntityFrameError, match="event_timestamp"):
+        store.run(REQUEST, {"events": ROWS}, spine="SELECT `user` FROM events").reader().read_all()
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ('SELECT "a""b" FROM t', 'SELECT `a"b` FROM t'), ('SELECT "a`b"', "SELECT `a``b`"),
+        ("SELECT 'say \"it''s\"'", "SELECT 'say \"it\\'s\"'"), ("SELECT '' || ''''", "SELECT '' || '\\''"),
+        ('SELECT 1 -- "no"\n, `"`', 'SELECT 1 -- "no"\n, `"`'), ("SELECT 'a\\'b', \"c\"", "SELECT 'a\\'b', `c`"),
+        ('/* "x" */ SELECT "y"', '/* "x" */ SELECT `y`'),
+    ],
+)  # fmt: skip
+def test_names_in_double_quotes_are_names(sql: str, expected: str) -> None:
+    assert with_backquotes(sql) == expected
+    assert with_backquotes(expected) == expected
+
+
+# -- the server -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(private_service: Any) -> Sail:
+    return private_service(Sail)
+
+
+def test_a_server_that_is_restarted_between_two_reads_is_used_again(server: Sail, tmp_path: Path) -> None:
+    store = SparkOffline(tmp_path / "offline", remote=server.url)
+    assert values(store, ROWS) == EXPECTED
+
+    server.restart(kill=True)
+
+    assert values(store, ROWS) == EXPECTED
+    store.close()
+
+
+def test_a_read_that_loses_its_server_runs_again_or_is_one_error(server: Sail, tmp_path: Path) -> None:
+    store = SparkOffline(tmp_path / "offline", remote=server.url, retry_s=1.0)
+    result = store.run(REQUEST, {"events": lost_during(ROWS, lambda: server.restart(kill=True))}, spine=FRAME)
+    assert result.reader().read_all()["value"].to_pylist() == EXPECTED
+
+    gone = store.run(REQUEST, {"events": lost_during(ROWS, server.kill)}, spine=FRAME)
+    with pytest.raises(StorageError, match="respond|lost the session") as caught:
+        gone.reader().read_all()
+    assert "Traceback" not in str(caught.value) and caught.value.hint
+    store.close()
+
+
+def lost_during(rows: pa.Table, lose: Any) -> Any:
+    """Rows of a source; while they are fetched for the first time, after others were sent, the server goes."""
+    done: list[bool] = []
+
+    def opened(need: ScanRequest) -> pa.RecordBatchReader:
+        def each() -> Iterator[pa.RecordBatch]:
+            yield from rows.slice(0, 1).to_batches()
+            if not done:
+                done.append(True)
+                lose()
+            yield from rows.slice(1).to_batches()
+
+        return pa.RecordBatchReader.from_batches(rows.schema, each())
+
+    return Batches(rows.schema, opened)
+
+
+@pytest.mark.parametrize(
+    ("remote", "kind", "said"),
+    [
+        ("sc://127.0.0.1:1", StorageError, "127.0.0.1:1 does not respond: .*refused"),
+        ("http://127.0.0.1:1", ConfigError, "no address of Spark Connect"),
+        ("sc://127.0.0.1:port", ConfigError, "no address"), ("sc://127.0.0.1:1/;token", ConfigError, "no value"),
+    ],
+)  # fmt: skip
+def test_a_wrong_address_is_said(tmp_path: Path, remote: str, kind: type[AsofError], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        store = SparkOffline(tmp_path, remote=remote, retry_s=0.2)
+        values(store, ROWS)
+
+
+def test_a_closed_store_is_said_to_be_closed(remote: str, tmp_path: Path) -> None:
+    store = SparkOffline(tmp_path, remote=remote)
+    values(store, ROWS)
+    store.close()
+    store.close()
+
+    with pytest.raises(StorageError, match="closed"):
+        values(store, ROWS)
+
+
+def test_settings_that_decide_answers_cannot_be_changed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="timeZone"):
+        SparkOffline(tmp_path, remote="sc://127.0.0.1:1", settings={"spark.sql.session.timeZone": "Asia/Tokyo"})
