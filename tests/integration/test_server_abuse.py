@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,19 @@ class Server:
         return "".join(self.said)
 
     def is_well(self) -> bool:
-        """Whether somebody who may read is answered."""
+        """Whether somebody who may read is answered, and the server says that it is live and ready."""
         try:
-            return self.ask(READ, BODY) == 200
+            return self.ask(READ, BODY) == 200 and [self.get(path) for path in ("/health", "/ready")] == [200, 200]
         except OSError:
             return False
+
+    def get(self, path: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        finally:
+            connection.close()
 
     def ask(self, path: str, body: bytes, *, role: str = "read") -> int:
         return self.answer(path, body, role=role)[0]
@@ -412,7 +421,8 @@ def bodies() -> dict[str, tuple[str, Any]]:
     ids=["nothing", "read", "write", "write without a limit"],
 )  # fmt: skip
 def test_no_body_stops_a_worker(serving, role, is_wide):
-    server = serving(max_features=1_000_000) if is_wide else serving()
+    # However busy the machine is: what is asked here is whether the worker lives.
+    server = serving(request_timeout_s=10_000, **({"max_features": 1_000_000} if is_wide else {}))
     statuses = {}
     for case, (path, content) in bodies().items():
         raw = json.dumps(content).encode()
@@ -464,6 +474,74 @@ def varied(at: int) -> bytes:
     """Another 12 MB in each request: names of 3 MB that nobody asks for."""
     entities = {f"{at} {i} " + "x" * (3 * MB): [1] for i in range(4)}
     return json.dumps({"features": ["profile:age"], "entities": {"user_id": [1], **entities}}).encode()
+
+
+ROW = {"user_id": [1], "page": ["a"], "amount": [1.0], "at": ["2026-01-01T11:00:00Z"]}
+
+
+def test_a_large_value_that_is_read_very_often_is_refused_before_it_is_written(serving):
+    server = serving()
+    page = {**ROW, "page": ["x" * 200_000]}
+    assert server.ask("/push", json.dumps({"push_source_name": "clicks", "df": page}).encode(), role="write") == 200
+    body = json.dumps({"features": ["newest:page"], "entities": {"user_id": [1] * 2000}}).encode()
+    before = server.memory()
+    for path in (READ, "/v1/features"):
+        asking = [threading.Thread(target=server.ask, args=(path, body)) for _ in range(3)]
+        for each in asking:
+            each.start()
+        assert server.ask(path, body) == 413
+        assert server.is_well()
+        for each in asking:
+            each.join(timeout=60)
+            assert not each.is_alive()
+    # The answer would have 400 MB, and there are four of them at once.
+    assert server.memory() - before < 400 * MB
+    assert server.is_the_same()
+
+
+@pytest.mark.parametrize(
+    "piece", [b"[],", b"{},", b"1,", b'"",', b'"\\"[,",'], ids=["lists", "objects", "numbers", "texts", "escapes"]
+)
+def test_very_many_values_are_counted_and_refused_while_others_are_answered(serving, piece):
+    server = serving()
+    body = b'{"features": ["profile:age"], "entities": {"user_id": [' + piece * (15 * MB // len(piece)) + b"1]}}"
+    before = server.memory()
+    asking = [threading.Thread(target=server.ask, args=(READ, body)) for _ in range(2)]
+    for each in asking:
+        each.start()
+    assert server.ask(READ, body) == 413
+    assert server.is_well()
+    for each in asking:
+        each.join(timeout=60)
+        assert not each.is_alive()
+    # As objects one of the bodies would have 300 MB.
+    assert server.memory() - before < 200 * MB
+    assert server.is_the_same()
+
+
+def test_requests_in_any_order_of_features_take_little_memory_and_delay_no_apply(serving, built, tmp_path):
+    server = serving()
+    names = ["age", "score", "city", "is_new", "half", "price", "raw", "day", "seen", "tags", "doc", "scores"]
+    before = server.memory()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    for order in islice(permutations(names), 2500):
+        body = {"features": [f"profile:{name}" for name in order], "entities": {"user_id": [1] * (1 + len(order[0]))}}
+        connection.request("POST", READ, json.dumps(body), server.headers("read"))
+        response = connection.getresponse()
+        response.read()
+        assert response.status == 200
+    connection.close()
+    assert server.memory() - before < 100 * MB
+
+    repository = tmp_path / "repo0"
+    (repository / "features.py").write_text(
+        DEFINITIONS + 'more = FeatureView("more", entities=[user], source=clicks, schema=[Field("page", String)])\n'
+    )
+    with FeatureStore(repository) as store:
+        store.apply()
+    lean = json.dumps({"features": ["more:page"], "entities": {"user_id": [1]}}).encode()
+    wait_until(lambda: server.ask("/v1/features", lean) == 200, server.explanation)
+    assert server.is_the_same()
 
 
 def test_bodies_on_their_way_are_bounded_together(serving):

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -219,6 +220,34 @@ def test_who_connects_and_never_says_a_word_of_tls_is_cut_off(folder: Path, serv
                 assert made.recv(1) == b""
             except ConnectionResetError:
                 pass
+
+
+def test_handshakes_that_do_not_end_make_room_for_others(folder: Path, serve: Any, files: Files) -> None:
+    key = new_key()
+    configure(
+        folder, auth={"keys": [key_entry(key, "read")], "audit": "off"},
+        server={"max_connections": 40, "receive_timeout_s": 10_000, "keep_alive_s": 10_000},
+    )  # fmt: skip
+    served = serve("--tls-cert", files.cert, "--tls-key", files.key)
+    url = f"https://127.0.0.1:{served.port}"
+    silent: list[socket.socket] = []
+    try:
+        with Client(url, api_key=key.text, ca=files.ca) as client:
+            served.wait(client.ready)
+            for _ in range(200):
+                silent.append(socket.create_connection(("127.0.0.1", served.port)))
+                silent[-1].sendall(b"\x16\x03\x01")
+            assert age(client) == [30]
+        with Client(url, api_key=key.text, ca=files.ca) as another:
+            assert age(another) == [30]
+        # The first have been ended, whatever time a handshake may take.
+        silent[0].settimeout(60)
+        with suppress(ConnectionResetError):
+            assert silent[0].recv(1) == b""
+        assert len(silent) == 200
+    finally:
+        for each in silent:
+            each.close()
 
 
 def test_a_client_certificate_stands_for_its_holder(folder: Path, serve: Any, files: Files) -> None:

@@ -47,6 +47,8 @@ class StoreConfig:
         schedule: the jobs of `asof run`.
         environment: the environment variables that applied definitions may use, with `own_variables`.
         own_variables: those that the file itself uses.
+        written: the sections of the online store and of the connections as written, with variables not yet expanded;
+            None where the configuration was made in code.
     """
 
     project: str
@@ -68,6 +70,7 @@ class StoreConfig:
     schedule: tuple[ScheduledJob, ...] = ()
     environment: tuple[str, ...] = ()
     own_variables: frozenset[str] = frozenset()
+    written: LocatedValue | None = field(default=None, repr=False)
 
     def describe(self) -> dict[str, Any]:
         """The configuration for display and logs, without secrets."""
@@ -110,6 +113,8 @@ def load_config(
     root = _local(root, "the repository").resolve()
     document, base = _read(path or root / FILE, env, is_given=path is not None)
     variables = document.variables
+    own = {key: value for key, value in document.content.items() if key in _ELSEWHERE}
+    written = LocatedValue(own, "map", document.where)
     document = document.expand(os.environ if environ is None else environ)
     shown = (path or root / FILE).name
     reader = ProductConfigReader(root)
@@ -120,8 +125,24 @@ def load_config(
             reader.notes.append(f"environment {env!r} has the same project and {unsplit} as {shown} itself")
     return StoreConfig(
         **config, path=root, env=env, notes=tuple(reader.notes), file="" if path is None else str(path),
-        own_variables=variables,
+        own_variables=variables, written=written,
     )  # fmt: skip
+
+
+_ELSEWHERE = ("online_store", CONNECTIONS)
+"""Sections that other processes open a store by."""
+
+
+def online_store_in(written: LocatedValue, root: Path, environ: Mapping[str, str]) -> ProductConfig:
+    """The online store of sections as `StoreConfig.written` has them, with the variables of this process.
+
+    Raises:
+        ConfigError: a variable is not set.
+    """
+    document = written.expand(environ)
+    reader = ProductConfigReader(root)
+    connections = reader.connections(document.content.get(CONNECTIONS))
+    return reader.part("online_store", document.content.get("online_store"), connections=connections)
 
 
 def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str) -> dict[str, Any]:

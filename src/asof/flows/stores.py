@@ -141,6 +141,14 @@ class MessageProcess(Protocol):
         ...
 
 
+class RemoteStores(Protocol):
+    """Opens the online store in another process, such as an executor's, with its environment; picklable."""
+
+    def open(self, *, now: Micros, max_row_bytes: int) -> Stores:
+        """The online store with a clock that stands at `now`, and what evaluates expressions; nothing else."""
+        ...
+
+
 class Stores:
     """All components of a feature store. Stores and readers may be `Lazy`: opened at their first use.
 
@@ -159,6 +167,7 @@ class Stores:
         storage: how files in object storage are reached; by default as their provider's own settings say.
         local_log: a log of this machine alone next to a registry of many, to be refused; empty where there is none.
         unlisted_variables: the environment variables of a source that the configuration does not let it use.
+        remote: opens the online store where an engine computes; None where it cannot be reached from elsewhere.
         shared_stores: other configuration file → names of the sections whose store it shares with this one.
     """
 
@@ -183,6 +192,7 @@ class Stores:
         storage: ObjectStorage | None = None,
         local_log: str = "",
         unlisted_variables: Callable[[Source], Sequence[str]] = lambda source: (),
+        remote: Callable[[], RemoteStores | None] = lambda: None,
     ) -> None:
         self.project = project
         self.clock = clock
@@ -194,6 +204,7 @@ class Stores:
         self.bounds = bounds
         self.storage = storage or ObjectStorage()
         self.local_log = local_log
+        self._remote = remote
         self.unlisted_variables = unlisted_variables
         self._isolate = isolate
         self._registry = _lazy(registry)
@@ -203,6 +214,10 @@ class Stores:
         self._readers = readers if isinstance(readers, LazyReaders) else LazyReaders(readers)
         self._sources = sources
         self._newest = NewestSnapshot(lambda: self.registry, project)
+
+    @property
+    def remote(self) -> RemoteStores | None:
+        return self._remote()
 
     @property
     def registry(self) -> Registry:
@@ -258,6 +273,7 @@ class Stores:
             storage=self.storage,
             local_log=self.local_log,
             unlisted_variables=self.unlisted_variables,
+            remote=self._remote if online is None else lambda: None,
         )
 
     def log_of(self, source: LogSource) -> Log:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
 from asof.defaults import BATCH_ROWS, KEEP_HOURS
-from asof.errors import UnsupportedByDialect
+from asof.errors import AsofError, UnsupportedByDialect
 from asof.expressions.dialects import SqlForms
 from asof.profiles.summary import MeasuredRows
 from asof.sources.protocol import Files, Input
@@ -72,6 +72,36 @@ class ReportingResult(Protocol):
 
     def reporting(self, progress: Callable[[int, int], None]) -> QueryResult:
         """The same rows; `progress` is given how many of the read's steps are done, and of how many."""
+        ...
+
+
+BatchFunction: TypeAlias = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+"""What is run over one part of a result's rows, perhaps in another process: a picklable object of this package."""
+
+
+@runtime_checkable
+class DistributedResult(Protocol):
+    """A result whose rows functions can take where they are computed; optional."""
+
+    def refusal(self) -> AsofError | None:
+        """Why no function can be run there, with the next step; None where one can."""
+        ...
+
+    def mapped(
+        self, function: BatchFunction, schema: pa.Schema, *, keys: Sequence[str] = (), order: Sequence[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        """Run a function over the rows, part by part, and return its rows in any order.
+
+        A part whose process ends is run again: what the function does must be the same when done twice.
+
+        Args:
+            schema: of the function's rows.
+            keys: all rows with equal values in these columns are in one part.
+            order: columns by which each part's rows come sorted.
+
+        Raises:
+            AsofError: what the function raised, or that the work did not end.
+        """
         ...
 
 

@@ -119,8 +119,11 @@ def refuse_unknown(family: str, part: ProductConfig) -> None:
         product(family, part.type, where=part.where)
 
 
-def opened(family: str, part: ProductConfig, root: Path, **extra: Any) -> Any:
+def opened(family: str, part: ProductConfig, root: Path, *, made: Any = None, **extra: Any) -> Any:
     """Open a product with the options of its section; relative paths are relative to `root`.
+
+    Args:
+        made: its class, where that is known.
 
     Raises:
         ConfigError: an option is unknown or of the wrong type.
@@ -145,7 +148,7 @@ def opened(family: str, part: ProductConfig, root: Path, **extra: Any) -> Any:
             ) from error  # fmt: skip
     elif "path" in options and not scheme_of(str(options["path"])):
         options["path"] = root / str(options["path"])
-    made = product(family, part.type, where=part.where)
+    made = made or product(family, part.type, where=part.where)
     path = options.pop("path", None)
     try:
         return made(*([path] if path is not None else []), **options, **extra)

@@ -21,6 +21,7 @@ from asof.forks import ForkListener, listen_to_forks
 from asof.log.protocol import Log, LogUser
 from asof.offline.protocol import OfflineStore
 from asof.online.protocol import OnlineStore
+from asof.opening.executors import ExecutorStores
 from asof.opening.products import IN_BUCKETS, opened, product, products, refuse_unknown
 from asof.opening.servers import SourceConnections
 from asof.registry.protocol import Registry
@@ -69,6 +70,7 @@ def open_stores(
         storage=storage,
         local_log=_local_log(config),
         unlisted_variables=connections.unlisted,
+        remote=lambda: ExecutorStores.of(config),
     )
     return stores
 

@@ -20,10 +20,11 @@ from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.definitions.facts import Facts, LastRun
 from asof.errors import Argument, AsofError, RequestError, StorageError
 from asof.flows.batch.backfill import load_history, with_history
+from asof.flows.batch.bulk import write_chosen
 from asof.flows.batch.run_progress import RunProgress, ViewProgress
 from asof.flows.batch.undated import UndatedCounts
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
-from asof.flows.batch.write_view import WriteCounts, write_chosen
+from asof.flows.batch.write_view import WriteCounts
 from asof.flows.generations.markers import lost_rows
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce_all, switched
@@ -285,8 +286,7 @@ def _write(
     Raises:
         StoreReplaced: the store failed over meanwhile and may have lost rows; no progress was written.
     """
-    table = table_of(stores.project, view, generation)
-    incarnation = stores.online.incarnation()
+    table, incarnation = table_of(stores.project, view, generation), stores.online.incarnation()
     written = write_chosen(stores, view, generation, chosen, as_of=as_of, progress=progress)
     known = progress_of(stores.online, table).materialized or began
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.batch import input_schema
 from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.retries import write_until_kept
-from asof.flows.stores import Progress, Stores, silent, table_of
+from asof.flows.rows.whole_keys import by_key, starts
+from asof.flows.stores import Progress, Stores, silent
+from asof.offline.protocol import DistributedResult, QueryResult
 from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, state_rows
 from asof.sources.protocol import Batches, Input
 from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys
@@ -56,40 +58,51 @@ class WriteCounts:
         return WriteCounts(self.rows + other.rows, self.overflowed + other.overflowed, self.expired + other.expired)
 
 
-class _StoredRow(NamedTuple):
+class StoredRow(NamedTuple):
     """A key's row before its recomputation: its token, and the latest event time in it."""
 
     token: int
     newest: Micros
 
 
-_NOTHING = _StoredRow(NO_ROW, NEVER)
+_NOTHING = StoredRow(NO_ROW, NEVER)
 
 
-def write_chosen(
-    stores: Stores, view: FeatureView, generation: str, chosen: RowFilter, *, as_of: Micros, progress: Progress
-) -> WriteCounts:
-    """Update the online rows of all keys with a selected row.
+class BuildDelegate(Protocol):
+    """What packs and writes rows where the engine has them."""
 
-    Idempotent; may be interrupted anywhere, and run concurrently.
+    def take(self, result: QueryResult) -> TypeGuard[DistributedResult]:
+        """Whether they can for these rows."""
+        ...
+
+    def newest(self, run: ViewRun, result: DistributedResult) -> WriteCounts:
+        """Write the newest row of each key."""
+        ...
+
+    def windows(
+        self, run: ViewRun, result: DistributedResult, stored: Mapping[bytes, StoredRow], lost: set[bytes]
+    ) -> Iterator[WriteCounts]:
+        """Fold these rows, all rows of a key together, and write them; see `ViewRun.fold`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ViewRun:
+    """One run over a view's source.
 
     Args:
         as_of: windows are computed as of this time, not before `chosen.latest`. A row that has a later event is
             computed as of that event, so that no row goes back in time.
+        executors: where else than here rows can be packed and written, if anywhere.
     """
-    table = table_of(stores.project, view, generation)
-    run = _ViewRun(stores, view, table, chosen, as_of, progress)
-    return run.windows() if view.is_aggregated else run.newest()
 
-
-@dataclass(frozen=True)
-class _ViewRun:
     stores: Stores
     view: FeatureView
     table: OnlineTable
     chosen: RowFilter
     as_of: Micros
-    progress: Progress
+    progress: Progress = silent
+    executors: BuildDelegate | None = None
 
     def inputs(self) -> dict[str, Input | pa.Table | None]:
         """The source as it is now: asked for again by each query that must not read an older state."""
@@ -100,20 +113,14 @@ class _ViewRun:
 
     def newest(self) -> WriteCounts:
         """Write the newest row per key; the store ignores rows older than the stored one."""
-        view, query = self.view, NewestRows(self.view, self.chosen)
+        query = NewestRows(self.view, self.chosen)
+        result = self.stores.offline.run(query, self.inputs())
+        if self.executors is not None and self.executors.take(result):
+            return self.executors.newest(self, result)
         done = WriteCounts()
         seen, total, is_counted = 0, None, self.progress is silent
-        for batch, is_last in _with_last(self.stores.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE)):
-            rows, keys = keyed_rows(view, pa.Table.from_batches([batch]))
-            times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
-            refuse_misfits(view, {field.name: (rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)})
-            columns = [plain_values(rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)]
-            kept = write_newest(
-                self.stores, view, self.table, keys, columns, event_time=times, created=created, offset=arrived,
-                gone=rows["gone"].to_pylist() if "gone" in rows.column_names else None,
-            )  # fmt: skip
-            oldest = self.stores.clock() - view.delay - view.ttl if view.ttl else NEVER
-            done += WriteCounts(sum(kept), expired=int(np.count_nonzero(np.array(kept, dtype=bool) & (times < oldest))))
+        for batch, is_last in _with_last(result.reader(ROWS_AT_ONCE)):
+            done += self.write_batch(pa.Table.from_batches([batch]))
             seen += batch.num_rows
             if is_last:
                 total = seen
@@ -121,6 +128,20 @@ class _ViewRun:
                 total, is_counted = self._keys_to_write(), True
             self.report(seen, None if total is None else max(total, seen))
         return done
+
+    def write_batch(self, batch: pa.Table) -> WriteCounts:
+        """Write some of the newest rows."""
+        view = self.view
+        rows, keys = keyed_rows(view, batch)
+        times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
+        refuse_misfits(view, {field.name: (rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)})
+        columns = [plain_values(rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)]
+        kept = write_newest(
+            self.stores, view, self.table, keys, columns, event_time=times, created=created, offset=arrived,
+            gone=rows["gone"].to_pylist() if "gone" in rows.column_names else None,
+        )  # fmt: skip
+        oldest = self.stores.clock() - view.delay - view.ttl if view.ttl else NEVER
+        return WriteCounts(sum(kept), expired=int(np.count_nonzero(np.array(kept, dtype=bool) & (times < oldest))))
 
     def _keys_to_write(self) -> int | None:
         """Number of keys with a selected row; None where the source's rows would be fetched once more for that."""
@@ -168,8 +189,17 @@ class _ViewRun:
             stored = self._stored(todo)
             up_to = max([self.as_of, *(each.newest for each in stored.values())])
             lost: set[bytes] = set()
-            for rows in self._rows_by_key(mine, up_to):
-                kept = self._fold(rows, stored, lost)
+            result = self.stores.offline.run(
+                RowsOfKeys(self.view, RowFilter(up_to)), {**self.inputs(), WANTED: mine}
+            )  # fmt: skip
+            if self.executors is not None and self.executors.take(result):
+                written = self.executors.windows(self, result, stored, lost)
+            else:
+                written = (
+                    self.fold(rows, stored, lost)
+                    for rows in by_key(_read(result), key_columns(self.view), EVENTS_AT_ONCE)
+                )
+            for kept in written:
                 done += kept
                 self.report(before + done.rows, total)
             return [key for key in todo if key in lost] if lost else []
@@ -180,37 +210,18 @@ class _ViewRun:
         )  # fmt: skip
         return done
 
-    def _stored(self, keys: Sequence[bytes]) -> dict[bytes, _StoredRow]:
+    def _stored(self, keys: Sequence[bytes]) -> dict[bytes, StoredRow]:
         layout = layout_of(self.view, None)
-        stored: dict[bytes, _StoredRow] = {}
+        stored: dict[bytes, StoredRow] = {}
         for start in range(0, len(keys), _TOKENS_AT_ONCE):
             piece = keys[start : start + _TOKENS_AT_ONCE]
             found = state_rows(*self.stores.online.read([Lookup(self.table, piece)]))
             rows = {key: row for key, row in zip(piece, found, strict=True) if row is not None}
             newest = _newest(layout, [row[0] for row in rows.values()])
-            stored.update(
-                (key, _StoredRow(row[1], time)) for (key, row), time in zip(rows.items(), newest, strict=True)
-            )
+            stored.update((key, StoredRow(row[1], time)) for (key, row), time in zip(rows.items(), newest, strict=True))
         return stored
 
-    def _rows_by_key(self, wanted: pa.Table, up_to: Micros) -> Iterator[pa.Table]:
-        """All rows of these keys up to a time, in chunks with all rows of a key."""
-        query = RowsOfKeys(self.view, RowFilter(up_to))
-        held: list[pa.Table] = []
-        size = 0
-        for batch in self.stores.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(EVENTS_AT_ONCE // 2):
-            held.append(pa.Table.from_batches([batch]))
-            size += batch.num_rows
-            if size >= EVENTS_AT_ONCE:
-                rows = pa.concat_tables(held)
-                cut = int(_starts(self.view, rows)[-1])
-                if cut:
-                    yield rows.slice(0, cut)
-                held, size = [rows.slice(cut)], rows.num_rows - cut
-        if size:
-            yield pa.concat_tables(held)
-
-    def _fold(self, rows: pa.Table, stored: Mapping[bytes, _StoredRow], lost: set[bytes]) -> WriteCounts:
+    def fold(self, rows: pa.Table, stored: Mapping[bytes, StoredRow], lost: set[bytes]) -> WriteCounts:
         """Fold these keys from all of their source rows and write them; keys that lost a race are added to `lost`."""
         view, stores = self.view, self.stores
         layout = layout_of(view, None)
@@ -247,9 +258,18 @@ class _ViewRun:
 
     def _keys(self, rows: pa.Table) -> tuple[list[bytes], Ints]:
         """The distinct keys, and the key index of each row."""
-        starts = _starts(self.view, rows)
-        _, keys = keyed_rows(self.view, rows.take(pa.array(starts)))
-        return keys, np.repeat(np.arange(len(starts)), np.diff(np.append(starts, rows.num_rows)))
+        first = starts(rows, key_columns(self.view))
+        _, keys = keyed_rows(self.view, rows.take(pa.array(first)))
+        return keys, np.repeat(np.arange(len(first)), np.diff(np.append(first, rows.num_rows)))
+
+
+def key_columns(view: FeatureView) -> list[str]:
+    """The columns of the view's keys in the results of queries over its rows."""
+    return [f"k{i}" for i in range(len(view.key_fields))]
+
+
+def _read(result: QueryResult) -> pa.RecordBatchReader:
+    return result.reader(EVENTS_AT_ONCE // 2)
 
 
 def _newest(layout: RowLayout, rows: Sequence[bytes]) -> list[Micros]:
@@ -309,18 +329,6 @@ def keyed_rows(view: FeatureView, rows: pa.Table) -> tuple[pa.Table, list[bytes]
     return rows, [key_bytes(key) for key in zip(*plain, strict=True)]
 
 
-def _starts(view: FeatureView, rows: pa.Table) -> Ints:
-    """Start index of each key's rows."""
-    # The rows come sorted by key: a key begins where any of its columns differs from the row before.
-    new = np.zeros(rows.num_rows, dtype=bool)
-    new[:1] = True
-    for i in range(len(view.key_fields)):
-        column = rows[f"k{i}"].combine_chunks()
-        column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
-        new[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
-    return np.flatnonzero(new)
-
-
 def _with_last(batches: pa.RecordBatchReader) -> Iterator[tuple[pa.RecordBatch, bool]]:
     """Each batch that has rows, and whether it is the last one: the next is read before it is given."""
     held: pa.RecordBatch | None = None
@@ -337,4 +345,7 @@ def _ints(column: pa.ChunkedArray) -> Ints:
     return column.to_numpy().astype(np.int64, copy=False)
 
 
-__all__ = ["WriteCounts", "keyed_rows", "pack_versions", "write_chosen", "write_newest"]
+__all__ = [
+    "EVENTS_AT_ONCE", "ROWS_AT_ONCE", "BuildDelegate", "StoredRow", "ViewRun", "WriteCounts", "key_columns",
+    "keyed_rows", "pack_versions", "write_newest",
+]  # fmt: skip

@@ -14,10 +14,12 @@ from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.rows.counts import count
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
+from asof.flows.stream.bulk_rebuild import ArchiveFold, fold_archive
 from asof.flows.stream.feed_history import feed_history
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import log_partitions, partitions_of
 from asof.flows.stream.take_in import take_in
+from asof.offline.protocol import DistributedResult
 from asof.sql import archive as statements
 
 WAIT_S = 15.0
@@ -119,8 +121,19 @@ def _fold_archive(
     if rows is None:
         return 0
     total = count(stores, rows)
-    buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     keys = [source.raw(key) for key in feeder.view.join_keys]
+    remote = stores.remote
+    if remote is not None:
+        whole = stores.offline.sql(
+            statements.rows_of_bucket(stores.offline.bucket(keys, 1), 0, through=base), {"archive": rows}
+        )
+        if isinstance(whole, DistributedResult) and whole.refusal() is None:
+            fold = ArchiveFold(
+                remote, stores.clock(), stores.max_row_bytes, source, feeder.view, feeder.table.generation,
+                tuple(keys),
+            )  # fmt: skip
+            return fold_archive(whole, fold, total=total, progress=progress)
+    buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     hashed = stores.offline.bucket(keys, buckets)
     done = written = 0
     for bucket in range(buckets):

@@ -6,7 +6,8 @@ error. Of a pass each number of a spine row must come back once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from asof.connections.spark.client import DataFrame
 from asof.display import counted
-from asof.errors import EntityFrameError, StorageError
+from asof.errors import AsofError, EntityFrameError, StorageError
 from asof.offline import results
 from asof.offline.files import read_files
 from asof.offline.in_order import InOrder
+from asof.offline.protocol import BatchFunction
 from asof.offline.results import SPINE, LazyResult, cut, in_types
 from asof.offline.spark.arrow import type_of
 from asof.offline.spark.inputs import prepare
@@ -63,8 +66,37 @@ def repeated(parts: Callable[[], Iterator[Any]]) -> Iterator[Any]:
                 raise
 
 
+class MappedRows(ABC):
+    """Rows that functions can take on the executors. See `DistributedResult`."""
+
+    server: SparkServer
+
+    def refusal(self) -> AsofError | None:
+        """See `DistributedResult.refusal`."""
+        with reading(self.server, "trying the executors") as read:
+            return self.server.executors.trial(read.session).refusal
+
+    def mapped(
+        self, function: BatchFunction, schema: pa.Schema, *, keys: Sequence[str] = (), order: Sequence[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        """See `DistributedResult.mapped`."""
+        with self._read() as read:
+            frame, given = self._frame(read)
+            yield from self.server.executors.mapped(
+                read.session, frame, function, schema, given=given, keys=keys, order=order
+            )
+            read.check()
+
+    @abstractmethod
+    def _frame(self, read: SparkRead) -> tuple[DataFrame, pa.Schema]:
+        """The rows on the server, and their columns."""
+
+    @abstractmethod
+    def _read(self) -> AbstractContextManager[SparkRead]: ...
+
+
 @dataclass(frozen=True)
-class SparkSqlResult(LazyResult):
+class SparkSqlResult(MappedRows, LazyResult):
     """SQL over inputs."""
 
     server: SparkServer
@@ -84,19 +116,22 @@ class SparkSqlResult(LazyResult):
 
     def _parts(self, batch_rows: int) -> Iterator[Any]:
         with self._read() as read:
-            read.expose(self.inputs)
-            frame = read.session.frame(with_backquotes(self.sql))
-            schema = read.schema(frame)
+            frame, schema = self._frame(read)
             yield schema
             for batch in cut(read.stream(frame), batch_rows):
                 yield in_types(batch.columns, schema)
+
+    def _frame(self, read: SparkRead) -> tuple[DataFrame, pa.Schema]:
+        read.expose(self.inputs)
+        frame = read.session.frame(with_backquotes(self.sql))
+        return frame, read.schema(frame)
 
     def _read(self) -> AbstractContextManager[SparkRead]:
         return reading(self.server, "SQL", user_sql=True)
 
 
 @dataclass(frozen=True)
-class SparkViewRowsResult(LazyResult):
+class SparkViewRowsResult(MappedRows, LazyResult):
     """A read of one view's own rows."""
 
     server: SparkServer
@@ -117,11 +152,14 @@ class SparkViewRowsResult(LazyResult):
 
     def _parts(self, batch_rows: int) -> Iterator[Any]:
         with self._read() as read:
-            tables = prepare(read, self.query, self.inputs)
-            schema = self._shape(tables)
+            frame, schema = self._frame(read)
             yield schema
-            for batch in cut(read.stream(compile_rows(self.query, tables)), batch_rows):
+            for batch in cut(read.stream(frame), batch_rows):
                 yield in_types(batch.columns, schema)
+
+    def _frame(self, read: SparkRead) -> tuple[DataFrame, pa.Schema]:
+        tables = prepare(read, self.query, self.inputs)
+        return read.session.frame(compile_rows(self.query, tables)), self._shape(tables)
 
     def _shape(self, tables: Mapping[str, SourceTable]) -> pa.Schema:
         return pa.schema(

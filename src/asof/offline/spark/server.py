@@ -6,6 +6,7 @@ from asof.connections.spark import ServerSession, SessionPool
 from asof.connections.spark.errors import DRIVER_ERRORS, unreachable_files
 from asof.errors import AsofError
 from asof.offline.spark.arrow import struct_of
+from asof.offline.spark.executors import Executors
 from asof.offline.spark.files import has_row_numbers
 from asof.offline.spark.staging import StagingFolder
 from asof.sql.spark.capabilities import DECIMALS, WINDOWS, Capabilities
@@ -22,6 +23,7 @@ class SparkServer:
 
     def __init__(self, pool: SessionPool, staging: StagingFolder, *, upload_bytes: int) -> None:
         self.pool, self.staging, self.upload_bytes = pool, staging, upload_bytes
+        self.executors = Executors()
         self._capabilities: Capabilities | None = None
         self._ignores_missing_files: bool | None = None
         self._has_row_numbers: bool | None = None

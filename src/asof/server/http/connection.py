@@ -191,6 +191,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._later:
             self.loop.call_soon(self._take_up)
 
+    def eof_received(self) -> None:
+        """The client sends no more: the connection is closed, and uvicorn drops the response that it works on."""
+        if not self.has_answered:
+            self.cycle.disconnected = True
+
     def answer(self, body: bytes, *, closes: bool) -> None:
         """Send a response of the shortcut; `closes`: it is the last one on this connection."""
         self._is_short = False

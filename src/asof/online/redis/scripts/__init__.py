@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha1
-from pathlib import Path
+from importlib.resources import files
 
 GONE = "ASOFGONE"
 """The error reply of a script if the table does not exist."""
@@ -11,7 +11,7 @@ GONE = "ASOFGONE"
 LATER_MS = 10**14
 """Added to the expiry of rows that Redis must not remove by its own clock: 3000 years."""
 
-_FOLDER = Path(__file__).parent
+_FOLDER = files(__name__)
 
 
 class Script:
@@ -23,8 +23,8 @@ class Script:
     """
 
     def __init__(self, name: str, *, checks_table: bool = False) -> None:
-        files = ["table_check", name] if checks_table else [name]
-        self.text = b"".join((_FOLDER / f"{each}.lua").read_bytes() for each in files)
+        names = ["table_check", name] if checks_table else [name]
+        self.text = b"".join((_FOLDER / f"{each}.lua").read_bytes() for each in names)
         self.hash = sha1(self.text).hexdigest().encode()
 
 

@@ -1,0 +1,52 @@
+"""What a worker of an executor runs around a function. Nothing of the client may be needed here."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from asof.errors import AsofError
+from asof.offline.protocol import BatchFunction
+from asof.offline.results import in_types
+
+ERROR = "asof__error"
+"""The column that an error comes back in; the others of its row are null."""
+
+
+def reported(
+    pickled: bytes, schema: pa.Schema, given: pa.Schema | None, order: tuple[str, ...],
+    batches: Iterator[pa.RecordBatch],
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """The rows of a pickled function with an empty `ERROR`; where it refuses, one row with that.
+
+    Args:
+        schema: of its rows, with `ERROR`.
+        given: what the engine's own types are cast to before the function has the rows; None: as they come.
+        order: the columns to sort the part's rows by; empty where they come as they should.
+    """
+    function: BatchFunction = pickle.loads(pickled)
+    if given is not None:
+        batches = (in_types(batch.columns, given) for batch in batches)
+    try:
+        for batch in function(in_order(batches, order) if order else batches):
+            if batch.num_rows:
+                none = pa.nulls(batch.num_rows, pa.string())
+                yield pa.RecordBatch.from_arrays([*batch.columns, none], schema=schema)
+    except AsofError as error:
+        text = json.dumps({**error.to_dict(), "may_pass": error.may_pass})
+        nulls = [pa.nulls(1, field.type) for field in schema][:-1]
+        yield pa.RecordBatch.from_arrays([*nulls, pa.array([text])], schema=schema)
+
+
+def in_order(batches: Iterator[pa.RecordBatch], order: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a part, sorted in memory."""
+    held = list(batches)
+    if held:
+        table = pa.Table.from_batches(held)
+        yield from table.sort_by([(name, "ascending") for name in order]).combine_chunks().to_batches()
+
+
+__all__ = ["ERROR", "in_order", "reported"]
