@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -137,6 +139,43 @@ def serve(folder: Path) -> Iterator[Any]:
 
 def age(client: Client) -> Any:
     return client.get_online_features("profile:age", [{"user_id": 1}]).to_dict()["age"]
+
+
+# ---- who it was ----
+
+
+def test_each_line_of_the_audit_log_has_an_address_also_of_who_reset_the_connection(folder: Path, serve: Any) -> None:
+    key = new_key()
+    configure(folder, auth={"keys": [key_entry(key, "write")], "audit": "audit.jsonl"})
+    server = serve()
+    body = json.dumps({"push_source_name": "nothing", "df": {}}).encode()
+    head = f"POST /push HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key.text}\r\ncontent-length: {len(body)}\r\n\r\n"
+
+    def answer() -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port)) as made:
+            made.sendall(head.encode() + body)
+            return made.recv(4096)
+
+    assert answer().startswith(b"HTTP/1.1 4")
+    (worker,) = [int(each) for each in children_of(server.process.pid)]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port)) as made:
+                made.sendall(head.encode() + body)
+                # Closing it resets the connection.
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert answer().startswith(b"HTTP/1.1 4")
+
+    lines = server.wait(lambda: (folder / "audit.jsonl").read_text().splitlines())
+
+    assert lines and all(json.loads(line).get("address") == "127.0.0.1" for line in lines)
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 # ---- TLS ----

@@ -100,6 +100,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport)
         self.since = monotonic()
+        if self.client is None and transport.get_extra_info("socket") is not None:
+            # The peer has reset the connection already. What it may have sent before is not handled: no response would
+            # arrive, and the audit log would not know who it was.
+            transport.abort()
+            return
         most = getattr(self.config, "max_connections", 0)
         if most and len(self.connections) > most and not make_room(self.connections, most, newest=self):
             self.refuse(_crowded())

@@ -143,7 +143,11 @@ async def _materialized(
     force = _flag(request, "force")
     is_async = _flag(request, "async")
     jobs = service.jobs
-    id = await service.in_writer(lambda: jobs.start(names, start=start, end=end, force=force))
+    start_job = partial(
+        jobs.start, names, start=start, end=end, force=force, caller=request.principal.name,
+        most=service.settings.max_jobs,
+    )  # fmt: skip
+    id = await service.in_writer(start_job)
     request.job = id
     headers = [JSON, (b"location", b"/jobs/" + id.encode())]
     if is_async:
