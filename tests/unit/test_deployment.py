@@ -42,6 +42,19 @@ PODS = {
 }  # fmt: skip
 
 
+def test_network_policies_let_in_only_by_ports_that_the_pods_have() -> None:
+    policies = [each for _, each in OBJECTS if each["kind"] == "NetworkPolicy"]
+    closed = {each["metadata"]["name"]: each["spec"] for each in policies}
+    assert closed["asof"]["policyTypes"] == ["Ingress", "Egress"] and closed["asof"]["ingress"] == []
+    for name in ("asof-server", "asof-worker"):
+        _, template = PODS[name]
+        chosen = closed[name]["podSelector"]["matchLabels"]
+        assert chosen.items() <= template["metadata"]["labels"].items()
+        ports = {port["name"] for container in template["spec"]["containers"] for port in container["ports"]}
+        assert {port["port"] for rule in closed[name]["ingress"] for port in rule["ports"]} <= ports
+        assert all(rule["from"] for rule in closed[name]["ingress"])
+
+
 def run_of(words: list[str]) -> None:
     """Go through a command line of `asof`: each command and option of it has to be there."""
     import click
