@@ -185,7 +185,7 @@ def config() -> str:
         "`settings`, names and values of someone else's; `part`, a group of keys; else the values that are allowed. "
         "Numbers carry their unit at the end of the name: `_s` are seconds.", "",
     ]  # fmt: skip
-    others = ("storage", "messages", "server", "logging", *(each.SECTION for each in AUTH))
+    others = ("storage", "messages", "server", "logging", "schedule", *(each.SECTION for each in AUTH))
     for section in ("", *SECTIONS, CONNECTIONS, *others):
         lines += [f"{'###' if '.' in section else '##'} {section or 'The top level'}", ""]
         if section == CONNECTIONS:

@@ -229,12 +229,13 @@ async def metrics(service: Service, request: HttpRequest) -> HttpResponse:
     request.principal.require("read")
 
     def work() -> bytes:
-        from asof.server.telemetry.metrics import exposed, server_metrics
+        from asof.server.telemetry.metrics import exposed, scheduled_jobs, server_metrics
 
         counts = service.shared_counts.all()
         lost = [view.name for view in service.reading.lost]
         snapshot, results = service.reading.snapshot, service.expectation_results()
-        return exposed(server_metrics(counts, snapshot, now=time_ns() // 1000, lost=lost, results=results))
+        jobs = scheduled_jobs(service.store)
+        return exposed(server_metrics(counts, snapshot, now=time_ns() // 1000, lost=lost, results=results, jobs=jobs))
 
     body = await service.in_writer(work)
     return HttpResponse(body, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
