@@ -796,7 +796,7 @@ def test_a_stream_worker_serves_metrics_of_its_logs(folder):
     with FeatureStore(folder) as store:
         stop = serve_stream_metrics(store.stream_status, port)
         try:
-            lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+            lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text.splitlines()
         finally:
             stop()
 

@@ -298,7 +298,9 @@ def test_an_unknown_caller_who_sends_all_at_once_keeps_the_connection(patient):
 
 @pytest.mark.parametrize("patient", [True], indirect=True, ids=["guarded"])
 def test_an_unknown_caller_with_much_to_send_reads_the_refusal(patient):
-    answers = [httpx.post(f"http://127.0.0.1:{patient.port}{READ}", content=b"x" * (4 * MB)) for _ in range(5)]
+    answers = [
+        httpx.post(f"http://127.0.0.1:{patient.port}{READ}", content=b"x" * (4 * MB), timeout=60) for _ in range(5)
+    ]
     assert {each.status_code for each in answers} == {401}
 
 
