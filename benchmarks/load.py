@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float)
     options = parser.parse_args()
     requests = [
-        b"POST %b HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
         % (options.path.encode(), len(body), body)
         for body in options.bodies.read_bytes().splitlines()
     ]

@@ -68,8 +68,10 @@ AGGREGATES = {
 
 
 def http() -> str:
+    from asof.config.auth import ACTIONS
     from asof.server.http.openapi import ANSWERS, REFUSALS, document
     from asof.server.http.routes import ROUTES
+    from asof.server.pages.routes import PAGE_ROUTES
 
     schemas = document(ROUTES)["components"]["schemas"]
     lines = [
@@ -80,6 +82,20 @@ def http() -> str:
     ]  # fmt: skip
     for route in ROUTES:
         lines.append(_row([f"`{route.method} {route.path}`", route.summary, route.action or "none"]))
+    lines += [
+        "", "## Who may call them", "",
+        "*its own*: for views that have all tags of the role, and of them alone; of others it shows neither names nor their number, "
+        "and a name that is not applied is refused in the same way. `/ready` shows all its status, and the rest to "
+        "who may read the whole project. See [roles](../how-to/secure.md#roles).", "",
+        _row(["route", "no key", *(f"{allow}{kind}" for kind in ("", ", with tags") for allow in ACTIONS)]),
+        "| --- |" + " --- |" * 7,
+    ]  # fmt: skip
+    for route in (*ROUTES, *PAGE_ROUTES):
+        cells = [
+            route.access(None),
+            *(route.access(each, is_narrow=tags) for tags in (False, True) for each in ACTIONS),
+        ]
+        lines.append(_row([f"`{route.method} {route.path}`", *cells]))
     for route in ROUTES:
         if route.content is None:
             continue
@@ -169,7 +185,7 @@ def config() -> str:
         "`settings`, names and values of someone else's; `part`, a group of keys; else the values that are allowed. "
         "Numbers carry their unit at the end of the name: `_s` are seconds.", "",
     ]  # fmt: skip
-    others = ("storage", "messages", "server", "logging", *(each.SECTION for each in AUTH))
+    others = ("storage", "messages", "server", "logging", "schedule", *(each.SECTION for each in AUTH))
     for section in ("", *SECTIONS, CONNECTIONS, *others):
         lines += [f"{'###' if '.' in section else '##'} {section or 'The top level'}", ""]
         if section == CONNECTIONS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 HISTORY_COMMITS = 20
 """How many of the newest commits a registry's history shows."""
 
@@ -87,6 +89,7 @@ SCHEMA_TIMEOUT_S = 10
 """How long to try to get a schema from its registry."""
 
 WORK_MEM = "256MB"
+SQL_READS: Literal["sources", "anything"] = "sources"
 """PostgreSQL's memory of one sort or hash in a read."""
 
 POSTGRES_CONNECTIONS, POSTGRES_NAME = 10, "asof"

@@ -148,6 +148,7 @@ class UnknownFeature(NotFound):
     """A request names a feature that no applied view has."""
 
     def __init__(self, reference: str, known: Collection[str]) -> None:
+        self.reference = reference
         view, _, feature = reference.partition(":")
         every = feature == "*" and any(each.startswith(f"{view}:") for each in known)
         super().__init__(

@@ -273,6 +273,12 @@ class FeatureStore(StoreReports):
         """Sort and join the files of the archives, and remove what no one can ask for any more."""
         return self._admin.compact(progress)
 
+    def run_schedule(
+        self, *, once: bool = False, stop: Event | None = None, progress: Progress = silent
+    ) -> dict[str, int]:
+        """Work through the configuration's schedule until stopped, or what is due `once`; outcome → number of runs."""
+        return self._admin.run_schedule(once=once, stop=stop, progress=progress)
+
     # ---- looking ----
 
     def sample(

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from threading import Event
 from typing import TYPE_CHECKING
 
+from asof.defaults import AUDIT_KEYS, PROFILE_ROWS, SEED
 from asof.definitions import FeatureService, FeatureView, Project, Snapshot
-from asof.errors import RequestError
+from asof.display import counted
+from asof.errors import ConfigError, RequestError
 from asof.flows.stores import Progress
 from asof.open_store import OpenStore
 from asof.repository import FunctionMismatch
 from asof.results import Records, TableResult
-from asof.timing import moment_given
+from asof.timing import SECOND, moment_given
 
 if TYPE_CHECKING:
     from asof.definitions.facts import TrainingSet
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.forget import ForgetResult
     from asof.flows.admin.history import AppliedVersion, VersionChanges
+    from asof.flows.admin.schedule import ScheduledJobStatus
     from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.offline.training_sets.rebuild import RebuildResult
     from asof.flows.runs import Run
@@ -103,8 +107,48 @@ class StoreAdmin:
             return self._store.repository.differences(project)
 
         return doctor(
-            self._store.stores, rows=rows, clock_note=self._store.clock_note, differences=differences
+            self._store.stores, rows=rows, clock_note=self._store.clock_note, differences=differences,
+            schedule=self._store.config.schedule,
         )  # fmt: skip
+
+    def schedule_status(self) -> Records[ScheduledJobStatus]:
+        from asof.flows.admin.schedule import schedule_status
+
+        return schedule_status(self._store.stores, self._store.config.schedule)
+
+    def run_schedule(self, *, once: bool, stop: Event | None, progress: Progress) -> dict[str, int]:
+        from asof.flows.admin.profile import profile
+        from asof.flows.admin.schedule import run_schedule
+
+        if not self._store.config.schedule:
+            raise ConfigError(
+                "feature_store.yaml has no schedule", hint="add one, such as `schedule: {materialize: '*/15 * * * *'}`"
+            )
+
+        def materialized(views: Sequence[str] | None, progress: Progress) -> None:
+            self._store.materialize(None, None, views, full=False, progress=progress)
+
+        def compacted(views: Sequence[str] | None, progress: Progress) -> None:
+            self.compact(progress)
+
+        def audited(views: Sequence[str] | None, progress: Progress) -> str | None:
+            # Other keys each time.
+            seed = self._store.stores.system_clock() // SECOND
+            report = self.audit(views, keys=AUDIT_KEYS, seed=seed, progress=progress)
+            return None if report.ok else f"{counted(len(report), 'difference')}; see `asof audit --seed {seed}`"
+
+        def profiled(views: Sequence[str] | None, progress: Progress) -> str | None:
+            self._store.pushers.flush()
+            report = profile(
+                self._store.stores, self._store.snapshot(), views, start=None, end=None, n=PROFILE_ROWS, seed=SEED,
+                compare=None, keep=True, functions=self._store.repository.with_functions, progress=progress,
+            )  # fmt: skip
+            return None if report.ok else "an expectation does not hold; see `asof profile --check`"
+
+        jobs = {"materialize": materialized, "compact": compacted, "audit": audited, "profile": profiled}
+        return run_schedule(
+            self._store.stores, self._store.config.schedule, jobs, stop=stop or Event(), once=once, progress=progress
+        )
 
     def dead_letters(self, source: str | None, limit: int) -> Records[DeadLetter]:
         from asof.flows.stream.dead_letters import list_dead_letters

@@ -16,6 +16,7 @@ from asof.timing import moment_given
 if TYPE_CHECKING:
     from asof.flows.admin.history import VersionChanges
     from asof.flows.admin.profile import ProfileReport
+    from asof.flows.admin.schedule import ScheduledJobStatus
     from asof.flows.admin.source_schema import SchemaColumn
     from asof.flows.runs import Run
     from asof.flows.use import FeatureUse
@@ -120,6 +121,10 @@ class StoreReports(AppliedObjects):
                 or `training-set`. What was applied is in `history`.
         """
         return StoreAdmin(self._applied).runs(kind, limit)
+
+    def schedule_status(self) -> Records[ScheduledJobStatus]:
+        """How each job of the configuration's schedule stands, and which process works through them."""
+        return StoreAdmin(self._applied).schedule_status()
 
     def use(self, days: int = USE_DAYS) -> Records[FeatureUse]:
         """How often each feature was served, and how many training sets were saved with it: a row per feature and day.

@@ -22,6 +22,7 @@ from asof.offline.duckdb.results import DuckDBPointInTimeResult
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
+from asof.sql.source_rows import SpineTable
 from asof.timing import DAY, HOUR, SECOND
 
 TIMES = pa.timestamp("us", "UTC")
@@ -64,6 +65,12 @@ def windows(*keys: Field, name: str = "windows") -> ViewRead:
     view = FeatureView(name, source=CREATED, entities=entities, schema=list(keys), aggregations=made)
     schema = [*keys, Field("amount", Int64), Field("page", String)]
     return read(view.resolved(schema=schema, aggregations=typed), *keys)
+
+
+def sums(key: Field) -> ViewRead:
+    made = [Aggregation("amount", "sum", name="sum_1d", window=Sliding("1d"), dtype=Int64)]
+    view = FeatureView("sums", source=CREATED, entities=[Entity(key.name, [key.name])], schema=[key], aggregations=made)
+    return read(view.resolved(schema=[key, Field("amount", Int64)], aggregations=made), key)
 
 
 def read(view: FeatureView, *keys: Field) -> ViewRead:
@@ -206,9 +213,9 @@ def test_a_read_reports_each_step_of_each_partition_in_all_passes(partitioned: D
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """A file of 1,000,000 events of 1,000 keys, of which one has a tenth of them."""
+    """A file of 500,000 events of 1,000 keys, of which one has a tenth of them."""
     path = str(tmp_path_factory.mktemp("many") / "rows.parquet")
-    number = np.arange(1_000_000)
+    number = np.arange(500_000)
     times = pa.array(START + number // 5 * SECOND).cast(TIMES)
     users = np.where(number % 10 == 0, 0, number % 1000)
     columns = {
@@ -223,9 +230,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 def test_rows_beyond_the_memory_limit_are_read_in_partitions_that_fit_it(many: Files) -> None:
-    query = PointInTime((latest(Field("user", Int64)),))
+    query = PointInTime((sums(Field("user", Int64)),))
     frame = spine(random.Random(0), 2000, user=(list(range(1000)), pa.int64()))
-    bounded, roomy = (DuckDBEngine(threads=1, memory_limit=limit) for limit in ("45MB", "1GB"))
+    bounded, roomy = (DuckDBEngine(threads=1, memory_limit=limit) for limit in ("35MB", "2GB"))
 
     result, at_once = (engine.run(query, {"rows": many}, spine=frame) for engine in (bounded, roomy))
 
@@ -233,10 +240,44 @@ def test_rows_beyond_the_memory_limit_are_read_in_partitions_that_fit_it(many: F
     assert result.to_arrow().equals(at_once.to_arrow())
 
 
+def test_long_texts_count_with_their_length(tmp_path: Path) -> None:
+    frame = spine(random.Random(0), 100, user=(list(range(9)), pa.int64()))
+    engine = DuckDBEngine(threads=1, memory_limit="100MB")
+    number = np.arange(20_000)
+    times = pa.array(START + number * SECOND).cast(TIMES)
+    in_partitions = []
+    for length in (5, 4000):
+        page = pa.array([f"{each:0{length}}" for each in number])
+        columns = {"user": number % 9, "happened": times, "written": times, "amount": number, "page": page}
+        pq.write_table(pa.table(columns), tmp_path / "rows.parquet", row_group_size=1000)
+        given = Files((str(tmp_path / "rows.parquet"),))
+
+        text = engine.run(PointInTime((windows(Field("user", Int64)),)), {"rows": given}, spine=frame).text()
+
+        in_partitions.append("INSERT INTO" in text)
+    assert in_partitions == [False, True]
+
+
+def test_of_a_source_much_larger_than_the_entity_frame_only_the_keys_of_the_frame_are_sorted(
+    whole: DuckDBEngine, partitioned: DuckDBEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the frame were too large to be looked up in any source.
+    monkeypatch.setattr(SpineTable, "is_small", property(lambda self: False))
+    rng, user, shop = random.Random(3), Field("user", Int64), Field("shop", String)
+    keys: dict[str, Any] = {"user": (list(range(90)), pa.int32()), "shop": (["a", "b", "c", None], pa.string())}
+    given = rows(rng, 3000, **keys)
+    query = PointInTime((latest(user, shop), windows(user, shop, name="of_both"), windows(shop)))
+
+    for count, is_looked_up in ((100, True), (200, False)):
+        frame = spine(rng, count, **keys)
+        assert (") IN (SELECT" in whole.run(query, {"rows": given}, spine=frame).text()) is is_looked_up
+        same_rows(whole, partitioned, query, given, frame)
+
+
 def test_rows_that_an_entity_frame_of_few_keys_leaves_out_take_no_partitions(many: Files) -> None:
     frame = spine(random.Random(0), 200, user=(list(range(5)), pa.int64()))
-    engine = DuckDBEngine(threads=1, memory_limit="45MB")
+    engine = DuckDBEngine(threads=1, memory_limit="35MB")
 
-    result = engine.run(PointInTime((latest(Field("user", Int64)),)), {"rows": many}, spine=frame)
+    result = engine.run(PointInTime((sums(Field("user", Int64)),)), {"rows": many}, spine=frame)
 
     assert "INSERT INTO" not in result.text()

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -665,6 +666,26 @@ def test_a_key_goes_with_each_request_and_a_callable_renews_its_token() -> None:
         assert "asof_a_b" not in repr(made.call_args.kwargs["auth"])
 
     assert [each.headers["authorization"] for each in script.asked] == ["Bearer one", "Bearer two", "Bearer asof_a_b"]
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("url", "is_noted"),
+    [
+        ("http://features.example.com", True), ("http://10.0.0.7:6566", True), ("http://localhost.evil.example", True),
+        ("https://features.example.com", False), ("http://localhost:6566", False), ("http://127.0.0.9", False),
+        ("http://[::1]:6566", False),
+    ],
+)  # fmt: skip
+def test_a_key_that_goes_to_another_host_without_tls_is_noted(kind: Any, url: str, is_noted: bool) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kind(url, api_key="asof_a_hunter2")
+        kind(url)
+
+    notes = [str(each.message) for each in caught if "without TLS" in str(each.message)]
+    assert len(notes) == is_noted
+    assert "hunter2" not in str(notes)
 
 
 def test_importing_and_using_the_client_loads_nothing_heavy() -> None:

@@ -203,7 +203,8 @@ def test_of_services_and_push_sources_callers_learn_the_names_of_those_that_are_
     }
 
     assert hints == {
-        "read": "did you mean 'everything'?", "fraud_read": "applied services: 'frauds'", "nobody": "list features instead",
+        "read": "did you mean 'everything'?", "fraud_read": "it is allowed for 'frauds'",
+        "nobody": "ask the server's admin for a role that allows read with the tags of what you need",
     }  # fmt: skip
 
     pushed = {"push_source_name": "unknown", "df": ROW}
@@ -213,8 +214,8 @@ def test_of_services_and_push_sources_callers_learn_the_names_of_those_that_are_
     }
 
     assert hints == {
-        "write": "push sources: 'clicks', 'idle', 'swipes', 'taps'", "fraud_write": "push sources: 'clicks'",
-        "read": "there is no push source that you may write to",
+        "write": "push sources: 'clicks', 'idle', 'swipes', 'taps'", "fraud_write": "it is allowed for 'clicks'",
+        "read": "ask the server's admin for a role that allows write",
     }  # fmt: skip
 
 
@@ -227,7 +228,8 @@ def test_whoever_may_not_write_all_that_a_view_s_source_feeds_changes_nothing(
     answer = server.ask("POST", "/write-to-online-store", {"feature_view_name": view, "df": ROW}, role="fraud_write")
 
     assert answer.status_code == 403
-    assert f"key 'fraud_write' lacks the write role for feature view '{other}'" in answer.text
+    assert f"key 'fraud_write' lacks the write role for feature view '{view}'" in answer.text
+    assert other not in answer.text
     assert log.bounds(f"push.{source}") == before
 
 

@@ -131,7 +131,7 @@ class Client:
 
 def request(body: Any, *, path: str = "/get-online-features", more: str = "") -> bytes:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return f"POST {path} HTTP/1.1\r\nhost: a\r\n{more}content-length: {len(raw)}\r\n\r\n".encode() + raw
+    return f"POST {path} HTTP/1.1\r\nhost: localhost\r\n{more}content-length: {len(raw)}\r\n\r\n".encode() + raw
 
 
 def about(user: Any, features: Any = FEATURES, **more: Any) -> dict[str, Any]:

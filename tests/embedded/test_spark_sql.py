@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from asof.definitions import Aggregation, FeatureView, Field, Session, Sliding
-from asof.dtypes import Bool, Float64, Int64, String, from_arrow
+from asof.dtypes import Bool, Float32, Float64, Int64, String, from_arrow
 from asof.dtypes import Decimal as DecimalType
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.sql.query import WANTED, NewestRows, PointInTime, RowFilter, RowsOfKeys, TouchedKeys, ViewRows
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.integration
 
 FIELDS = [
     Field("amount", Int64), Field("price", Float64), Field("page", String), Field("paid", DecimalType(12, 2)),
-    Field("huge", DecimalType(38, 4)), Field("flag", Bool),
+    Field("huge", DecimalType(38, 4)), Field("flag", Bool), Field("small", Float32),
 ]  # fmt: skip
 WINDOWS_TRIED = (Sliding("1h"), Sliding("26h", "2h"), Sliding("3d"), None, Session("1h"), Session("9h"))
 NUMBERS_ONLY = ("sum", "mean", "std", "var")
@@ -122,6 +122,7 @@ def history(rng: random.Random, rows: int) -> pa.Table:
             "paid": pa.array(of(None, Decimal("1.50"), Decimal("-9999999999.99")), pa.decimal128(12, 2)),
             "huge": pa.array(of(None, Decimal("9" * 34 + ".9999"), Decimal("-1.0001")), pa.decimal128(38, 4)),
             "flag": pa.array(of(None, True, False), pa.bool_()),
+            "small": pa.array(of(None, 1.5, -0.0, math.nan, 3e38), pa.float32()),
         }
     )
 
@@ -145,7 +146,7 @@ def windowed_view(rng: random.Random) -> FeatureView:
     for window in WINDOWS_TRIED:
         for _ in range(3):
             function = rng.choice(FUNCTIONS)
-            columns = ["amount", "price", "paid", "huge", "amount + 1"]
+            columns = ["amount", "price", "paid", "huge", "small", "amount + 1"]
             column = rng.choice(columns if function in NUMBERS_ONLY else [*columns, "page", "flag"])
             column = "" if function == "count" and rng.random() < 0.5 else column
             where = rng.choice(("", "", "page <> 'a'", "price > 1 OR flag"))

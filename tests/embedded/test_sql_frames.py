@@ -116,6 +116,51 @@ class SqlFramesSuite:
         with pytest.raises(EntityFrameError, match="lone surrogate"):
             applied.get_historical_features(f"SELECT user_id, t AS event_timestamp, {text} FROM frame_rows", ["w:y"])
 
+    @pytest.mark.parametrize(
+        ("select", "says"),
+        [
+            ("SELECT 1 AS user_id, now() AS event_timestamp FROM frame_secret", "'frame_secret', which is not an applied"),
+            ("SELECT 1 AS user_id, now() AS event_timestamp FROM information_schema.tables", "schema's name before"),
+            ("SELECT user_id, t AS event_timestamp FROM public.frame_rows", "schema's name before"),
+            ("WITH frame_secret AS (SELECT * FROM frame_secret) SELECT 1 AS user_id, now() AS event_timestamp "
+             "FROM frame_secret", "'frame_secret', which is not an applied"),
+            ("SELECT user_id, t AS event_timestamp, (SELECT max(x) FROM frame_secret) AS m FROM frame_rows", "frame_secret"),
+            ("SELECT user_id, t AS event_timestamp FROM frame_rows WHERE EXISTS (SELECT 1 FROM frame_secret)", "frame_secret"),
+            ("SELECT user_id, t AS event_timestamp FROM frame_rows UNION ALL SELECT x, now() FROM frame_secret", "frame_secret"),
+            ("SELECT user_id, t AS event_timestamp, current_setting('TimeZone') AS s FROM frame_rows", "current_setting"),
+            ("SELECT user_id, t AS event_timestamp, nextval('s') AS s FROM frame_rows", "nextval"),
+        ],
+    )  # fmt: skip
+    def test_what_is_no_applied_source_is_not_read(self, applied: FeatureStore, select: str, says: str) -> None:
+        with pytest.raises(EntityFrameError, match=says) as caught:
+            applied.get_historical_features(select, ["w:y"]).to_arrow()
+        assert caught.value.hint
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "SELECT user_id, CAST(t AS TIMESTAMP WITH TIME ZONE) + INTERVAL '0 s' AS event_timestamp, abs(x) AS a, "
+            "round(x) AS r, upper('a') AS u, CASE WHEN x > 10 THEN 1 ELSE 0 END AS c FROM frame_rows",
+            "SELECT user_id, t AS event_timestamp, n FROM frame_rows CROSS JOIN generate_series(1, 1) AS g(n)",
+            "SELECT user_id, t AS event_timestamp, row_number() OVER (ORDER BY x) AS n FROM frame_rows",
+            "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 2) "
+            "SELECT user_id, t AS event_timestamp FROM frame_rows JOIN n ON i = user_id",
+            "SELECT user_id, max(t) AS event_timestamp, count(*) AS n FROM frame_rows GROUP BY user_id",
+        ],
+    )  # fmt: skip
+    def test_functions_and_rows_of_its_own_are_read(self, applied: FeatureStore, text: str) -> None:
+        found = applied.get_historical_features(text, ["w:y"]).to_arrow()
+
+        assert dict(zip(found["user_id"].to_pylist(), found["y"].to_pylist(), strict=True)) == {1: None, 2: 5}
+
+
+FILE_READS = [
+    "read_parquet('{file}')", "'{file}'", "read_text('{file}')", "glob('/*')", "query('SELECT 1 AS user_id')",
+    "query_table('frame_rows')", "duckdb_secrets()", "duckdb_settings()", "enable_profiling()", "enable_logging()",
+    "(DESCRIBE frame_rows)", "json_execute_serialized_sql('x')", "parquet_metadata('{file}')", "memory.main.frame_rows",
+    "sniff_csv('{file}')", "frame", "(PIVOT frame_rows ON x USING sum(x))",
+]  # fmt: skip
+
 
 class TestFiles(SqlFramesSuite):
     @pytest.fixture
@@ -135,3 +180,52 @@ class TestCsv(SqlFramesSuite):
             return FileSource(f"{name}.csv", timestamp_field=time)
 
         return write
+
+
+class TestFrameSqlOfDuckDB:
+    """What only DuckDB has."""
+
+    @pytest.fixture
+    def made(self, tmp_path: Path) -> Callable[[str], FeatureStore]:
+        def make(sql_reads: str) -> FeatureStore:
+            (tmp_path / "feature_store.yaml").write_text(
+                f"project: frames\noffline_store: {{sql_reads: {sql_reads}}}\n", encoding="utf-8"
+            )
+            pq.write_table(ROWS, tmp_path / "frame_rows.parquet")
+            store = FeatureStore(tmp_path, clock=lambda: NOON + timedelta(hours=1))
+            entity = Entity("user", join_keys=["user_id"])
+            rows = FileSource("frame_rows.parquet", timestamp_field="t")
+            store.apply([FeatureView("v", entities=[entity], source=rows, schema=[Field("x", Int64)])])
+            return store
+
+        return make
+
+    @pytest.mark.parametrize("relation", FILE_READS)
+    def test_files_and_the_database_itself_are_not_read(
+        self, made: Callable[[str], FeatureStore], tmp_path: Path, relation: str
+    ) -> None:
+        frame = ROWS  # a variable by whose name DuckDB would find a table
+        assert frame is not None
+        text = f"SELECT 1 AS user_id, now() AS event_timestamp FROM {relation.format(file=tmp_path / 'frame_rows.parquet')}"
+
+        with made("sources") as store, pytest.raises(EntityFrameError):
+            store.get_historical_features(text, ["v:x"]).to_arrow()
+
+    def test_files_are_read_by_who_asks_for_it(self, made: Callable[[str], FeatureStore], tmp_path: Path) -> None:
+        text = f"SELECT user_id, t AS event_timestamp FROM '{tmp_path / 'frame_rows.parquet'}' ORDER BY user_id"
+
+        with made("anything") as store:
+            assert store.get_historical_features(text, ["v:x"]).to_arrow()["x"].to_pylist() == [10, 20]
+
+    @pytest.mark.parametrize("call", ["enable_profiling()", "enable_logging()", "force_checkpoint()"])
+    def test_even_they_change_nothing_that_outlasts_the_read(
+        self, made: Callable[[str], FeatureStore], call: str
+    ) -> None:
+        with made("anything") as store, pytest.raises(EntityFrameError, match="outlast"):
+            store.get_historical_features(f"SELECT 1 AS user_id, now() AS event_timestamp FROM {call}", ["v:x"])
+
+    @pytest.mark.parametrize("text", ["SELECT 1; SET threads = 1", "SET threads = 1", "PRAGMA threads = 1",
+                                      "WITH d AS (DELETE FROM frame_rows RETURNING *) SELECT * FROM d"])  # fmt: skip
+    def test_a_setting_is_not_changed(self, made: Callable[[str], FeatureStore], text: str) -> None:
+        with made("anything") as store, pytest.raises(EntityFrameError):
+            store.get_historical_features(text, ["v:x"]).to_arrow()

@@ -272,7 +272,7 @@ STARTS = st.sampled_from(
 def requests(draw: Any) -> tuple[bytes, tuple[int, ...]]:
     """A request's bytes, and where they are cut into pieces."""
     body = draw(st.one_of(ordinary(), ordinary(), odd()))
-    raw = f"{draw(STARTS)}\r\nhost: a\r\n{draw(HEADERS)}content-length: {len(body)}\r\n\r\n".encode() + body
+    raw = f"{draw(STARTS)}\r\nhost: localhost\r\n{draw(HEADERS)}content-length: {len(body)}\r\n\r\n".encode() + body
     cuts = draw(st.one_of(st.just(()), st.lists(st.integers(1, len(raw) - 1), max_size=2, unique=True)))
     return raw, tuple(sorted(cuts))
 
@@ -304,7 +304,10 @@ def test_ordinary_requests_take_the_fast_path_only_where_it_is_on(servers: tuple
     before = fast.taken
     for user in range(1, 6):
         body = json.dumps({"features": ["one:word", "one:number"], "entities": {"user_id": [user]}}).encode()
-        raw = f"POST /get-online-features HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+        raw = (
+            f"POST /get-online-features HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
         assert [fast.answer(raw) for _ in range(3)] == [general.answer(raw)] * 3
 
     assert fast.taken - before >= 10
@@ -325,7 +328,8 @@ def test_rows_of_pushes_take_the_fast_path_too(
             raw = raw.replace(b'{"features"', b'{"full_feature_names": true, "features"')
             body = raw.partition(b"\r\n\r\n")[2]
             raw = (
-                f"POST /get-online-features HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+                f"POST /get-online-features HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+                + body
             )
         expected = general.answer(raw)
         assert expected.startswith(b"HTTP/1.1 200")
@@ -343,12 +347,14 @@ def test_settings_that_need_the_general_way_switch_the_fast_path_off(folder: Pat
 
 
 def get_request(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
 
 
 def ask_one(features: list[str], user: int) -> bytes:
     body = json.dumps({"features": features, "entities": {"user_id": [user]}}).encode()
-    return f"POST /get-online-features HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    return (
+        f"POST /get-online-features HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    )
 
 
 @pytest.mark.parametrize("lost", ["all rows", "all rows, and then one is pushed", "all but rows"])

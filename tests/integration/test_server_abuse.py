@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,19 @@ class Server:
         return "".join(self.said)
 
     def is_well(self) -> bool:
-        """Whether somebody who may read is answered."""
+        """Whether somebody who may read is answered, and the server says that it is live and ready."""
         try:
-            return self.ask(READ, BODY) == 200
+            return self.ask(READ, BODY) == 200 and [self.get(path) for path in ("/health", "/ready")] == [200, 200]
         except OSError:
             return False
+
+    def get(self, path: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        finally:
+            connection.close()
 
     def ask(self, path: str, body: bytes, *, role: str = "read") -> int:
         return self.answer(path, body, role=role)[0]
@@ -100,7 +109,7 @@ class Server:
     def head(self, path: str, *lines: str, role: str = "") -> bytes:
         """The first lines of a request, without the empty one."""
         more = [*lines, *(f"{name}: {value}" for name, value in self.headers(role).items())]
-        return "".join(f"{line}\r\n" for line in [f"POST {path} HTTP/1.1", "host: a", *more]).encode()
+        return "".join(f"{line}\r\n" for line in [f"POST {path} HTTP/1.1", "host: localhost", *more]).encode()
 
     def connect(self) -> socket.socket:
         made = socket.create_connection(("127.0.0.1", self.port))
@@ -231,16 +240,15 @@ def test_what_stands_around_a_chunked_body_takes_no_memory(serving, start, piece
 
 @pytest.mark.parametrize("patient", [True], indirect=True, ids=["guarded"])
 def test_a_trailer_never_passes_for_a_header(patient):
-    key = f"authorization: Bearer {patient.keys['read'].text}\r\n".encode()
     whole = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
-    with patient.connect() as made:
-        made.sendall(patient.head(READ) + CHUNKED + whole + key + b"\r\n")
-        assert made.recv(65536).startswith(b"HTTP/1.1 401 ")
-    with patient.connect() as made:
-        made.sendall(
-            patient.head(READ, role="read") + CHUNKED + whole + b"authorization: Bearer asof_no\r\nx: y\r\n\r\n"
-        )
-        assert made.recv(65536).startswith(b"HTTP/1.1 200 ")
+    for trailer, status in ((f"authorization: Bearer {patient.keys['read'].text}", 400), ("x: y", 401)):
+        with patient.connect() as made:
+            made.sendall(patient.head(READ) + CHUNKED + whole + trailer.encode() + b"\r\n\r\n")
+            assert made.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+    for trailer, status in (("authorization: Bearer asof_no", 400), ("x: y", 200)):
+        with patient.connect() as made:
+            made.sendall(patient.head(READ, role="read") + CHUNKED + whole + trailer.encode() + b"\r\n\r\n")
+            assert made.recv(65536).startswith(b"HTTP/1.1 %d " % status)
 
 
 @pytest.mark.parametrize(
@@ -290,19 +298,21 @@ def test_an_unknown_caller_who_sends_all_at_once_keeps_the_connection(patient):
 
 @pytest.mark.parametrize("patient", [True], indirect=True, ids=["guarded"])
 def test_an_unknown_caller_with_much_to_send_reads_the_refusal(patient):
-    answers = [httpx.post(f"http://127.0.0.1:{patient.port}{READ}", content=b"x" * (4 * MB)) for _ in range(5)]
+    answers = [
+        httpx.post(f"http://127.0.0.1:{patient.port}{READ}", content=b"x" * (4 * MB), timeout=60) for _ in range(5)
+    ]
     assert {each.status_code for each in answers} == {401}
 
 
 def test_open_paths_wait_for_no_body(patient):
     for path in ("/health", "/ready", "/openapi.json", "/no-such"):
         with patient.connect() as made:
-            made.sendall(f"GET {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n".encode())
+            made.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n".encode())
             assert received(made).startswith(b"HTTP/1.1 404 " if path == "/no-such" else b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
-    "first", [b"", b"P", b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n"], ids=["silent", "begun", "idle"]
+    "first", [b"", b"P", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"], ids=["silent", "begun", "idle"]
 )
 def test_idle_connections_make_room_for_others(serving, first):
     server = serving(max_connections=50, receive_timeout_s=10_000, keep_alive_s=10_000)
@@ -339,7 +349,7 @@ def test_connections_that_send_a_head_byte_by_byte_keep_nobody_waiting(serving):
 def test_requests_whose_answers_are_not_read_take_little_memory_and_end(serving, path):
     server = serving(receive_timeout_s=1)
     before = server.memory()
-    many = f"GET {path} HTTP/1.1\r\n\r\n".encode() * 40_000
+    many = f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode() * 40_000
     with connections(server, 6, b"") as made:
         sending = [threading.Thread(target=send_all, args=(each, many, 4)) for each in made]
         for each in sending:
@@ -357,14 +367,16 @@ def test_requests_whose_answers_are_not_read_take_little_memory_and_end(serving,
 def test_pipelined_requests_are_all_answered_in_order(patient):
     n = 3000
     with patient.connect() as made:
-        one = f"POST {READ} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {patient.keys['read'].text}\r\n".encode()
+        one = (
+            f"POST {READ} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {patient.keys['read'].text}\r\n".encode()
+        )
         bodies = [
             json.dumps({"features": ["profile:age"], "entities": {"user_id": [1] * (1 + i % 5)}}).encode()
             for i in range(n)
         ]
         text = b"".join(one + b"content-length: %d\r\n\r\n%b" % (len(body), body) for body in bodies)
         sending = threading.Thread(
-            target=made.sendall, args=(text + b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n",)
+            target=made.sendall, args=(text + b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",)
         )
         sending.start()
         answers = received(made).split(b"HTTP/1.1 ")[1:]
@@ -412,7 +424,8 @@ def bodies() -> dict[str, tuple[str, Any]]:
     ids=["nothing", "read", "write", "write without a limit"],
 )  # fmt: skip
 def test_no_body_stops_a_worker(serving, role, is_wide):
-    server = serving(max_features=1_000_000) if is_wide else serving()
+    # However busy the machine is: what is asked here is whether the worker lives.
+    server = serving(request_timeout_s=10_000, **({"max_features": 1_000_000} if is_wide else {}))
     statuses = {}
     for case, (path, content) in bodies().items():
         raw = json.dumps(content).encode()
@@ -464,6 +477,74 @@ def varied(at: int) -> bytes:
     """Another 12 MB in each request: names of 3 MB that nobody asks for."""
     entities = {f"{at} {i} " + "x" * (3 * MB): [1] for i in range(4)}
     return json.dumps({"features": ["profile:age"], "entities": {"user_id": [1], **entities}}).encode()
+
+
+ROW = {"user_id": [1], "page": ["a"], "amount": [1.0], "at": ["2026-01-01T11:00:00Z"]}
+
+
+def test_a_large_value_that_is_read_very_often_is_refused_before_it_is_written(serving):
+    server = serving()
+    page = {**ROW, "page": ["x" * 200_000]}
+    assert server.ask("/push", json.dumps({"push_source_name": "clicks", "df": page}).encode(), role="write") == 200
+    body = json.dumps({"features": ["newest:page"], "entities": {"user_id": [1] * 2000}}).encode()
+    before = server.memory()
+    for path in (READ, "/v1/features"):
+        asking = [threading.Thread(target=server.ask, args=(path, body)) for _ in range(3)]
+        for each in asking:
+            each.start()
+        assert server.ask(path, body) == 413
+        assert server.is_well()
+        for each in asking:
+            each.join(timeout=60)
+            assert not each.is_alive()
+    # The answer would have 400 MB, and there are four of them at once.
+    assert server.memory() - before < 400 * MB
+    assert server.is_the_same()
+
+
+@pytest.mark.parametrize(
+    "piece", [b"[],", b"{},", b"1,", b'"",', b'"\\"[,",'], ids=["lists", "objects", "numbers", "texts", "escapes"]
+)
+def test_very_many_values_are_counted_and_refused_while_others_are_answered(serving, piece):
+    server = serving()
+    body = b'{"features": ["profile:age"], "entities": {"user_id": [' + piece * (15 * MB // len(piece)) + b"1]}}"
+    before = server.memory()
+    asking = [threading.Thread(target=server.ask, args=(READ, body)) for _ in range(2)]
+    for each in asking:
+        each.start()
+    assert server.ask(READ, body) == 413
+    assert server.is_well()
+    for each in asking:
+        each.join(timeout=60)
+        assert not each.is_alive()
+    # As objects one of the bodies would have 300 MB.
+    assert server.memory() - before < 200 * MB
+    assert server.is_the_same()
+
+
+def test_requests_in_any_order_of_features_take_little_memory_and_delay_no_apply(serving, built, tmp_path):
+    server = serving()
+    names = ["age", "score", "city", "is_new", "half", "price", "raw", "day", "seen", "tags", "doc", "scores"]
+    before = server.memory()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    for order in islice(permutations(names), 2500):
+        body = {"features": [f"profile:{name}" for name in order], "entities": {"user_id": [1] * (1 + len(order[0]))}}
+        connection.request("POST", READ, json.dumps(body), server.headers("read"))
+        response = connection.getresponse()
+        response.read()
+        assert response.status == 200
+    connection.close()
+    assert server.memory() - before < 100 * MB
+
+    repository = tmp_path / "repo0"
+    (repository / "features.py").write_text(
+        DEFINITIONS + 'more = FeatureView("more", entities=[user], source=clicks, schema=[Field("page", String)])\n'
+    )
+    with FeatureStore(repository) as store:
+        store.apply()
+    lean = json.dumps({"features": ["more:page"], "entities": {"user_id": [1]}}).encode()
+    wait_until(lambda: server.ask("/v1/features", lean) == 200, server.explanation)
+    assert server.is_the_same()
 
 
 def test_bodies_on_their_way_are_bounded_together(serving):

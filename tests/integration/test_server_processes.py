@@ -316,8 +316,8 @@ def test_slow_clients_are_cut_off_and_do_not_keep_others_waiting(folder):
         for start in (
             b"",
             b"POST /get-online",
-            b"POST /get-online-features HTTP/1.1\r\nhost: a\r\nx: ",
-            b"POST /get-online-features HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{",
+            b"POST /get-online-features HTTP/1.1\r\nhost: localhost\r\nx: ",
+            b"POST /get-online-features HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{",
         ):
             made = socket.create_connection(("127.0.0.1", server.port))
             made.sendall(start)

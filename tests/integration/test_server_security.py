@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -138,6 +141,43 @@ def age(client: Client) -> Any:
     return client.get_online_features("profile:age", [{"user_id": 1}]).to_dict()["age"]
 
 
+# ---- who it was ----
+
+
+def test_each_line_of_the_audit_log_has_an_address_also_of_who_reset_the_connection(folder: Path, serve: Any) -> None:
+    key = new_key()
+    configure(folder, auth={"keys": [key_entry(key, "write")], "audit": "audit.jsonl"})
+    server = serve()
+    body = json.dumps({"push_source_name": "nothing", "df": {}}).encode()
+    head = f"POST /push HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key.text}\r\ncontent-length: {len(body)}\r\n\r\n"
+
+    def answer() -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port)) as made:
+            made.sendall(head.encode() + body)
+            return made.recv(4096)
+
+    assert answer().startswith(b"HTTP/1.1 4")
+    (worker,) = [int(each) for each in children_of(server.process.pid)]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port)) as made:
+                made.sendall(head.encode() + body)
+                # Closing it resets the connection.
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert answer().startswith(b"HTTP/1.1 4")
+
+    lines = server.wait(lambda: (folder / "audit.jsonl").read_text().splitlines())
+
+    assert lines and all(json.loads(line).get("address") == "127.0.0.1" for line in lines)
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 # ---- TLS ----
 
 
@@ -219,6 +259,34 @@ def test_who_connects_and_never_says_a_word_of_tls_is_cut_off(folder: Path, serv
                 assert made.recv(1) == b""
             except ConnectionResetError:
                 pass
+
+
+def test_handshakes_that_do_not_end_make_room_for_others(folder: Path, serve: Any, files: Files) -> None:
+    key = new_key()
+    configure(
+        folder, auth={"keys": [key_entry(key, "read")], "audit": "off"},
+        server={"max_connections": 40, "receive_timeout_s": 10_000, "keep_alive_s": 10_000},
+    )  # fmt: skip
+    served = serve("--tls-cert", files.cert, "--tls-key", files.key)
+    url = f"https://127.0.0.1:{served.port}"
+    silent: list[socket.socket] = []
+    try:
+        with Client(url, api_key=key.text, ca=files.ca) as client:
+            served.wait(client.ready)
+            for _ in range(200):
+                silent.append(socket.create_connection(("127.0.0.1", served.port)))
+                silent[-1].sendall(b"\x16\x03\x01")
+            assert age(client) == [30]
+        with Client(url, api_key=key.text, ca=files.ca) as another:
+            assert age(another) == [30]
+        # The first have been ended, whatever time a handshake may take.
+        silent[0].settimeout(60)
+        with suppress(ConnectionResetError):
+            assert silent[0].recv(1) == b""
+        assert len(silent) == 200
+    finally:
+        for each in silent:
+            each.close()
 
 
 def test_a_client_certificate_stands_for_its_holder(folder: Path, serve: Any, files: Files) -> None:

@@ -47,6 +47,7 @@ CALLED: dict[str, tuple[Callable[..., Any], ...]] = {
     "profile": (FeatureStore.profile,),
     "push": (FeatureStore.push,),
     "rebuild": (FeatureStore.rebuild,),
+    "run": (FeatureStore.run_schedule,),
     "runs": (FeatureStore.runs,),
     "sample": (FeatureStore.sample,),
     "stats": (FeatureStore.profile,),

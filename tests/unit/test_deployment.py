@@ -42,6 +42,19 @@ PODS = {
 }  # fmt: skip
 
 
+def test_network_policies_let_in_only_by_ports_that_the_pods_have() -> None:
+    policies = [each for _, each in OBJECTS if each["kind"] == "NetworkPolicy"]
+    closed = {each["metadata"]["name"]: each["spec"] for each in policies}
+    assert closed["asof"]["policyTypes"] == ["Ingress", "Egress"] and closed["asof"]["ingress"] == []
+    for name in ("asof-server", "asof-worker"):
+        _, template = PODS[name]
+        chosen = closed[name]["podSelector"]["matchLabels"]
+        assert chosen.items() <= template["metadata"]["labels"].items()
+        ports = {port["name"] for container in template["spec"]["containers"] for port in container["ports"]}
+        assert {port["port"] for rule in closed[name]["ingress"] for port in rule["ports"]} <= ports
+        assert all(rule["from"] for rule in closed[name]["ingress"])
+
+
 def run_of(words: list[str]) -> None:
     """Go through a command line of `asof`: each command and option of it has to be there."""
     import click
@@ -237,8 +250,11 @@ def test_no_pod_of_the_stateless_store_has_a_disk_that_stays() -> None:
     assert not [each for each in stateless() if each["kind"] in ("PersistentVolumeClaim", "StatefulSet")]
 
 
-def test_compose_starts_commands_that_there_are_on_the_loopback_address_only() -> None:
-    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.bucket.yaml"])
+def test_compose_starts_commands_that_there_are_on_the_loopback_address_only(name: str) -> None:
+    document = yaml.safe_load((ROOT / "deploy" / name).read_text())
+    services = dict(document["services"])
+    bucket = services.pop("bucket", None)
 
     assert set(services) == {"server", "worker"}
     for service in services.values():
@@ -247,6 +263,25 @@ def test_compose_starts_commands_that_there_are_on_the_loopback_address_only() -
     server = services["server"]["command"]
     assert server[server.index("--host") + 1] == "127.0.0.1"
     assert int(services["server"]["stop_grace_period"].rstrip("s")) > ServerSettings().graceful_s
+    # What it waits for is there, or made here.
+    (included,) = document["include"]
+    known = yaml.safe_load((ROOT / "deploy" / included).read_text())["services"].keys() | document["services"].keys()
+    assert all(set(service["depends_on"]) <= known for service in document["services"].values())
+    assert (bucket is not None) == ("postgres" not in services["server"]["depends_on"])
+
+
+def test_compose_makes_the_bucket_of_the_settings_that_the_page_shows(tmp_path: Path) -> None:
+    document = yaml.safe_load((ROOT / "deploy" / "compose.bucket.yaml").read_text())
+    (program,) = document["services"]["bucket"]["command"]
+    compile(program, "bucket", "exec")
+    page = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+    (shown,) = re.findall(r"```yaml\n(# feature_store.yaml\n.+?)```", page, re.DOTALL)
+    (tmp_path / "feature_store.yaml").write_text(f"project: shop\n{shown}")
+
+    store = load_config(tmp_path, environ={"REDIS_PASSWORD": "x"})
+
+    endpoint, path = store.storage.endpoint, store.registry.options["path"]
+    assert f'"{endpoint}/{path.split("/")[2]}"' in program and path.startswith("s3://")
 
 
 def test_the_image_has_extras_that_there_are_and_no_root() -> None:

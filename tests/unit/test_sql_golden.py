@@ -13,12 +13,13 @@ from asof.dtypes import Float64, Int64, String, Timestamp
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.duckdb import point_in_time as duckdb_read
 from asof.sql.duckdb.dialect import DUCKDB
+from asof.sql.duckdb.hash_partition import InOneGo, SortedRow
 from asof.sql.postgres import point_in_time as postgres_read
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.postgres.view_rows import compile_rows
 from asof.sql.query import NewestRows, PointInTime, RowFilter, RowsOfKeys, TouchedKeys
 from asof.sql.quoting import quote_spark
-from asof.sql.source_rows import SourceTable, SpineTable
+from asof.sql.source_rows import SourceRows, SourceTable, SpineTable
 from asof.sql.spark import point_in_time as spark_read
 from asof.sql.spark.capabilities import Capabilities
 from asof.sql.spark.dialect import SPARK
@@ -148,11 +149,16 @@ def test_the_text_where_rows_have_no_arrival(name: str) -> None:
     _check(f"duckdb/{name}_by_columns", duckdb_read.compile_program(request, tables, spine).text)
 
 
-@pytest.mark.parametrize("name", ["both", "windows_known_at"])
+class InTwo(InOneGo):
+    def partitions(self, rows: SourceRows, size: SortedRow) -> int:
+        return 2
+
+
+@pytest.mark.parametrize("name", ["both", "windows_known_at", "latest_small_spine_ttl_delay"])
 def test_the_text_of_a_read_in_partitions(name: str) -> None:
     request, spine = CASES[name]
     tables = {**TABLES, "orders": replace(TABLES["orders"], arrival="columns")}
-    made = duckdb_read.compile_program(request, tables, spine, partitioner=lambda rows, peak_bytes: 2)
+    made = duckdb_read.compile_program(request, tables, spine, partitioner=InTwo())
 
     _check(f"duckdb/{name}_in_partitions", made.text)
 

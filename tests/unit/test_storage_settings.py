@@ -82,6 +82,21 @@ def test_what_a_driver_says_is_one_clear_error() -> None:
         assert type(error) is kind and said in error.message and "Debug source" not in str(error), text
 
 
+def test_without_credentials_the_next_step_is_that_of_the_provider() -> None:
+    for text, named in (
+        (
+            "Generic GCS error: Error performing GET http://metadata.google.internal/computeMetadata/v1",
+            "service_account",
+        ),
+        ("Generic MicrosoftAzure error: GET http://169.254.169.254/metadata/identity/oauth2/token", "account_key"),
+        ("Generic MicrosoftAzure error: Account must be specified", "AZURE_STORAGE_ACCOUNT_NAME"),
+        ("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token", "AWS_ACCESS_KEY_ID"),
+    ):
+        error = translated(RuntimeError(text), "x")
+        assert ("there are no credentials" in error.message) == ("169.254" in text or "google" in text)
+        assert named in (error.hint or ""), text
+
+
 def test_an_address_is_known_by_its_scheme() -> None:
     assert [is_object_address(each) for each in ("s3://b/x", "gs://b", "az://b", "file:///x", "./s3:/x", "https://x")] == [
         True, True, True, False, False, False,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from asof.catalog.entries import CatalogEntry, entries_of
-from asof.catalog.viewer import Viewer
+from asof.catalog.viewer import Owner, Viewer
 from asof.definitions import (
     Entity,
     FeatureService,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 View = FeatureView | OnDemandFeatureView
 
+SHOWN = 4
+"""How many indexes of a part of the project are kept, for viewers who may not see all of it."""
+
 
 class CatalogIndex:
     """The objects of a snapshot, and how they hang together.
@@ -44,6 +48,9 @@ class CatalogIndex:
         self._entries_lock = Lock()
         self._entries: list[CatalogEntry] | None = None
         self._ranked_by: object = None
+        # Names of views → the index of them alone.
+        self._shown: dict[frozenset[str], CatalogIndex] = {}
+        self._shown_lock = Lock()
         self._services: dict[str, list[FeatureService]] = defaultdict(list)
         self._on_demand: dict[str, list[OnDemandFeatureView]] = defaultdict(list)
         self._by_source: dict[str, list[FeatureView]] = defaultdict(list)
@@ -200,7 +207,10 @@ class CatalogIndex:
         Args:
             health: of entries that match equally well, the used, fresh and audited come first.
         """
-        keeps = self._filter(viewer, health=health, stale=stale, unused=unused, **filters)
+        if not viewer.may("read"):
+            shown = self._shown_to(viewer)
+            return shown.find(text, limit=limit, viewer=Owner(), health=health, stale=stale, unused=unused, **filters)
+        keeps = self._filter(health=health, stale=stale, unused=unused, **filters)
         with self._lock:
             # By what it is made of: a health that says what is late is a copy.
             if health is not None and self._ranked_by is not health.views:
@@ -223,7 +233,12 @@ class CatalogIndex:
 
         Args: see `find`.
         """
-        keeps = self._filter(viewer, health=health, stale=stale, unused=unused, **filters)
+        if not viewer.may("read"):
+            shown = self._shown_to(viewer)
+            return shown.find_by_name(
+                text, limit=limit, viewer=Owner(), health=health, stale=stale, unused=unused, **filters
+            )
+        keeps = self._filter(health=health, stale=stale, unused=unused, **filters)
         text = text.strip().lower()
         begins: list[CatalogEntry] = []
         holds: list[CatalogEntry] = []
@@ -237,16 +252,44 @@ class CatalogIndex:
         return [*begins, *holds][:limit]
 
     def _filter(
-        self, viewer: Viewer, *, health: Health | None, stale: bool, unused: bool, **filters: str | None
+        self, *, health: Health | None, stale: bool, unused: bool, **filters: str | None
     ) -> Callable[[CatalogEntry], bool] | None:
         """What is found of all; None for everything."""
         # NumPy's share of the search is not loaded by pages that do without it.
         from asof.catalog.search import filter_of
 
-        chosen = filter_of(stale=stale, unused=unused, health=health, **filters)
-        if viewer.may("read"):
-            return chosen
-        return lambda entry: (chosen is None or chosen(entry)) and self.shows(viewer, entry)
+        return filter_of(stale=stale, unused=unused, health=health, **filters)
+
+    def _shown_to(self, viewer: Viewer) -> CatalogIndex:
+        """The index of what the viewer may see, as if there were nothing else.
+
+        Entries name other objects, and a search goes by all terms: a filter on what it finds would still tell of a
+        hidden name whether it is there.
+        """
+        project = self.project
+        views = {name: each for name, each in project.views.items() if self.shows_view(viewer, each)}
+        derived = {name: each for name, each in project.on_demand_views.items() if self.shows_view(viewer, each)}
+        key = frozenset((*views, *derived))
+        with self._shown_lock:
+            found = self._shown.pop(key, None)
+            if found is None:
+                services = project.services.items()
+                found = CatalogIndex(
+                    replace(
+                        self.snapshot,
+                        project=Project(
+                            {name: each for name, each in project.entities.items() if self.shows_entity(viewer, name)},
+                            {name: each for name, each in project.sources.items() if self.shows_source(viewer, name)},
+                            {}, views, derived,
+                            {name: each for name, each in services if self.shows_service(viewer, each)},
+                        ),
+                    )
+                )  # fmt: skip
+            # The last ones stay, in the order of their use.
+            self._shown[key] = found
+            while len(self._shown) > SHOWN:
+                del self._shown[next(iter(self._shown))]
+        return found
 
     @cached_property
     def _search(self) -> CatalogSearch:

@@ -6,6 +6,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 FOUND = 10
+CHANGES = 12
 UNEXPECTED = 70
 STOPPED = 130
 PIPE_CLOSED = 141
@@ -22,7 +23,9 @@ EXIT_CODES: dict[int, str] = {
     8: "A store, a log, the registry or a file cannot be read or written.",
     9: "A worker stopped, as too many messages could not be used; they are kept as dead letters.",
     11: "A server refused access: unknown credentials, or a role that is missing.",
-    FOUND: "It found what needs attention: errors (plan), differences (audit, rebuild), failed checks (doctor).",
+    FOUND: "It found what needs attention: errors (plan), differences (audit, rebuild), failed checks (doctor) or jobs "
+    "(run --once).",
+    CHANGES: "There is something to apply (plan --exit-code).",
     UNEXPECTED: "A defect of Asof. Run again with --debug, and report it.",
     STOPPED: "Stopped by Ctrl-C; what was done stands.",
     PIPE_CLOSED: "The reader of the output closed it, as `| head` does.",

@@ -11,6 +11,8 @@ from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from asof.cli.progress import Progress
 
@@ -81,3 +83,26 @@ def _loads_compiled_code(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+@contextmanager
+def stopped_by_signals(stop: threading.Event) -> Iterator[threading.Event]:
+    """Let SIGTERM and the first Ctrl-C set `stop`, while the block runs; yields an event that says it was Ctrl-C."""
+    interrupted = threading.Event()
+
+    def on_terminate(number: int, frame: object) -> None:
+        stop.set()
+
+    def on_interrupt(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        stop.set()
+        click.echo("stopping: finishing what is held; Ctrl-C again stops at once", err=True)
+
+    before = signal.signal(signal.SIGTERM, on_terminate), signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
+from ipaddress import ip_address
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -56,6 +58,11 @@ class ClientBase(ABC, Generic[Http]):
         credential = _credential(url, api_key, token)
         if (ca or client_cert) and url.startswith("http:"):
             raise ConfigError(f"ca or client_cert is set, but url {url!r} is without TLS", hint="use https://")
+        if credential is not None and url.startswith("http:") and not _is_this_machine(httpx.URL(url).host):
+            warnings.warn(
+                f"the key or token is sent to {url} without TLS: whoever is on the way can read it; use https://",
+                stacklevel=2,
+            )
         self.url = url
         self._retries = Retries(retries, url, timeout_s)
         self._http: Http = self._opened({
@@ -92,6 +99,15 @@ def _credential(url: str, api_key: str | None, token: Token | None) -> Token | N
         raise ConfigError("both api_key and token are set", hint="set one of them")
     credential = token if token is not None else api_key
     return credential if credential is None or callable(credential) else _checked(credential)
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _checked(credential: str) -> str:

@@ -14,6 +14,14 @@ from asof.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\$|\$\{([^}]*)\}")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:-(.*))?", re.DOTALL)
+MAX_CHARACTERS = 1 << 20
+"""Longest configuration file that is read."""
+MAX_VALUES = 50_000
+"""Most values of a configuration file, each alias counted with all that it stands for.
+
+Ten lines of aliases of aliases could stand for billions.
+"""
+
 _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true or false", "timestamp": "a moment",
           "null": "nothing", "list": "a list", "map": "a group of keys"}  # fmt: skip
 
@@ -139,7 +147,16 @@ def read_document(path: Path, *, shown: str) -> LocatedValue:
         ConfigError: the file cannot be read, or is not well-formed YAML.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
+        if len(text) > MAX_CHARACTERS:
+            raise ConfigError(
+                f"has {len(text)} characters; at most {MAX_CHARACTERS} are read",
+                hint="check that it is the right file",
+                where=shown,
+            )
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError as error:
+        raise _too_deep(f"{shown}:1") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{shown}:{mark.line + 1}:{mark.column + 1}" if mark else shown
@@ -156,7 +173,14 @@ def read_document(path: Path, *, shown: str) -> LocatedValue:
         return LocatedValue({}, "map", f"{shown}:1")
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError("expected keys like `project: shop`", hint="see `asof init`", where=f"{shown}:1")
-    return _value(node, shown, seen=())
+    try:
+        return _NodeReader(shown).value(node)
+    except RecursionError as error:
+        raise _too_deep(f"{shown}:1") from error
+
+
+def _too_deep(where: str) -> ConfigError:
+    return ConfigError("its values are nested too deeply", hint="check the brackets", where=where)
 
 
 def overlay(base: LocatedValue, over: LocatedValue) -> LocatedValue:
@@ -179,29 +203,69 @@ def _product(value: LocatedValue) -> Any:
     return None
 
 
-def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> LocatedValue:
-    where = f"{shown}:{node.start_mark.line + 1}"
-    if id(node) in seen:
-        raise ConfigError("an alias contains itself", hint="write the values out", where=where)
-    seen = (*seen, id(node))
-    if isinstance(node, yaml.MappingNode):
+class _NodeReader:
+    """Turns the nodes of one file into values.
+
+    Args:
+        shown: the file's name in messages.
+    """
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._count = 0
+
+    def value(self, node: yaml.Node, *, seen: tuple[int, ...] = ()) -> LocatedValue:
+        """The value of a node.
+
+        Args:
+            seen: the nodes that it is in, by their ids.
+
+        Raises:
+            ConfigError: its tag is not one of YAML's own for such a node, it contains itself, or there are too many.
+        """
+        where = f"{self._shown}:{node.start_mark.line + 1}"
+        if id(node) in seen:
+            raise ConfigError("an alias contains itself", hint="write the values out", where=where)
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise ConfigError(
+                f"the file has more than {MAX_VALUES} values, each alias counted with all that it stands for",
+                hint="write out what is needed", where=where,
+            )  # fmt: skip
+        tag = node.tag.removeprefix(_CORE)
+        if tag not in _TAGS[type(node)]:
+            raise ConfigError(f"the tag {node.tag!r} has no meaning here", hint="leave it out", where=where)
+        seen = (*seen, id(node))
+        if isinstance(node, yaml.MappingNode):
+            return LocatedValue(self._group(node, seen), "map", where)
+        if isinstance(node, yaml.SequenceNode):
+            return LocatedValue([self.value(each, seen=seen) for each in node.value], "list", where)
+        is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        return LocatedValue(node.value, tag, where, plain=is_plain)
+
+    def _group(self, node: yaml.MappingNode, seen: tuple[int, ...]) -> dict[str, LocatedValue]:
         content: dict[str, LocatedValue] = {}
         for key, value in node.value:
-            place = f"{shown}:{key.start_mark.line + 1}"
+            place = f"{self._shown}:{key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
                 raise ConfigError("a key must be a name", hint="check the indentation there", where=place)
             if key.value in content:
                 raise ConfigError(f"key {key.value!r} is given twice", hint="keep one of them", where=place)
             # The line of a group is that of its key, where a reader looks for it.
-            each = _value(value, shown, seen=seen)
+            each = self.value(value, seen=seen)
             content[key.value] = (
                 LocatedValue(each.content, each.tag, place, each.plain) if each.tag in ("map", "list") else each
             )
-        return LocatedValue(content, "map", where)
-    if isinstance(node, yaml.SequenceNode):
-        return LocatedValue([_value(each, shown, seen=seen) for each in node.value], "list", where)
-    is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
-    return LocatedValue(node.value, node.tag.rpartition(":")[2], where, plain=is_plain)
+        return content
+
+
+_CORE = "tag:yaml.org,2002:"
+_TAGS: dict[type[yaml.Node], frozenset[str]] = {
+    yaml.ScalarNode: frozenset(_KINDS) - {"list", "map"},
+    yaml.SequenceNode: frozenset({"seq"}),
+    yaml.MappingNode: frozenset({"map"}),
+}
+"""Kind of node → the tags that it may have."""
 
 
 def _tag(text: str) -> str:

@@ -17,6 +17,7 @@ from asof.config.options import options_of_section
 from asof.config.products import ProductConfig, ProductConfigReader, default_type, ignored
 from asof.config.reading import read_options, read_section, read_value
 from asof.config.reference import CONNECTIONS, SECTIONS, options_of
+from asof.config.schedule import ScheduledJob, read_schedule
 from asof.config.sections import LoggingSection, MessagesSection, ProjectSection, ServerSection, StorageSection
 from asof.errors import ConfigError, nearest, some
 from asof.values.local_paths import NotLocal, local_path
@@ -43,6 +44,7 @@ class StoreConfig:
         messages: bounds on messages.
         storage: how object storage is reached.
         logging: what long-running commands log.
+        schedule: the jobs of `asof run`.
         environment: the environment variables that applied definitions may use, with `own_variables`.
         own_variables: those that the file itself uses.
         written: the sections of the online store and of the connections as written, with variables not yet expanded;
@@ -65,6 +67,7 @@ class StoreConfig:
     file: str = ""
     storage: StorageSection = field(default_factory=StorageSection)
     logging: LoggingSection = field(default_factory=LoggingSection)
+    schedule: tuple[ScheduledJob, ...] = ()
     environment: tuple[str, ...] = ()
     own_variables: frozenset[str] = frozenset()
     written: LocatedValue | None = field(default=None, repr=False)
@@ -171,6 +174,7 @@ def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str
         "auth": read_auth(written.get("auth"), root=root),
         "server": read_options(options_of_section(ServerSection), server, path="server", root=root),
         "storage": read_section(StorageSection, written.get("storage", nothing), path="storage", root=root),
+        "schedule": read_schedule(written.get("schedule"), root=root),
         "logging": read_section(LoggingSection, written.get("logging", nothing), path="logging", root=root),
         "messages": read_section(MessagesSection, written.get("messages", nothing), path="messages", root=root),
     }

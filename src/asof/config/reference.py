@@ -13,6 +13,7 @@ from asof.config.sections import (
     LoggingSection,
     MessagesSection,
     ProjectSection,
+    ScheduledJobSection,
     Section,
     ServerSection,
     StorageSection,
@@ -36,6 +37,7 @@ REFERENCE: tuple[Option, ...] = tuple(
         MessagesSection,
         ServerSection,
         LoggingSection,
+        ScheduledJobSection,
         *AUTH,
     )
     for option in options_of_section(section).values()

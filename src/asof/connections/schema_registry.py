@@ -11,18 +11,17 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from socket import SHUT_RDWR, socket
-from threading import Lock, Timer
+from threading import Lock
 from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
+from asof.connections.bounded_http import get
+from asof.connections.expiring import ExpiringEntries
 from asof.decoding import BrokenSchema, SchemaRegistryUnavailable, WriterSchema
 from asof.defaults import SCHEMA_BYTES, SCHEMA_TIMEOUT_S
 from asof.errors import ConfigError
 from asof.forks import ForkListener, listen_to_forks
+from asof.values.legible import cut
 from asof.values.nesting import is_too_deep
 
 UNKNOWN_FOR_S = 30.0
@@ -30,6 +29,12 @@ UNKNOWN_FOR_S = 30.0
 
 MOST_UNKNOWN = 10_000
 """How many such IDs are cached: a producer may make up any number of them."""
+
+MOST_REASON = 1000
+"""Characters that are kept of the reason why a schema cannot be used."""
+
+MOST_KNOWN_CHARACTERS = 64 << 20
+"""Characters of all cached schemas; beyond them the oldest are fetched again when they are needed."""
 
 MOST_REFERENCES = 100
 """How many other schemas one may refer to."""
@@ -82,9 +87,14 @@ class SchemaRegistry(ForkListener):
             self._headers["Authorization"] = f"Bearer {token}"
         elif user:
             self._headers["Authorization"] = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
-        self._connect = self._connector(ca_file)
+        self._tls = self._context(ca_file)
+        self._root = urlunsplit(self.address._replace(path=self.address.path.rstrip("/"), query="", fragment=""))
         self._known: dict[int, WriterSchema] = {}
-        self._unknown: dict[int, tuple[float, BrokenSchema | None]] = {}
+        self._known_size = 0
+        # ID → why it is unusable; empty text for an unknown one.
+        self._unknown: ExpiringEntries[int, str] = ExpiringEntries(
+            seconds=UNKNOWN_FOR_S, most=MOST_UNKNOWN, clock=time.monotonic
+        )
         self._lock = Lock()
         listen_to_forks(self)
 
@@ -92,18 +102,15 @@ class SchemaRegistry(ForkListener):
         """See `ForkListener`."""
         self._lock = Lock()
 
-    def _connector(self, ca_file: str) -> Callable[[float], HTTPConnection]:
-        """Opens a connection with this time limit for each step. Neither redirects nor proxies are followed."""
-        host, port = self.address.hostname or "", self.address.port
+    def _context(self, ca_file: str) -> ssl.SSLContext | None:
         if self.address.scheme == "http":
-            return lambda timeout_s: HTTPConnection(host, port, timeout=timeout_s)
+            return None
         try:
-            context = ssl.create_default_context(cafile=ca_file or None)
+            return ssl.create_default_context(cafile=ca_file or None)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
                 f"{self.label}: ca_file {ca_file!r} cannot be read: {error}", hint="name a PEM file", where=self.where
             ) from error
-        return lambda timeout_s: HTTPSConnection(host, port, timeout=timeout_s, context=context)
 
     def __call__(self, schema_id: int) -> WriterSchema | None:
         """The schema of this ID, else None.
@@ -116,21 +123,27 @@ class SchemaRegistry(ForkListener):
         if known is not None:
             return known
         with self._lock:
-            until, unusable = self._unknown.get(schema_id, (0.0, None))
-            if time.monotonic() >= until:
+            unusable = self._unknown.get(schema_id)
+            if unusable is None:
                 try:
                     found = self._fetched(f"schemas/ids/{schema_id}")
                 except BrokenSchema as error:
-                    found, unusable = None, error
+                    found, unusable = None, cut(str(error), MOST_REASON)
                 if found is not None:
-                    self._known[schema_id] = found
+                    self._keep(schema_id, found)
                     return found
-                if len(self._unknown) >= MOST_UNKNOWN:
-                    self._unknown.clear()
-                self._unknown[schema_id] = time.monotonic() + UNKNOWN_FOR_S, unusable
-        if unusable is not None:
-            raise BrokenSchema(str(unusable))
+                unusable = unusable or ""
+                self._unknown.put(schema_id, unusable)
+        if unusable:
+            raise BrokenSchema(unusable)
         return None
+
+    def _keep(self, schema_id: int, schema: WriterSchema) -> None:
+        """Cache a schema; the ones that were fetched first go where there are too many."""
+        self._known[schema_id] = schema
+        self._known_size += _size_of(schema)
+        while self._known_size > MOST_KNOWN_CHARACTERS and len(self._known) > 1:
+            self._known_size -= _size_of(self._known.pop(next(iter(self._known))))
 
     def latest(self, subject: str) -> WriterSchema | None:
         """The newest schema of a subject, else None. It is not cached.
@@ -191,8 +204,11 @@ class SchemaRegistry(ForkListener):
         while True:
             left = max(until - time.monotonic(), _LEAST_TIMEOUT_S)
             try:
-                status, location, body = self._response(path, left)
-            except (HTTPException, OSError, ValueError) as error:
+                status, location, body = get(
+                    f"{self._root}/{path}", headers=self._headers, timeout_s=left, max_bytes=self.max_schema_bytes,
+                    tls=self._tls,
+                )  # fmt: skip
+            except (OSError, ValueError) as error:
                 problem = self._unreached(error)
             else:
                 if status == 200:
@@ -207,26 +223,6 @@ class SchemaRegistry(ForkListener):
             if time.monotonic() + _WAIT_S >= until:
                 raise problem
             time.sleep(_WAIT_S)
-
-    def _response(self, path: str, left: float) -> tuple[int, str | None, bytes]:
-        """Status, location and body, of which at most one byte too many is read; all within so many seconds."""
-        until = time.monotonic() + left
-        connection = self._connect(left)
-        with closing(connection):
-            connection.connect()
-            # The timeout is that of each step: who sends a byte now and then would hold a worker forever.
-            end = Timer(left, _shut, (connection.sock,))
-            end.daemon = True
-            end.start()
-            try:
-                connection.request("GET", f"{self.address.path.rstrip('/')}/{path}", headers=self._headers)
-                response: HTTPResponse = connection.getresponse()
-                body = response.read(self.max_schema_bytes + 1)
-                if time.monotonic() >= until:
-                    raise TimeoutError("timed out")
-                return response.status, response.getheader("Location"), body
-            finally:
-                end.cancel()
 
     def _read(self, body: bytes) -> dict[str, Any]:
         try:
@@ -291,9 +287,8 @@ def _is_unknown(body: bytes) -> bool:
         return False
 
 
-def _shut(connection: socket) -> None:
-    with suppress(OSError):  # it is closed already
-        connection.shutdown(SHUT_RDWR)
+def _size_of(schema: WriterSchema) -> int:
+    return len(schema.text) + sum(map(len, schema.references))
 
 
 def _shown(location: str | None) -> str:

@@ -41,8 +41,8 @@ class SqlForms:
 
 
 _ANY: dict[str, str] = {
-    "lower": f"translate({{x}}, '{string.ascii_uppercase}', '{string.ascii_lowercase}')",
-    "upper": f"translate({{x}}, '{string.ascii_lowercase}', '{string.ascii_uppercase}')",
+    "lower": f"translate({{x}}, {text(string.ascii_uppercase)}, {text(string.ascii_lowercase)})",
+    "upper": f"translate({{x}}, {text(string.ascii_lowercase)}, {text(string.ascii_uppercase)})",
     "negative": "(-{x})",
     "decimal negative": "(-{x})",
     "abs": "abs({x})",

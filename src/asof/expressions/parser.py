@@ -38,6 +38,7 @@ from asof.expressions.tree import (
     Not,
 )
 from asof.expressions.tree import OR as OR_BINDING
+from asof.sql.quoting import quote
 
 _TOKEN = re.compile(
     r"""
@@ -332,7 +333,7 @@ class _Parser:
         if upper in RESERVED:
             self.fail(
                 f"expected a value, found the keyword {token.text}",
-                hint=f'a column of this name is written "{token.text}"',
+                hint=f"a column of this name is written {quote(token.text)}",
             )
         if following.kind == "string":
             self.fail(

@@ -171,8 +171,16 @@ class Engine(Protocol):
         """
         ...
 
+    frames_read_anything: bool = False
+    """Whether SQL entity frames may read more than applied sources, such as files."""
+
     def tables_in(self, sql: str) -> set[str]:
-        """The tables that a SELECT names."""
+        """The tables that a SELECT names, decided on the parsed statement.
+
+        Raises:
+            EntityFrameError: it is not one SELECT, reads more than tables by their mere names without
+                `frames_read_anything`, or changes what outlasts the read.
+        """
         ...
 
     def bucket(self, columns: Sequence[str], buckets: int) -> str:

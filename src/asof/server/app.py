@@ -34,6 +34,8 @@ class App:
             routes=[StarletteRoute(each.route.path, each, methods=[each.route.method]) for each in endpoints],
             exception_handlers={HTTPException: _refuse},
         )
+        # Its redirects would lead to whatever host the Host header names.
+        self.starlette.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import click
 
 from asof.cli.context import CliContext, pass_context
+from asof.cli.interrupts import stopped_by_signals
 from asof.cli.options import Group
 from asof.cli.tables import Column
 from asof.cli.values import cell
@@ -84,26 +83,3 @@ def status(context: CliContext, source: str | None) -> None:
     context.output.records("partitions", partitions.to_dicts(), columns, empty="No log has anything yet.")
     for source, gaps in {each.source: each.gaps for each in partitions if each.gaps}.items():
         context.note(f"{source}: events were lost before they were read: {cell(gaps)}")
-
-
-@contextmanager
-def stopped_by_signals(stop: threading.Event) -> Iterator[threading.Event]:
-    """Let SIGTERM and the first Ctrl-C set `stop`, while the block runs; yields an event that says it was Ctrl-C."""
-    interrupted = threading.Event()
-
-    def on_terminate(number: int, frame: object) -> None:
-        stop.set()
-
-    def on_interrupt(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-        stop.set()
-        click.echo("stopping: finishing what is held; Ctrl-C again stops at once", err=True)
-
-    before = signal.signal(signal.SIGTERM, on_terminate), signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])

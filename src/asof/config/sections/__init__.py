@@ -4,6 +4,7 @@ from asof.config.sections import auth, connections, log, offline_store, online_s
 from asof.config.sections.kinds import Section
 from asof.config.sections.logging import LoggingSection
 from asof.config.sections.messages import MessagesSection
+from asof.config.sections.schedule import ScheduledJobSection
 from asof.config.sections.server import ServerSection
 from asof.config.sections.storage import StorageSection
 from asof.config.sections.top import ProjectSection
@@ -50,6 +51,7 @@ __all__ = [
     "LoggingSection",
     "MessagesSection",
     "ProjectSection",
+    "ScheduledJobSection",
     "Section",
     "ServerSection",
     "StorageSection",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -19,7 +19,7 @@ from asof.config.sections.kinds import (
     ValueKind,
     Whole,
 )
-from asof.defaults import SPARK_RETRY_S, WORK_MEM
+from asof.defaults import SPARK_RETRY_S, SQL_READS, WORK_MEM
 
 SparkRemote = Annotated[
     str,
@@ -43,6 +43,16 @@ class OfflineStoreSection(Section, frozen=True, kw_only=True):
     FEAST_TYPES: ClassVar[dict[str, str]] = {"file": "duckdb", "dask": "duckdb"}
 
     type: Annotated[Text, OptionDoc("The product.")] = "duckdb"
+
+
+SqlReads = Annotated[
+    Literal["sources", "anything"] | None,
+    OptionDoc(
+        "What SQL entity frames may read: applied `sources`, or `anything` that the engine reaches: files with DuckDB, "
+        "other tables and functions with PostgreSQL.",
+        unset=SQL_READS,
+    ),
+]
 
 
 class DuckDBOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
@@ -71,6 +81,7 @@ class DuckDBOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
             "default: the system's folder for temporary files."
         ),
     ] = None
+    sql_reads: SqlReads = None
 
 
 class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
@@ -80,6 +91,7 @@ class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
     SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection
 
     work_mem: Annotated[Size, OptionDoc("PostgreSQL's `work_mem` for reads: memory of one sort or hash.")] = WORK_MEM
+    sql_reads: SqlReads = None
 
 
 class SparkOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):

@@ -67,6 +67,13 @@ class ServerSection(Section, frozen=True, kw_only=True):
     access_log: Annotated[
         Literal["none", "errors", "all"], OptionDoc("Which requests are logged, as a line of JSON on stderr.")
     ] = "none"  # fmt: skip
+    log_messages: Annotated[
+        bool,
+        OptionDoc(
+            "Whether access log and traces have the messages of errors, which may repeat values of the request; "
+            "default: the names of errors alone."
+        ),
+    ] = False
     tracing: Annotated[
         Literal["none", "otlp"],
         OptionDoc("`otlp` sends OpenTelemetry traces, set up by the `OTEL_*` variables; needs the extra `otel`."),
@@ -79,6 +86,9 @@ class ServerSection(Section, frozen=True, kw_only=True):
         Literal["optional", "required"] | None,
         OptionDoc("Whether clients must present a certificate.", unset="optional"),
     ] = None
+    max_jobs: Annotated[
+        Whole, OptionDoc("Maximum materialize runs of one caller at a time; more are refused (429).")
+    ] = 4  # fmt: skip
     feature_log_share: Annotated[
         float,
         Meta(ge=0, le=1),

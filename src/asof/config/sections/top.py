@@ -62,6 +62,13 @@ class ProjectSection(Section, frozen=True, kw_only=True):
         OptionDoc("How `s3://`, `gs://` and `az://` are reached. See [object storage](../how-to/object-storage.md)."),
     ] = None
     server: Annotated[Part, OptionDoc("How `asof serve` runs. See [serve features](../how-to/serve.md).")] = None
+    schedule: Annotated[
+        Part,
+        OptionDoc(
+            "Jobs by name, each a cron expression or a group of keys, which `asof run` works through. See "
+            "[run jobs by a schedule](../how-to/schedule.md)."
+        ),
+    ] = None
     logging: Annotated[
         Part, OptionDoc("What long-running commands log. See [run in production](../how-to/production.md#logs).")
     ] = None

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from asof.connections.duckdb.row_select import FUNCTIONS, SelectReader
+from asof.connections.private_files import make_folder
 from asof.errors import StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.sql.quoting import quote
@@ -39,7 +40,7 @@ class SpillFolder:
     def __init__(self, below: str = "") -> None:
         try:
             if below:
-                Path(below).mkdir(parents=True, exist_ok=True)
+                make_folder(Path(below))
             self.path = tempfile.mkdtemp(prefix="asof-duckdb-", dir=below or None)
         except OSError as error:
             if not below:

@@ -25,8 +25,12 @@ _SIGNS: tuple[tuple[str, type[AsofError], str, str], ...] = (
         r"169\.254\.169\.254|metadata\.google|no credentials|NoCredentials|missing credentials|IMDS|"
         r"loading credentials", StorageError,
         "there are no credentials",
-        "give access_key_id and secret_access_key in storage:, set AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY, or name a profile; on AWS give the machine or pod a role",
+        "",
+    ),
+    (
+        r"Account must be specified", StorageError,
+        "there is no storage account",
+        "give account_name in storage:, or set AZURE_STORAGE_ACCOUNT_NAME",
     ),
     (
         r"NoSuchBucket|ContainerNotFound|bucket does not exist", StorageError,
@@ -107,6 +111,25 @@ _SIGNS: tuple[tuple[str, type[AsofError], str, str], ...] = (
 )  # fmt: skip
 """What a driver's text has, in this order → the error, its problem and the next step."""
 
+_NO_CREDENTIALS = (
+    (
+        r"computeMetadata|GCS|metadata\.google",
+        "name a key file as service_account in storage:, or in GOOGLE_APPLICATION_CREDENTIALS; on Google Cloud give "
+        "the machine or pod a service account",
+    ),
+    (
+        r"Azure|metadata/identity",
+        "give account_name and account_key in storage:, or set AZURE_STORAGE_ACCOUNT_NAME and "
+        "AZURE_STORAGE_ACCOUNT_KEY; on Azure give the machine or pod a managed identity",
+    ),
+    (
+        "",
+        "give access_key_id and secret_access_key in storage:, set AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, or name a profile; on AWS give the machine or pod a role",
+    ),
+)
+"""What a driver's text has, in this order → the next step where there are no credentials."""
+
 _DETAILS = re.compile(r"\s*Debug source:.*|<\?xml.*", re.DOTALL)
 
 
@@ -119,6 +142,7 @@ def translated(error: BaseException, what: str) -> AsofError:
     text = str(error)
     for sign, kind, problem, hint in _SIGNS:
         if re.search(sign, text):
+            hint = hint or next(step for provider, step in _NO_CREDENTIALS if re.search(provider, text))
             return kind(f"{what}: {problem}", hint=hint)
     first = (_DETAILS.sub("", text).splitlines() or [type(error).__name__])[0]
     return StorageError(f"{what}: {first[:300]}", hint="check the address and storage: in feature_store.yaml")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 import psycopg_pool
 from adbc_driver_postgresql import dbapi as adbc
-from psycopg import conninfo, sql
+from psycopg import conninfo
 
 from asof.connections.postgres.errors import ConnectionTarget, translate, translated
 from asof.defaults import POSTGRES_CONNECT_S, POSTGRES_CONNECTIONS, POSTGRES_IDLE_S, POSTGRES_LOCK_S, POSTGRES_NAME
 from asof.errors import AsofError, ConfigError, StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
-from asof.sql.quoting import quote
+from asof.sql.quoting import quote, text
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -291,7 +291,7 @@ class Postgres(ForkListener):
 
     def _statements(self) -> list[str]:
         return [
-            sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name.lower()), sql.Literal(value)).as_string(None)
+            f"SET LOCAL {quote(name.lower())} = {text(value)}"
             if name != "search_path" else f"SET LOCAL search_path = {value}"
             for name, value in self._settings.items()
         ]  # fmt: skip

@@ -8,7 +8,6 @@ from typing import Any
 
 import psycopg
 import pyarrow as pa
-from psycopg import sql
 
 from asof.dtypes import (
     Array,
@@ -26,7 +25,7 @@ from asof.dtypes import (
     Timestamp,
 )
 from asof.sql.postgres.casts import cast, cast_or_null
-from asof.sql.quoting import quote
+from asof.sql.quoting import quote, text
 
 _PLAIN: dict[str, DType] = {
     "bool": Bool, "int2": Int32, "int4": Int32, "int8": Int64, "oid": Int64, "float4": Float32, "float8": Float64,
@@ -120,11 +119,11 @@ class PostgresColumn:
         refused = self._refused(bounded)
         if refused:
             condition, problem, shown = refused
-            message = sql.Literal(f"asof: column {self.name!r} holds {problem} ").as_string(None)
+            message = text(f"asof: column {self.name!r} holds {problem} ")
             # The text is not valid for the type, so the cast fails with Asof's message. It is null where the value is.
             wrong = f"CAST({message} || {shown} AS {self._target}{brackets})"
             if beyond and self.is_time:
-                ends = [f"CAST('{each}' AS {self.type})" for each in ("4000-01-01 BC", "20000-01-01")]
+                ends = [f"CAST({text(each)} AS {self.type})" for each in ("4000-01-01 BC", "20000-01-01")]
                 wrong = f"CASE WHEN {name} < 'epoch' THEN {ends[0]} ELSE {ends[1]} END"
             value = f"CASE WHEN {condition} THEN {'NULL' if lenient else wrong} ELSE {value} END"
         return value if value == name else f"{value} AS {name}"

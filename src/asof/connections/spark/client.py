@@ -29,6 +29,7 @@ def _named_main_module() -> Iterator[None]:
 with _named_main_module(), warnings.catch_warnings():
     # It warns about each pandas from 3 on; nothing here passes through pandas.
     warnings.simplefilter("ignore", FutureWarning)
+    from pyspark.logger import PySparkLogger
     from pyspark.sql.connect import functions
     from pyspark.sql.connect.client.core import DefaultChannelBuilder
     from pyspark.sql.connect.client.retries import DefaultPolicy
@@ -36,6 +37,8 @@ with _named_main_module(), warnings.catch_warnings():
     from pyspark.sql.connect.plan import LocalRelation
     from pyspark.sql.connect.session import SparkSession
 
+# It prints each error of a server with the stacks of both sides; what is raised says it.
+PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
 # The error that follows says it.
 warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]")
 

@@ -15,7 +15,7 @@ from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, S
 DRIVER_ERRORS = (PySparkException, grpc.RpcError)
 """Exceptions of the client, and of the transport below it."""
 
-_OWN = re.compile(r"asof: ([^\n]*)")
+_OWN = re.compile(r"asof: (.*?)\s*(?:SQLSTATE: \w+|\n|$)")
 _CONDITION = re.compile(r"^\[([A-Z][A-Z_.0-9]+)\] *")
 _DETAILS = re.compile(r'details = "(.*)"')
 _STATUS = re.compile(r"StatusCode\.([A-Z_]+)")
@@ -44,7 +44,7 @@ _NO_FILE = re.compile(
 )
 _PROTOCOL = re.compile(
     r"Protocol message (end-group|tag|contained)|unknown (method|service)|Method not found|UNIMPLEMENTED"
-    r"|CONNECT_INVALID_PLAN|Does not support (the )?relation|WRONG_VERSION_NUMBER|HTTP/2|frame",
+    r"|CONNECT_INVALID_PLAN|WRONG_VERSION_NUMBER|Failed parsing HTTP/2|Tls handshake failed",
     re.IGNORECASE,
 )
 _WRONG_SQL = re.compile(
@@ -56,6 +56,12 @@ _WRONG_SQL = re.compile(
 _BAD_VALUE = re.compile(
     r"CAST_INVALID_INPUT|CAST_OVERFLOW|ARITHMETIC_OVERFLOW|NUMERIC_VALUE_OUT|Cannot cast|overflow", re.IGNORECASE
 )
+
+
+class SessionLost(StorageError):
+    """The server no longer has the session of a read, which can be run again in another one."""
+
+    may_pass = True
 
 
 @dataclass(frozen=True)
@@ -116,12 +122,10 @@ def _server_error(error: BaseException, said: str, what: str, target: SparkAddre
     if "OPERATION_CANCELED" in said or status == "CANCELLED":
         return Interrupted("the query was interrupted")
     if _LOST_SESSION.search(said):
-        made = StorageError(
+        return SessionLost(
             f"{what}: {place} has closed the session: it was restarted, or the session was idle for too long",
             hint="run it again",
         )
-        made.may_pass = True
-        return made
     if status == "UNAVAILABLE" and _PROTOCOL.search(said):
         return StorageError(
             f"{what}: what listens at {target.address} does not speak Spark Connect: {_line(said)}",
@@ -210,5 +214,6 @@ def _line(said: str) -> str:
 
 
 __all__ = [
-    "DRIVER_ERRORS", "SparkAddress", "is_missing_file", "status_of", "translate", "translated", "unreachable_files",
+    "DRIVER_ERRORS", "SessionLost", "SparkAddress", "is_missing_file", "status_of", "translate", "translated",
+    "unreachable_files",
 ]  # fmt: skip

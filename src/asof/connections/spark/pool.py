@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from threading import Lock
 from urllib.parse import urlsplit
 
-from asof.connections.spark.errors import DRIVER_ERRORS, SparkAddress, translated
+from asof.connections.spark.errors import DRIVER_ERRORS, SessionLost, SparkAddress, status_of, translated
 from asof.connections.spark.session import ServerSession
 from asof.errors import ConfigError, Interrupted, StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
@@ -76,7 +76,7 @@ class SessionPool(ForkListener):
                     if self._is_closed:
                         raise Interrupted("the query was interrupted") from error
                     # What a new session lacks looks like an error of the SQL: no such view.
-                    if not opened.is_alive:
+                    if status_of(error) == "UNAVAILABLE" or not opened.is_alive:
                         raise self.lost(what) from error
                     raise
             is_whole = True
@@ -84,15 +84,13 @@ class SessionPool(ForkListener):
             if opened is not None:
                 self._returned(opened, is_whole=is_whole)
 
-    def lost(self, what: str) -> StorageError:
+    def lost(self, what: str) -> SessionLost:
         """The error of a session that the server no longer has."""
-        made = StorageError(
+        return SessionLost(
             f"{what}: Spark at {self.target.address} has lost the session: it was restarted, does not respond, or "
             "closed the session",
             hint="run it again, when the server responds", where=self.target.where,
         )  # fmt: skip
-        made.may_pass = True
-        return made
 
     def _taken(self) -> ServerSession:
         while True:

@@ -11,12 +11,14 @@ from typing import Protocol
 import numpy as np
 
 from asof.aggregation import decode
+from asof.config.schedule import ScheduledJob
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.identity import what_differs
 from asof.display import counted
 from asof.errors import AsofError, SourceError, some
 from asof.flows.admin.lost_keys import lost_keys
 from asof.flows.admin.messages import messages_text
+from asof.flows.admin.schedule import schedule_problem, schedule_status
 from asof.flows.generations.layout import layout_of
 from asof.flows.generations.markers import lost_rows
 from asof.flows.generations.names import has_shape_of, is_of_earlier_version
@@ -83,7 +85,8 @@ Differences = Callable[[Project], Sequence[DifferentFunction]]
 
 
 def doctor(
-    stores: Stores, *, rows: bool = True, clock_note: str = "", differences: Differences = lambda project: ()
+    stores: Stores, *, rows: bool = True, clock_note: str = "", differences: Differences = lambda project: (),
+    schedule: Sequence[ScheduledJob] = (),
 ) -> Records[Check]:  # fmt: skip
     """Check every component; a failure is a line of the result, never an exception.
 
@@ -91,6 +94,7 @@ def doctor(
         rows: count the rows of batch sources, for which text files are read as a whole.
         clock_note: a note on a clock that is not the system's.
         differences: compares the repository's functions with those of the applied project.
+        schedule: the jobs of the configuration.
     """
     now = iso(stores.clock())
     clock = clock_note.removeprefix("clock: ")
@@ -116,6 +120,8 @@ def doctor(
     if _has_functions(snapshot.project):
         checks.append(_check("functions", lambda: _functions(snapshot.project, differences)))
     checks.append(_check("training sets", lambda: _training_sets(stores)))
+    if schedule:
+        checks.append(_check("schedule", lambda: schedule_problem(schedule_status(stores, schedule))))
     return Records(Check, checks)
 
 

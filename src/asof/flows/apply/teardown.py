@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asof.definitions import LogSource
+from asof.flows.schedule_state import schedule_of
 from asof.flows.stores import Stores
 from asof.flows.stream.shared_logs import also_used_by, delete_or_leave, leave
 
@@ -29,4 +30,5 @@ def teardown(stores: Stores, *, purge: bool = False) -> list[str]:
                 leave(stores, source.topic)
         stores.offline.drop_project(stores.project)
     stores.registry.drop(stores.project)
+    stores.registry.drop(schedule_of(stores.project))
     return left

@@ -26,6 +26,8 @@ def inputs_of(stores: Stores, snapshot: Snapshot, query: PointInTime, spine: Any
     if isinstance(spine, str):
         known = snapshot.project.sources
         for name in sorted(stores.offline.tables_in(spine)):
+            if name not in known and stores.offline.frames_read_anything:
+                continue
             if name not in known:
                 raise EntityFrameError(
                     f"the SQL entity frame reads {name!r}, which is not an applied source",

@@ -173,7 +173,7 @@ class OnlineReader:
         for place, view in enumerate(self.views):
             # Release the rows of each view in turn: reused memory stays in the processor's cache.
             rows = answers.pop()
-            if None in rows:
+            if not all(rows):
                 complete = False
             found.append(view.answer(rows, keys=columns, at=at, values=values, windows=windows.get(place)))
         response = OnlineResponse(self.selection, columns, values, found, at=at, rows=n)
@@ -322,7 +322,7 @@ class ViewReader:
         seen: list[Micros | None] | None = None
         marks: list[str] | None = None
         behind: list[int] = []
-        if None in times or max(times) > t or min(times) < oldest:
+        if not _are_between(times, oldest, t):
             marks, seen = [], list(times)
             for i, time in enumerate(times):
                 mark = ""
@@ -421,6 +421,14 @@ class ViewReader:
                 times[i] = known if marks[i] == OUTSIDE_MAX_AGE else None
         answer.times = times
         answer.marks = marks
+
+
+def _are_between(times: Sequence[Any], oldest: Micros, newest: Micros) -> bool:
+    """Whether none is null, or outside."""
+    try:
+        return oldest <= min(times) and max(times) <= newest
+    except TypeError:  # None has no order: cheaper than to look for it in all of them
+        return False
 
 
 def _mark_of_age(time: Micros, oldest: Micros) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from asof.connections.private_files import like_its_folder, make_folder_like_its_own
 from asof.log.file.state import reporting
 from asof.log.protocol import PartitionNotOwned
 
@@ -93,7 +94,7 @@ class Membership:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with reporting("lock", self._path / "lock"):
-            fd = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            fd = like_its_folder(self._path / "lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -180,9 +181,9 @@ class Membership:
     def _join(self, state: GroupState) -> None:
         self.close_files()
         for name in ("members", "offsets"):
-            (self._path / name).mkdir(exist_ok=True)
+            make_folder_like_its_own(self._path / name)
         self._member = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        self._fd = os.open(self._path / "members" / self._member, os.O_RDWR | os.O_CREAT, 0o666)
+        self._fd = like_its_folder(self._path / "members" / self._member, os.O_RDWR | os.O_CREAT)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         state.members.append(self._member)
 
@@ -241,5 +242,6 @@ def committed_offsets(path: Path) -> dict[int, int]:
 def _replace(path: Path, data: bytes) -> None:
     new = path.with_name(f".{path.name}.new")
     with reporting("write", path):
-        new.write_bytes(data)
+        with open(new, "wb", opener=like_its_folder) as out:
+            out.write(data)
         os.replace(new, path)

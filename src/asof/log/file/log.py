@@ -28,6 +28,7 @@ from zlib import crc32
 
 import numpy as np
 
+from asof.connections.private_files import make_folder, make_folder_like_its_own
 from asof.defaults import SEGMENT_BYTES, SESSION_TIMEOUT_S
 from asof.errors import LogError
 from asof.forks import ForkListener, listen_to_forks
@@ -79,7 +80,7 @@ class FileLog(ForkListener):
         self._consumers: weakref.WeakSet[FileConsumer] = weakref.WeakSet()
         self._begin_empty()
         with reporting("make", self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root)
         listen_to_forks(self)
 
     def _begin_empty(self) -> None:
@@ -300,7 +301,7 @@ class FileLog(ForkListener):
         """See `Log.subscribe`."""
         found = self.topic(topic)
         with reporting("make the group in", found.path):
-            found.group_path(group).mkdir(exist_ok=True)
+            make_folder_like_its_own(found.group_path(group))
         consumer = FileConsumer(
             found,
             group,

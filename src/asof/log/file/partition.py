@@ -28,6 +28,7 @@ from struct import Struct
 
 import numpy as np
 
+from asof.connections.private_files import like_its_folder
 from asof.errors import LogError
 from asof.log.file.frames import HEADER, MAGIC, DamagedBatch, PackedBatch, check, filler, head_at
 from asof.log.file.state import (
@@ -83,8 +84,9 @@ class FilePartition:
     @staticmethod
     def make(path: Path) -> None:
         """Create an empty partition's files in the existing directory `path`."""
-        (path / segment_name(0)).touch()
-        (path / "state").write_bytes(PartitionState(boot_id(), 0, 0, 0, 0, 0).encode())
+        for name, content in ((segment_name(0), b""), ("state", PartitionState(boot_id(), 0, 0, 0, 0, 0).encode())):
+            with open(path / name, "wb", opener=like_its_folder) as out:
+                out.write(content)
         sync_directory(path)
 
     def __del__(self) -> None:
@@ -281,7 +283,7 @@ class FilePartition:
             os.pwrite(self._fd, state.encode(), 0)
 
     def _append_index(self, base: int, marks: Sequence[tuple[int, int]]) -> None:
-        fd = os.open(self.index_path(base), os.O_WRONLY | os.O_CREAT, 0o666)
+        fd = like_its_folder(self.index_path(base), os.O_WRONLY | os.O_CREAT)
         try:
             whole = os.fstat(fd).st_size // _ENTRY.size * _ENTRY.size
             os.pwrite(fd, b"".join(_ENTRY.pack(*mark) for mark in marks), whole)
@@ -297,7 +299,7 @@ class FilePartition:
             if os.fstat(fd).st_size > state.position:
                 os.ftruncate(fd, state.position)
             sync_data(fd)
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
+            os.close(like_its_folder(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
             sync_directory(self.path)
             self.index_path(state.next).unlink(missing_ok=True)
         return replace(state, segment=state.next, position=0)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
+from asof.connections.private_files import like_its_folder
 from asof.log.file.frames import HEADER, DamagedBatch, blank, check, head_at, unpack
 from asof.log.file.partition import FilePartition
 from asof.log.file.state import PartitionState, reporting, segment_name, sync_directory
@@ -81,7 +82,7 @@ def erase(partition: FilePartition, match: Callable[[bytes | None, bytes | None]
                 continue
             new = path.with_suffix(".erasing")
             try:
-                with reporting("erase in", path), open(new, "wb") as file:
+                with reporting("erase in", path), open(new, "wb", opener=like_its_folder) as file:
                     file.write(rewritten)
                     file.flush()
                     os.fsync(file.fileno())

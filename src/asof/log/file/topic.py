@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from asof.connections.private_files import like_its_folder, make_folder, make_folder_like_its_own, private
 from asof.errors import LogError
 from asof.log.file.partition import FilePartition
 from asof.log.file.state import PartitionDeleted, reporting, sync_directory
@@ -87,7 +88,7 @@ class FileTopic:
 
     def claim(self, number: int) -> bool:
         """Own the partition, unless another living process does."""
-        fd = os.open(self.path / str(number) / "owner", os.O_RDWR | os.O_CREAT, 0o666)
+        fd = like_its_folder(self.path / str(number) / "owner", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -118,7 +119,7 @@ class FileTopic:
 def write_topic(path: Path, file: TopicMetadata) -> None:
     """Replace the topic's file atomically."""
     new = path / ".topic.json.new"
-    with open(new, "wb") as out:
+    with open(new, "wb", opener=like_its_folder) as out:
         out.write(msgspec.json.encode(file))
         out.flush()
         os.fsync(out.fileno())
@@ -181,7 +182,8 @@ def remove_user(path: Path, user: LogUser | None) -> None:
 
 def _write_users(path: Path, users: list[LogUser]) -> None:
     new, here = path / ".users.new", path.stat().st_ino
-    new.write_text("".join(f"{here} {msgspec.json.encode(each).decode()}\n" for each in users), encoding="utf-8")
+    with open(new, "w", encoding="utf-8", opener=like_its_folder) as out:
+        out.write("".join(f"{here} {msgspec.json.encode(each).decode()}\n" for each in users))
     os.replace(new, path / "users")
 
 
@@ -226,12 +228,12 @@ class FileTopics:
 
     def _make(self, path: Path, partitions: int) -> None:
         if not path.parent.exists():
-            path.parent.mkdir()
+            make_folder(path.parent)
             sync_directory(self.root)
         new = path.parent / f".new-{uuid.uuid4().hex}"
-        (new / "groups").mkdir(parents=True)
+        for each in (new, new / "groups", *(new / str(number) for number in range(partitions))):
+            make_folder(each)
         for number in range(partitions):
-            (new / str(number)).mkdir()
             FilePartition.make(new / str(number))
         write_topic(new, TopicMetadata(1, uuid.uuid4().hex, partitions))
         os.rename(new, path)
@@ -335,7 +337,7 @@ class FileTopics:
     def changing(self) -> Iterator[None]:
         """Lock the log for creating, growing or deleting topics."""
         with self._lock, reporting("lock", self.root / ".lock"):
-            fd = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            fd = private(self.root / ".lock", os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 yield
@@ -354,7 +356,7 @@ class FileTopics:
                         return number
                 number = found.partitions
                 new = found.path / f".new-{uuid.uuid4().hex}"
-                new.mkdir()
+                make_folder_like_its_own(new)
                 FilePartition.make(new)
                 # Left by a process that died before it wrote the topic's file; it has no records.
                 shutil.rmtree(found.path / str(number), ignore_errors=True)

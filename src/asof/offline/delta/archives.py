@@ -11,7 +11,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -327,8 +327,14 @@ class DeltaArchives(Archives):
         return self._folder.names(self._folder.address(project, kind))
 
     def drop_project(self, project: str) -> None:
-        """Delete all archives of exactly this project."""
-        self._folder.drop(self._folder.address(project))
+        """Delete all archives and saved tables of exactly this project."""
+        # One by one: its folder may also be another store's root.
+        for kind in get_args(get_type_hints(Archive)["kind"]):
+            for name in self.names(project, kind):
+                path = self._path(Archive(project, name, kind))
+                if "_delta_log" in self._folder.names(path):
+                    self._folder.drop(path)
+        self._folder.drop_rest(self._folder.address(project), tables="tables")
 
 
 def _order(table: DeltaTable) -> ArchiveOrder:

@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -18,6 +19,7 @@ from deltalake import DeltaTable
 from asof.connections.delta import open_table
 from asof.connections.object_storage import ObjectStorage, StoredObject
 from asof.connections.object_storage.uploads import file_bytes
+from asof.connections.private_files import make_folder, private
 from asof.offline.delta.offsets import OffsetCache, archived_offset
 
 
@@ -121,6 +123,10 @@ class Folder(Protocol):
         """Delete everything below an address."""
         ...
 
+    def drop_rest(self, address: str, *, tables: str) -> None:
+        """Delete the saved tables right in the folder `tables` below an address, and empty folders."""
+        ...
+
 
 class LocalFolder:
     """See `Folder`: a folder of this machine, created if missing."""
@@ -136,7 +142,7 @@ class LocalFolder:
         return str(self.root.joinpath(*names))
 
     def prepare(self, address: str) -> None:
-        Path(address).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(address))
 
     def open(self, address: str) -> DeltaTable:
         return open_table(Path(address))
@@ -163,11 +169,12 @@ class LocalFolder:
         path = Path(address)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with pyarrow.parquet.ParquetWriter(part, rows.schema, compression="zstd") as writer:
-                for batch in rows:
-                    writer.write_batch(batch)
-            with part.open("rb") as file:
+            make_folder(path.parent)
+            with open(part, "wb", opener=private) as file:
+                with pyarrow.parquet.ParquetWriter(file, rows.schema, compression="zstd") as writer:
+                    for batch in rows:
+                        writer.write_batch(batch)
+                file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
         finally:
@@ -189,6 +196,14 @@ class LocalFolder:
 
     def drop(self, address: str) -> None:
         shutil.rmtree(address, ignore_errors=True)
+
+    def drop_rest(self, address: str, *, tables: str) -> None:
+        for each in (Path(address) / tables).glob("*.parquet"):
+            if each.is_file():
+                each.unlink(missing_ok=True)
+        for folder, _, _ in os.walk(address, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
 
 
 class BucketFolder:
@@ -273,6 +288,12 @@ class BucketFolder:
         self._open = {known: tables for known, tables in self._open.items() if not known.startswith(f"{address}/")}
         self.storage.delete(each.address for each in self.storage.objects_below(address))
 
+    def drop_rest(self, address: str, *, tables: str) -> None:
+        # A bucket has no empty folders.
+        place = f"{address}/{tables}/"
+        below = (each.address for each in self.storage.objects_below(place.rstrip("/")))
+        self.storage.delete(each for each in below if each.endswith(".parquet") and "/" not in each[len(place) :])
+
 
 class _SyncedFile(io.BufferedWriter):
     """See `FileSink`."""
@@ -293,8 +314,8 @@ class LocalFiles:
         return str(self._folder / path)
 
     def create(self, path: str) -> FileSink:
-        (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
-        return _SyncedFile(io.FileIO(self._folder / path, "wb"))
+        make_folder((self._folder / path).parent)
+        return _SyncedFile(io.FileIO(self._folder / path, "wb", opener=private))
 
     def delete(self, paths: Sequence[str]) -> None:
         for each in paths:

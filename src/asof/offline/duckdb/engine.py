@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.connections.object_storage import ObjectStorage
+from asof.defaults import SQL_READS
 from asof.errors import EntityFrameError, StorageError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.duckdb.errors import wrapping
-from asof.offline.duckdb.inputs import tables_named
+from asof.offline.duckdb.frame_sql import tables_in
 from asof.offline.duckdb.profile import profile
 from asof.offline.duckdb.results import DuckDBPointInTimeResult, DuckDBSqlResult, DuckDBViewRowsResult
 from asof.offline.protocol import Engine, Spine
@@ -46,6 +47,7 @@ class DuckDBEngine(Engine, ForkListener):
             temporary files.
         partitions: in how many hash partitions of its keys each view is read, whatever its size; 0 chooses by the
             number of rows and the memory limit. For tests.
+        sql_reads: what SQL entity frames may read: applied `sources`, or `anything` that DuckDB reaches.
     """
 
     dialect = DUCKDB
@@ -53,7 +55,13 @@ class DuckDBEngine(Engine, ForkListener):
     reach_hint = ""
 
     def __init__(
-        self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "", partitions: int = 0
+        self,
+        *,
+        memory_limit: str = "",
+        threads: int = 0,
+        temp_directory: str = "",
+        partitions: int = 0,
+        sql_reads: str = SQL_READS,
     ) -> None:
         # Extensions must not be downloaded without the user knowing.
         config: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
@@ -62,6 +70,7 @@ class DuckDBEngine(Engine, ForkListener):
         if threads:
             config["threads"] = threads
         self._config, self._temp_directory, self._partitions = config, temp_directory, partitions
+        self.frames_read_anything = sql_reads == "anything"
         self._opening = Lock()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._database: tuple[duckdb.DuckDBPyConnection, SpillFolder] | None = self._opened()
@@ -139,7 +148,7 @@ class DuckDBEngine(Engine, ForkListener):
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
             with self.session() as cursor:
-                return tables_named(cursor, sql)
+                return tables_in(cursor, sql, anything=self.frames_read_anything)
 
     def bucket(self, columns: Sequence[str], buckets: int) -> str:
         """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
@@ -216,9 +225,12 @@ class DuckDBOffline(DuckDBEngine, DeltaArchives):
         memory_limit: str = "",
         threads: int = 0,
         temp_directory: str = "",
+        sql_reads: str = SQL_READS,
         storage: ObjectStorage | None = None,
     ) -> None:
-        DuckDBEngine.__init__(self, memory_limit=memory_limit, threads=threads, temp_directory=temp_directory)
+        DuckDBEngine.__init__(
+            self, memory_limit=memory_limit, threads=threads, temp_directory=temp_directory, sql_reads=sql_reads
+        )
         DeltaArchives.__init__(self, path, engine=self, storage=storage)
 
 

@@ -152,44 +152,6 @@ def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> NamedColumns |
     return NamedColumns(names, alone & tables)
 
 
-def tables_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
-    """The tables that a SELECT names, without what it names itself by WITH.
-
-    Raises:
-        duckdb.Error: it cannot be parsed, or read.
-    """
-    try:
-        return set(cursor.get_table_names(sql))
-    except duckdb.BinderException:
-        # DuckDB gives each table a column of its own name there, so that no join by USING finds a common one.
-        tree = json.loads(cursor.execute("SELECT json_serialize_sql(?)", [sql.strip().rstrip(";")]).fetchall()[0][0])
-        if not tree or tree.get("error"):
-            raise
-        return _tables_below(tree, frozenset())
-
-
-def _tables_below(node: Any, own: frozenset[str]) -> set[str]:
-    """The tables of a part of a parsed SELECT.
-
-    Args:
-        own: the names, in lower case, that a WITH around it defines.
-    """
-    if isinstance(node, list):
-        return {table for each in node for table in _tables_below(each, own)}
-    if not isinstance(node, dict):
-        return set()
-    if node.get("type") == "BASE_TABLE":
-        name = str(node.get("table_name", ""))
-        return set() if name.lower() in own and not node.get("schema_name") else {name}
-    found: set[str] = set()
-    for each in (node.get("cte_map") or {}).get("map", []):
-        inner = each["value"]["query_node"]
-        alias = frozenset({each["key"].lower()})
-        found |= _tables_below(inner, own | alias if "RECURSIVE" in str(inner.get("type")) else own)
-        own |= alias
-    return found | _tables_below([value for key, value in node.items() if key != "cte_map"], own)
-
-
 def expose(
     cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None], fetching: BatchFetcher
 ) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from math import ceil
 
 import duckdb
 
-from asof.sql.source_rows import SourceRows
+from asof.sql.duckdb.hash_partition import SortedRow
+from asof.sql.source_rows import ROW, SourceRows
 
 _SHARE = 0.85
 """Share of the memory limit for the rows of one partition; results and batches take the rest."""
@@ -18,7 +20,17 @@ _MOST = 64
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 
 
-class SizePartitioner:
+_SAMPLES = 8
+"""Number of ranges of a source that are sampled, spread evenly over it."""
+
+_ROWS_OF_SAMPLE = 122_880
+"""Of each range: a row group of DuckDB, which reads only those, of files, too, with the row numbers asked for."""
+
+_LONGEST_TEXT = 4096
+"""Rows whose texts fit the memory limit at so many bytes each are not sampled for their length."""
+
+
+class ByMemory:
     """See `asof.sql.duckdb.hash_partition.Partitioner`: as many as it takes for each to fit in memory.
 
     Args:
@@ -27,18 +39,54 @@ class SizePartitioner:
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, *, forced: int = 0) -> None:
         self._cursor, self._forced = cursor, forced
-        self._limit = memory_limit(cursor)
+        self._room = memory_limit(cursor) * _SHARE
         self._counts: dict[str, int] = {}
 
-    def __call__(self, rows: SourceRows, peak_bytes: int) -> int:
+    def count(self, rows: SourceRows) -> int:
+        return self._count(rows.table.relation)
+
+    def partitions(self, rows: SourceRows, size: SortedRow) -> int:
         if self._forced:
             return self._forced
-        room = self._limit * _SHARE
-        count = self._count(rows.table.relation)
-        if count * peak_bytes > room and _is_cut(rows):
-            # Metadata has the number of all rows; how many the read needs takes a scan of keys and times.
-            count = self._count(f"(\n{rows.select(without=rows.ties)}\n)")
-        return max(1, min(_MOST, ceil(count * peak_bytes / room)))
+        count, width = self.count(rows), float(size.bytes)
+        if size.lengths and count * size.needed * (width + _LONGEST_TEXT) > self._room:
+            width += self._length(rows, size)
+        if count * width * size.needed > self._room and _is_cut(rows):
+            # Metadata has the number of all rows only.
+            count = self._cut_count(rows)
+        return max(1, min(_MOST, ceil(count * width * size.needed / self._room)))
+
+    def _cut_count(self, rows: SourceRows) -> int:
+        """About how many rows the read needs: by a sample where row numbers are dense, and else by a scan."""
+        sample, sampled = self._sample(rows.table.relation)
+        if not sampled:
+            return self._count(f"(\n{rows.select(without=rows.ties)}\n)")
+        cut = replace(rows, table=replace(rows.table, relation=sample))
+        kept = self._count(f"(\n{cut.select(without=rows.ties)}\n)")
+        return ceil(kept / sampled * self.count(rows))
+
+    def _length(self, rows: SourceRows, size: SortedRow) -> float:
+        """The mean bytes of a row's texts and lists."""
+        sample, sampled = self._sample(rows.table.relation)
+        if not sampled:
+            sample = f"(SELECT * FROM {rows.table.relation} LIMIT {_ROWS_OF_SAMPLE})"
+        chosen = replace(rows, table=replace(rows.table, relation=sample))
+        total = " + ".join(f"coalesce({length}, 0)" for length in size.lengths)
+        found = self._cursor.execute(f"SELECT avg({total}) FROM (\n{chosen.select()}\n)").fetchone()
+        assert found is not None
+        return float(found[0] or 0)
+
+    def _sample(self, relation: str) -> tuple[str, int]:
+        """A FROM term of a sample, and how many rows it has; none where the row numbers are not dense."""
+        count = self._count(relation)
+        starts = [count * (2 * place + 1) // (2 * _SAMPLES) for place in range(_SAMPLES)]
+        sample = "\nUNION ALL\n".join(
+            f"SELECT * FROM {relation} WHERE {ROW} BETWEEN {start} AND {start + _ROWS_OF_SAMPLE - 1}"
+            for start in starts
+        )
+        sample = f"(\n{sample}\n)"
+        expected = len(starts) * _ROWS_OF_SAMPLE
+        return (sample, expected) if count > 2 * expected and self._count(sample) == expected else ("", 0)
 
     def _count(self, relation: str) -> int:
         if relation not in self._counts:
@@ -63,4 +111,4 @@ def _is_cut(rows: SourceRows) -> bool:
     return cut.spine is not None or cut.earliest is not None or cut.seen is not None or cut.known_at is not None
 
 
-__all__ = ["SizePartitioner", "memory_limit"]
+__all__ = ["ByMemory", "memory_limit"]

@@ -14,7 +14,7 @@ from asof.errors import EntityFrameError
 from asof.offline import results
 from asof.offline.duckdb.errors import late_errors, wrapping
 from asof.offline.duckdb.inputs import BatchFetcher, columns_named, expose, prepare
-from asof.offline.duckdb.partitioner import SizePartitioner
+from asof.offline.duckdb.partitioner import ByMemory
 from asof.offline.duckdb.tables import copy, drop, files_sql, reach, schema_of, stream
 from asof.offline.results import SPINE, WHOLE, LazyResult, in_types
 from asof.sources.protocol import Files, Input
@@ -124,8 +124,8 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
             spine = _measured(cursor, self.query.time, columns)
             return compile_program(self.query, tables, spine, partitioner=self._partitioner(cursor)).text
 
-    def _partitioner(self, cursor: duckdb.DuckDBPyConnection) -> SizePartitioner:
-        return SizePartitioner(cursor, forced=self.partitions)
+    def _partitioner(self, cursor: duckdb.DuckDBPyConnection) -> ByMemory:
+        return ByMemory(cursor, forced=self.partitions)
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         schema = self.schema()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import sqlglot
-from sqlglot import exp
 
 from asof.connections.duckdb import Evaluator
 from asof.connections.postgres.database import Postgres
-from asof.defaults import WORK_MEM
-from asof.errors import EntityFrameError, StorageError
+from asof.defaults import SQL_READS, WORK_MEM
+from asof.errors import StorageError
 from asof.expressions.dialects import DUCKDB
 from asof.offline.postgres.archives import PostgresArchives
+from asof.offline.postgres.frame_sql import tables_in
 from asof.offline.postgres.profile import profile
 from asof.offline.postgres.results import (
     PostgresPointInTimeResult,
@@ -32,12 +31,18 @@ from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
 
+_OWN_FUNCTIONS = """
+SELECT DISTINCT proname::text FROM pg_catalog.pg_proc
+WHERE proname = ANY (%s) AND pronamespace = 'pg_catalog'::regnamespace
+"""
+
 
 class PostgresEngine(Engine):
     """Runs point-in-time reads and SQL in the database, and leaves nothing there between two reads.
 
     Args:
         settings: server settings for each read.
+        sql_reads: what SQL entity frames may read: applied `sources`, or `anything` that the database's user may.
     """
 
     dialect = POSTGRES
@@ -47,8 +52,9 @@ class PostgresEngine(Engine):
         "reads from everywhere"
     )
 
-    def __init__(self, database: Postgres, settings: Mapping[str, str]) -> None:
+    def __init__(self, database: Postgres, settings: Mapping[str, str], *, sql_reads: str = SQL_READS) -> None:
         self.database = database
+        self.frames_read_anything = sql_reads == "anything"
         self._server = PostgresServer(database, dict(settings))
         self._evaluator = Evaluator(threads=1)
 
@@ -101,20 +107,13 @@ class PostgresEngine(Engine):
         Raises:
             EntityFrameError: it is not one SELECT.
         """
-        try:
-            statements = sqlglot.parse(sql, read="postgres")
-        except sqlglot.errors.ParseError as error:
-            problem = error.errors[0]["description"].rstrip(".") if error.errors else str(error)
-            raise EntityFrameError(
-                f"SQL entity frame: {problem}{_place(error)}", hint="check the names of tables and columns"
-            ) from error
-        except sqlglot.errors.SqlglotError as error:
-            raise EntityFrameError(f"SQL entity frame: {error}", hint="check the SQL") from error
-        writes = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into)
-        if len(statements) != 1 or not isinstance(statements[0], exp.Query) or statements[0].find(*writes):
-            raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
-        own = {each.alias for each in statements[0].find_all(exp.CTE)}
-        return {each.name for each in statements[0].find_all(exp.Table) if each.name and each.name not in own}
+        return tables_in(sql, anything=self.frames_read_anything, foreign=self._foreign)
+
+    def _foreign(self, names: Collection[str]) -> Collection[str]:
+        """Of the names of functions, those that are not PostgreSQL's own."""
+        with self.database.connection("SQL entity frame") as connection:
+            own = connection.execute(_OWN_FUNCTIONS, (list(names),)).fetchall()
+        return set(names) - {name for (name,) in own}
 
     def reaches(self, given: Input | None) -> bool:
         """Whether rows are in this database; other rows would have to be sent for every read."""
@@ -138,21 +137,17 @@ class PostgresOffline(PostgresEngine, PostgresArchives):
     Args:
         schema: the schema of these tables; created if missing.
         work_mem: memory of one sort or hash of a read on the server, such as `256MB`.
+        sql_reads: see `PostgresEngine`.
         connection: the connection (`asof.connections.postgres.database.Postgres`).
     """
 
-    def __init__(self, *, schema: str = "", work_mem: str = WORK_MEM, **connection: Any) -> None:
+    def __init__(
+        self, *, schema: str = "", work_mem: str = WORK_MEM, sql_reads: str = SQL_READS, **connection: Any
+    ) -> None:
         database = Postgres(**{"label": "offline_store", "kind": StorageError, "schema": schema, **connection})
         settings = {"work_mem": work_mem.replace(" ", ""), "maintenance_work_mem": work_mem.replace(" ", "")}
-        PostgresEngine.__init__(self, database, settings)
+        PostgresEngine.__init__(self, database, settings, sql_reads=sql_reads)
         PostgresArchives.__init__(self, database, schema or "asof")
-
-
-def _place(error: sqlglot.errors.ParseError) -> str:
-    if not error.errors:
-        return ""
-    found = error.errors[0]
-    return f" at line {found['line']}, column {found['col']}, near {found['highlight']!r}"
 
 
 __all__ = ["PostgresEngine", "PostgresOffline"]

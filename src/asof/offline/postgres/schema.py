@@ -103,7 +103,7 @@ class ArchiveSchema:
 
     def sql(self, statement: str) -> sql.Composed:
         """A statement with `{schema}` replaced."""
-        return sql.SQL(statement).format(schema=sql.Identifier(self.name))
+        return sql.SQL(statement).format(schema=plain(quote(self.name)))
 
 
 def relation_name(*parts: str) -> str:

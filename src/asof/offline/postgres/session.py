@@ -337,7 +337,11 @@ def session(
         try:
             opened = PostgresSession(database, cursor, settings)
             yield opened
-            opened.drop_views()
+            if user_sql:
+                # What it may have set for the session goes with the transaction; the connection is used again.
+                connection.rollback()
+            else:
+                opened.drop_views()
         except (adbc.Error, OSError) as error:
             if not is_driver_error(error):
                 raise

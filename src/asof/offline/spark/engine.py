@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,14 @@ from asof.offline.delta.archives import DeltaArchives
 from asof.offline.protocol import Engine, Spine
 from asof.offline.spark.files import rows_in
 from asof.offline.spark.names import with_backquotes
+from asof.offline.spark.profile import profile
 from asof.offline.spark.read import Given, reading
 from asof.offline.spark.results import SparkPointInTimeResult, SparkSqlResult, SparkViewRowsResult
 from asof.offline.spark.server import SparkServer
 from asof.offline.spark.staging import StagingFolder
+from asof.profiles.summary import MeasuredRows
 from asof.sources.protocol import Files, Input
+from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote_spark
 from asof.sql.row_select import RowSelect
@@ -73,6 +76,18 @@ class SparkEngine(Engine):
     def sql(self, text: str, inputs: Mapping[str, Given]) -> SparkSqlResult:
         """SQL text over named inputs."""
         return SparkSqlResult(self.server, text, dict(inputs))
+
+    def profile(
+        self,
+        query: ProfiledRows | ProfiledTable,
+        given: Given | pa.RecordBatchReader,
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> MeasuredRows:
+        """Measure the columns of a view's source, or of a table, on the server."""
+        name = query.view.name if isinstance(query, ProfiledRows) else query.name
+        with reading(self.server, f"profile of {name!r}") as read:
+            return profile(read, query, given, progress)
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate expressions over a batch in this process: a round trip would cost more than the work."""

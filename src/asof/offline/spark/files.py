@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ from asof.offline.spark.arrow import data_type, is_read_from_files, struct_of, t
 from asof.sources.protocol import Files
 from asof.sql.source_rows import ROW
 
-_MAGIC = re.compile(r"[\[\]{}*?\\]")
+MAGIC = re.compile(r"[\[\]{}*?\\]")
+"""The characters of a pattern."""
+
+_KEPT = 100_000
+_OBJECTS: dict[Hashable, int] = {}
+"""Objects, in the state in which they were, and their numbers of rows."""
 
 
 def schema_of_files(files: Files) -> pa.Schema:
@@ -44,22 +49,25 @@ def are_native(schema: pa.Schema) -> bool:
     return all(is_read_from_files(each.type) for each in schema)
 
 
-def frame_of(session: ServerSession, files: Files, schema: pa.Schema, *, numbered: bool) -> DataFrame:
+def frame_of(
+    session: ServerSession, files: Files, schema: pa.Schema, *, paths: Sequence[str], numbered: bool
+) -> DataFrame:
     """The rows of files, with the values of their folders.
 
     Args:
         schema: the columns to be read from the files.
+        paths: of the files, as patterns.
         numbered: add a number that ascends in the order of the paths, and of the rows of each.
     """
     own = struct_of((each.name, type_of(each.type, each.name)) for each in schema)
     if numbered:
         parts = [
             _numbered(session, path, own, place).select("*", *_folder_values(files, [place]))
-            for place, path in enumerate(files.paths)
+            for place, path in enumerate(paths)
         ]
     else:
         parts = [
-            session.files([literal_path(files.paths[position]) for position in positions], own).select(
+            session.files([paths[position] for position in positions], own).select(
                 "*", *_folder_values(files, positions)
             )
             for positions in _alike(files)
@@ -73,7 +81,7 @@ def frame_of(session: ServerSession, files: Files, schema: pa.Schema, *, numbere
 def _numbered(session: ServerSession, path: str, schema: StructType, place: int) -> DataFrame:
     row = functions.lit(place << 40) + functions.col("_metadata.row_index")
     names = [functions.col(_quoted(name)) for name in schema.names]
-    return session.files([literal_path(path)], schema).select(*names, row.alias(ROW))
+    return session.files([path], schema).select(*names, row.alias(ROW))
 
 
 def _folder_values(files: Files, positions: Sequence[int]) -> list[Any]:
@@ -101,15 +109,21 @@ def _alike(files: Files) -> Iterable[list[int]]:
 def has_row_numbers(session: ServerSession, path: str) -> bool:
     """Whether the engine says which row of a file a row is; nothing is read."""
     try:
-        frame = session.files([literal_path(path)], StructType()).selectExpr("_metadata.row_index AS n")
+        frame = session.files([path], StructType()).selectExpr("_metadata.row_index AS n")
         return bool(frame.schema.names == ["n"])
     except Exception:  # each engine has its own for that
         return False
 
 
-def literal_path(path: str) -> str:
-    """The path as a pattern that matches only it: a server treats every path as a pattern."""
-    return _MAGIC.sub(lambda found: f"[{found[0]}]" if found[0] != "]" else "[]]", path)
+def literal_path(path: str, *, in_brackets: bool) -> str:
+    """The path as a pattern that matches only it.
+
+    Args:
+        in_brackets: how a character stands for itself; otherwise behind a backslash.
+    """
+    if not in_brackets:
+        return MAGIC.sub(lambda found: "\\" + found[0], path)
+    return MAGIC.sub(lambda found: f"[{found[0]}]", path.replace("]", "\0")).replace("\0", "[]]")
 
 
 def rows_in(files: Files) -> int:
@@ -121,11 +135,15 @@ def rows_in(files: Files) -> int:
     if files.storage is None:
         return sum(_rows_of_local(path, *_state(path)) for path in files.paths)
     system = _file_system(files)
-    known = _known_objects(id(files.storage.files))
-    missing = [path for path in files.paths if path not in known]
-    for path in missing:
-        known[path] = _footer(path, system)
-    return sum(known[path] for path in files.paths)
+    total = 0
+    for path in files.paths:
+        key = files.storage.files.found(path)
+        if key not in _OBJECTS:
+            if len(_OBJECTS) >= _KEPT:
+                _OBJECTS.clear()
+            _OBJECTS[key] = _footer(path, system)
+        total += _OBJECTS[key]
+    return total
 
 
 def _state(path: str) -> tuple[int, int]:
@@ -136,15 +154,9 @@ def _state(path: str) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=_KEPT)
 def _rows_of_local(path: str, written_ns: int, size: int) -> int:
     return _footer(path, None)
-
-
-@lru_cache(maxsize=8)
-def _known_objects(storage: int) -> dict[str, int]:
-    """Address → rows; archives never write an address twice."""
-    return {}
 
 
 def _footer(path: str, system: Any) -> int:
@@ -173,4 +185,4 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-__all__ = ["are_native", "frame_of", "has_row_numbers", "literal_path", "rows_in", "schema_of_files"]
+__all__ = ["MAGIC", "are_native", "frame_of", "has_row_numbers", "literal_path", "rows_in", "schema_of_files"]

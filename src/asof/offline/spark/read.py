@@ -77,13 +77,17 @@ class SparkRead:
             for frame, files in self._files:
                 self._see_all(frame, files)
 
+    def _frame_of(self, files: Files, schema: pa.Schema, *, numbered: bool) -> DataFrame:
+        paths = [self.server.literal_path(self.session, each) for each in files.paths]
+        return frame_of(self.session, files, schema, paths=paths, numbered=numbered)
+
     def sees(self, files: Files, rows: int) -> bool:
         """Whether the server finds this many rows in files."""
         schema = schema_of_files(files)
         if not are_native(schema):
             schema = pa.schema([each for each in schema if is_read_from_files(each.type)])
         try:
-            return bool(frame_of(self.session, files, schema, numbered=False).count() == rows)
+            return bool(self._frame_of(files, schema, numbered=False).count() == rows)
         except DRIVER_ERRORS as error:
             if is_missing_file(error):
                 return False
@@ -127,7 +131,7 @@ class SparkRead:
         folders = files.partitions.column_names if files.partitions is not None else []
         if len({name.lower() for name in (*schema.names, *folders)}) < len(schema.names) + len(folders):
             return None  # names that differ by case alone are one name to Spark
-        frame = frame_of(self.session, files, schema, numbered=numbered)
+        frame = self._frame_of(files, schema, numbered=numbered)
         self._files.append((frame, files))
         return frame
 
@@ -170,7 +174,7 @@ class SparkRead:
         path = self.server.staging.write(pa.RecordBatchReader.from_batches(schema, batches))
         self._staged.append(path)
         files = Files((path,), schema, storage=self.server.staging.storage)
-        frame = frame_of(self.session, files, schema, numbered=False)
+        frame = self._frame_of(files, schema, numbered=False)
         self._see_all(frame, files)
         self.session.view(name, frame)
 

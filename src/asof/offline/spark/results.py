@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.connections.spark.client import DataFrame
+from asof.connections.spark.errors import SessionLost
 from asof.display import counted
 from asof.errors import AsofError, EntityFrameError, StorageError
 from asof.offline import results
@@ -61,8 +62,8 @@ def repeated(parts: Callable[[], Iterator[Any]]) -> Iterator[Any]:
                     has_rows = True
                 yield each
             return
-        except StorageError as error:
-            if has_rows or not error.may_pass or attempt == _ATTEMPTS:
+        except SessionLost:
+            if has_rows or attempt == _ATTEMPTS:
                 raise
 
 

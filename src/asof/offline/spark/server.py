@@ -7,11 +7,11 @@ from asof.connections.spark.errors import DRIVER_ERRORS, unreachable_files
 from asof.errors import AsofError
 from asof.offline.spark.arrow import struct_of
 from asof.offline.spark.executors import Executors
-from asof.offline.spark.files import has_row_numbers
+from asof.offline.spark.files import MAGIC, has_row_numbers, literal_path
 from asof.offline.spark.staging import StagingFolder
 from asof.sql.spark.capabilities import DECIMALS, WINDOWS, Capabilities
 
-_NO_FILE = "/asof/no/such/folder/file.parquet"
+_NO_FILE = "/asof/no/such/[[]folder/file.parquet"
 
 
 class SparkServer:
@@ -27,6 +27,7 @@ class SparkServer:
         self._capabilities: Capabilities | None = None
         self._ignores_missing_files: bool | None = None
         self._has_row_numbers: bool | None = None
+        self._takes_brackets: bool | None = None
 
     def capabilities(self, session: ServerSession) -> Capabilities:
         """What decides between plans; the server is asked once."""
@@ -38,18 +39,34 @@ class SparkServer:
     def ignores_missing_files(self, session: ServerSession) -> bool:
         """Whether a file that is not there has no rows, instead of being an error."""
         if self._ignores_missing_files is None:
-            try:
-                session.files([_NO_FILE], struct_of([("a", "int")])).count()
-                self._ignores_missing_files = True
-            except DRIVER_ERRORS:
-                self._ignores_missing_files = False
-        return self._ignores_missing_files
+            self._probe_paths(session)
+        return bool(self._ignores_missing_files)
+
+    def takes_brackets(self, session: ServerSession) -> bool:
+        """Whether a character of a pattern stands for itself in brackets, as in `[[]`; otherwise behind a backslash."""
+        if self._takes_brackets is None:
+            self._probe_paths(session)
+        return bool(self._takes_brackets)
+
+    def _probe_paths(self, session: ServerSession) -> None:
+        try:
+            session.files([_NO_FILE], struct_of([("a", "int")])).count()
+            self._ignores_missing_files = self._takes_brackets = True
+        except DRIVER_ERRORS as error:
+            self._ignores_missing_files = False
+            self._takes_brackets = "pattern" not in str(error)
 
     def has_row_numbers(self, session: ServerSession, path: str) -> bool:
         """Whether the engine says which row of its file a row is."""
         if self._has_row_numbers is None:
-            self._has_row_numbers = has_row_numbers(session, path)
+            self._has_row_numbers = has_row_numbers(session, self.literal_path(session, path))
         return self._has_row_numbers
+
+    def literal_path(self, session: ServerSession, path: str) -> str:
+        """The path as a pattern that matches only it: a server treats every path as a pattern."""
+        if not MAGIC.search(path):
+            return path
+        return literal_path(path, in_brackets=self.takes_brackets(session))
 
     def unreachable_files(self, what: str, problem: str) -> AsofError:
         """The error of files that this process sees, and the server does not."""

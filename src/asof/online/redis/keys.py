@@ -13,7 +13,7 @@ slots, so that every master has some anchors, with the tables and progress of it
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from urllib.parse import quote, unquote
 
@@ -89,7 +89,7 @@ class RedisNames:
         return self._project(project) + b"!dropping" + anchor
 
     def project_pattern(self, project: str) -> bytes:
-        """Pattern that matches exactly the project's rows and facts."""
+        """Pattern that matches the project's rows and facts, and those of stores whose prefix begins with them."""
         return escaped(self._project(project)) + b":*"
 
     def field(self, table: OnlineTable) -> bytes:
@@ -101,10 +101,24 @@ class RedisNames:
         view, _, generation = field.decode().partition(":")
         return OnlineTable(project, unquote(view), unquote(generation), kind.decode())  # type: ignore[arg-type]  # written as one
 
+    def own(self, project: str, names: Iterable[bytes]) -> list[bytes]:
+        """The names that are the project's, of those that match its pattern.
+
+        With the prefix `asof:shop:` another store's names begin like those of project `shop` under `asof:`, and go on
+        with its own project: `asof:shop:eu:user_traffic:3f2a9c1d-2:{key}`.
+        """
+        begin = self._project(project) + b":"
+        return [each for each in names if each.startswith(begin) and self.field_of(project, each)]
+
     def field_of(self, project: str, name: bytes) -> bytes:
-        """The table's field, from the name of a row or of its progress."""
+        """The table's field, from the name of a row, of its progress or its marker; empty where it is none of these."""
         rest = name[len(self._project(project)) + 1 :]
-        return rest[: rest.find(b":{")] if b":{" in rest else rest.partition(b"!")[0]
+        field, is_row, _ = rest.partition(b":{")
+        if not is_row or b"!" in field:
+            field, _, kind = rest.partition(b"!")
+            if not kind.startswith((b"facts", b"marker")):
+                return b""
+        return field if field.count(b":") == 1 else b""
 
     def _project(self, project: str) -> bytes:
         return self.prefix + _quoted(project).encode()

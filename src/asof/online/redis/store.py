@@ -183,7 +183,8 @@ class RedisOnlineStore(OnlineStoreDefaults):
         def work() -> int:
             removed = 0
             for _, names in self._commands.pages(self._names.project_pattern(project)):
-                gone = self._commands.in_slots(names, lambda each: call(EXPIRE, each, now_ms, LATER_MS), EXPIRE)
+                mine = self._names.own(project, names)
+                gone = self._commands.in_slots(mine, lambda each: call(EXPIRE, each, now_ms, LATER_MS), EXPIRE)
                 removed += sum(gone)
             return removed
 

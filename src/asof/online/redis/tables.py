@@ -118,7 +118,7 @@ class RedisTables:
         made_again: set[bytes] = set()
         for address, names in self._commands.pages(pattern):
             by_table: dict[bytes, list[bytes]] = {}
-            for name in names:
+            for name in self._names.own(project, names):
                 by_table.setdefault(self._names.field_of(project, name), []).append(name)
             for table, mine in by_table.items():
                 if table in made_again:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from asof.connections.private_files import make_file, make_folder
 from asof.connections.sqlite import Stamp, address, is_unchanged, unchanging
 from asof.errors import StorageError
 from asof.forks import FORK_WAIT_S, ForkListener, leave_to_parent, listen_to_forks
@@ -295,12 +296,14 @@ class SqliteFile(ForkListener):
         if connections.closed:
             raise StorageError(f"the online store {self.path} was closed", hint="create a new one")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
         except OSError as error:
             raise StorageError(
                 f"the online store's directory {self.path.parent} cannot be created: {error.strerror} ({SETTING})",
                 hint=f"set `{SETTING}` to a file in a writable directory",
             ) from error
+        if not self.path.exists():
+            make_file(self.path)
         try:
             stamp = unchanging(self.path)
             db = sqlite3.connect(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from asof.connections.private_files import make_file, make_folder
 from asof.connections.sqlite import Stamp, address, copied, is_unchanged, unchanging
 from asof.errors import RegistryError
 from asof.forks import FORK_WAIT_S, ForkListener, leave_to_parent, listen_to_forks
@@ -104,7 +105,8 @@ class RegistryFile(ForkListener):
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection with the write lock; commits at the end, or rolls back on an error."""
         with self._lock, self._wrapped():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            make_file(self.path)
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:

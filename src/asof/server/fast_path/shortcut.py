@@ -22,6 +22,7 @@ from asof.server.http.read_handlers import get_online_features
 from asof.server.http.requests import Columns, refuse_repeated_names
 from asof.server.http.route import HttpRequest
 from asof.server.http.routes import ROUTES
+from asof.server.security.binding import refuse_foreign_host
 from asof.server.security.callers import Caller, IdentityLookupNeeded, RequestPrincipal
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Shortcut:
         # A body has fewer values than bytes.
         if 0 < size <= min(MOST_BODY_BYTES, settings.max_body_bytes, settings.max_values):
             try:
+                if self.service.is_for_this_machine:
+                    refuse_foreign_host(headers, settings.allowed_hosts or ())
                 self._principal(connection, headers)
             except (AsofError, IdentityLookupNeeded):
                 return

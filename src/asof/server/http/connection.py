@@ -22,6 +22,12 @@ PARSED_BYTES = 8 << 10
 LINGER_S = 1.0
 """How long a connection that was closed to make room may take to close."""
 
+ONCE = frozenset((b"host", b"authorization", b"x-api-key"))
+"""Headers that a request has at most once: of two, a proxy and this server could go by different ones."""
+
+HEAD_ONLY = ONCE | {b"cookie", b"origin", b"content-length", b"transfer-encoding", b"content-encoding", b"expect"}
+"""Headers that are refused in trailers: they decide what a request may do, and how it is read."""
+
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _LAST_HEAD = _HEAD[:-2] + b"connection: close\r\n\r\n"
 
@@ -95,16 +101,28 @@ class BoundedProtocol(HttpToolsProtocol):
         self._has_moved = False
         # Keep-alive of the request that is being received, to apply once it has arrived completely.
         self._stays_open = False
+        # What is wrong with the request that a callback of the parser has refused.
+        self._problem = ""
+        # The oldest request that is being handled, and the refusal that follows the responses of all of them.
+        self._handled: Any = None
+        self._last: HttpError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn gives it a TCP transport
         super().connection_made(transport)
         self.flow = _Flow(transport)
         self.since = monotonic()
+        if self.client is None and transport.get_extra_info("socket") is not None:
+            # The peer has reset the connection already. What it may have sent before is not handled: no response would
+            # arrive, and the audit log would not know who it was.
+            transport.abort()
+            return
         most = getattr(self.config, "max_connections", 0)
         if most and len(self.connections) > most and not make_room(self.connections, most, newest=self):
             self.refuse(_crowded())
 
     def data_received(self, data: bytes) -> None:
+        if self._last is not None:
+            return
         if self._is_short or self.pipeline or self._later:
             self._later.append(data)
             self.flow.hold()
@@ -128,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
             view = memoryview(data)
             for start in range(0, len(data), PARSED_BYTES):
                 self._feed(view[start : start + PARSED_BYTES])
-                if self.transport.is_closing():
+                if self.transport.is_closing() or self._last is not None:
                     break
                 if self.pipeline and start + PARSED_BYTES < len(data):
                     self._later.insert(0, data[start + PARSED_BYTES :])
@@ -144,7 +162,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.head_bytes += len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
-            self.refuse(
+            self.refuse_next(
                 HttpError(431, "the request's headers or trailers are too large", hint="send fewer or shorter headers")
             )
 
@@ -154,12 +172,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers are ignored: one must not be taken for a header.
         if self._is_in_head:
             super().on_header(name, value)
+        elif name.lower() in HEAD_ONLY:
+            raise self._invalid(f"has {name.lower().decode('latin-1')} in its trailer")
+        # Other trailers are ignored: one must not be taken for a header.
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
+        self._refuse_ambiguous()
         super().on_headers_complete()
         if self.cycle is not None:
             # Until the whole request has arrived: an earlier response says `connection: close`, and closes.
@@ -172,6 +193,20 @@ class BoundedProtocol(HttpToolsProtocol):
             ):  # fmt: skip
                 self.shortcut.learn(self, self._head, list(scope["headers"]))
             self._head = b""
+
+    def _refuse_ambiguous(self) -> None:
+        names = [name for name, _ in self.headers]
+        if len(set(names)) < len(names):
+            for name in ONCE:
+                if names.count(name) > 1:
+                    raise self._invalid(f"has {name.decode('latin-1')} more than once")
+        if b"host" not in names and self.parser.get_http_version() == "1.1":
+            raise self._invalid("has no Host header")
+
+    def _invalid(self, problem: str) -> ValueError:
+        """An exception for the parser, which refuses the request as it refuses all that is not valid."""
+        self._problem = problem
+        return ValueError(problem)
 
     def on_body(self, body: bytes) -> None:
         self._has_moved = True
@@ -188,8 +223,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self.answered += 1
         self.since = monotonic()
         super().on_response_complete()
-        if self._later:
+        if self._last is not None:
+            if self.has_answered:
+                self.refuse(self._last)
+        elif self._later:
             self.loop.call_soon(self._take_up)
+
+    def eof_received(self) -> None:
+        """The client sends no more: the connection is closed, and uvicorn drops the response that it works on."""
+        if not self.has_answered:
+            self.cycle.disconnected = True
 
     def answer(self, body: bytes, *, closes: bool) -> None:
         """Send a response of the shortcut; `closes`: it is the last one on this connection."""
@@ -255,7 +298,27 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Response to bytes that the parser rejects: JSON, too."""
-        self.refuse(HttpError(400, "the request is not valid HTTP/1.1", hint="send HTTP/1.1"))
+        problem = f": it {self._problem}" if self._problem else ""
+        self.refuse_next(HttpError(400, f"the request is not valid HTTP/1.1{problem}", hint="send HTTP/1.1"))
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._handled = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def refuse_next(self, error: HttpError) -> None:
+        """Refuse the request that is being received; those before it on the connection get their responses first."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.pipeline and self.cycle.more_body:
+            # Not handled yet, and now it never is.
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._handled
+        if self.has_answered or self.cycle.more_body:
+            self.refuse(error)
+            return
+        self._last = error
+        self._later.clear()
+        self.flow.hold()
 
     def refuse(self, error: HttpError) -> None:
         """Send an error outside of a request, and close the connection."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qsl
@@ -68,10 +69,13 @@ class Endpoint:
         principal: RequestPrincipal | None = None
         error: BaseException | None = None
         try:
-            if route.action is not None:
-                if route.method == "GET" and service.is_for_this_machine:
-                    refuse_foreign_host(scope["headers"], service.settings.allowed_hosts or ())
-                caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
+            if service.is_for_this_machine:
+                refuse_foreign_host(scope["headers"], service.settings.allowed_hosts or ())
+            caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
+            if route.knows_caller:
+                with suppress(AsofError, IdentityLookupNeeded):
+                    principal = service.security.authenticate(caller)
+            elif route.action is not None:
                 try:
                     principal = service.security.authenticate(caller)
                 except IdentityLookupNeeded:
@@ -135,6 +139,9 @@ class Endpoint:
                     request.content = self._decoder.decode(body)
                 else:
                     request.content = await service.in_reader(self._decoder.decode_large, body)
+            if not request.principal.may_anywhere(route.action):
+                # After the body is decoded, so that the audit log has what was asked for.
+                request.principal.require(route.action)
             _describe(request, scope)
             return await route.handler(service, request)
         finally:

@@ -59,6 +59,7 @@ _JOB = {
         "start_ts": {"type": ["string", "null"]},
         "end_ts": {"type": ["string", "null"]},
         "started": {"type": "string"},
+        "caller": {"type": "string"},
         "ended": {"type": "string"},
         "progress": {"type": "object"},
         "result": {"type": "array", "items": {"type": "object"}},

@@ -1,23 +1,22 @@
-"""The handlers of the routes that read features; and which of them a caller may read."""
+"""The handlers of the routes that read features."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from asof.definitions import FeatureService, OnDemandFeatureView, Project, Projection
-from asof.errors import NotAllowed, NotFound, RequestError, nearest, some
+from asof.errors import NotAllowed, NotFound, RequestError, UnknownFeature, nearest, some
 from asof.online_response import OnlineResponse
 from asof.server.http import requests
 from asof.server.http.bodies import PARSED_ON_LOOP
 from asof.server.http.errors import JSON
 from asof.server.http.limits import CELL_BYTES, above, refuse_wide
 from asof.server.http.route import HttpRequest, HttpResponse
+from asof.server.http.visible import readable_references, readable_services, refuse_hidden_features
 from asof.server.process.service import Service
 from asof.server.read.online_reads import ROWS_ON_LOOP, PreparedRequest
 from asof.server.read.responses import ARROW
-from asof.server.security.callers import Action, RequestPrincipal
 from asof.values.json import read_columns
 
 
@@ -90,58 +89,36 @@ async def _prepared(
         raise RequestError(
             f"the request has {found} of `features` and `{word}`; expected one", hint="send exactly one of the two"
         )
+    requested = name if name is not None else features if isinstance(features, str) else tuple(features or ())
+    principal = request.principal
+    # Before anything is planned and cached for a caller who may not read it.
+    try:
+        refuse_hidden_features(principal, service.reading.snapshot.project, requested, is_service=name is not None)
+    except NotAllowed:
+        # It may be new: of what another process has just applied this one learns when it is asked for.
+        if not await service.reading.look_again():
+            raise
+        refuse_hidden_features(principal, service.reading.snapshot.project, requested, is_service=name is not None)
     project = service.reading.snapshot.project
     if name is not None and name not in project.services:
-        known = readable(project.services.values(), request.principal)
+        known = readable_services(principal, project)
         raise NotFound(
             f"no feature service {name!r} is applied",
             hint=nearest(name, known) or (f"applied services: {some(known)}" if known else "list features instead"),
         )
-    requested = name if name is not None else features if isinstance(features, str) else tuple(features or ())
     prepared = service.reading.planned(requested, full_names)
     if prepared is not None:
         prepared.used += 1
     else:
-        # Before anything is planned and cached for a caller who may not read it.
-        request.principal.require("read", _requested_views(project, requested))
-        prepared = await service.reading.prepare(requested, full_names)
-    request.principal.require("read", prepared.views)
+        try:
+            prepared = await service.reading.prepare(requested, full_names)
+        except UnknownFeature as error:
+            if principal.may("read"):
+                raise
+            raise UnknownFeature(error.reference, readable_references(principal, service.reading.snapshot)) from error
+    principal.require("read", prepared.views)
     request.service = prepared.service
     return prepared
-
-
-def _requested_views(project: Project, requested: str | Sequence[str]) -> list[Any]:
-    """The applied views that a request names, with the sources of on-demand views."""
-    if isinstance(requested, str) and requested in project.services:
-        return viewed(project.services[requested].features)
-    names = dict.fromkeys(
-        each.partition(":")[0] for each in ((requested,) if isinstance(requested, str) else requested)
-    )
-    views = [view for name in names if (view := project.view(name)) is not None]
-    return [each for view in views for each in (view, *_sources_of(view))]
-
-
-def readable(services: Iterable[FeatureService], principal: RequestPrincipal) -> list[str]:
-    """Names of the services that a caller may read; error messages name no others."""
-    return sorted(each.name for each in services if may_do(principal, "read", viewed(each.features)))
-
-
-def may_do(principal: RequestPrincipal, action: Action, views: Iterable[Any]) -> bool:
-    try:
-        principal.require(action, views)
-    except NotAllowed:
-        return False
-    return True
-
-
-def viewed(parts: Iterable[Any]) -> list[Any]:
-    """The views of a service or an on-demand view, with the sources of on-demand views, at any depth."""
-    views = [part.view for part in parts if isinstance(part, Projection)]
-    return [*views, *(each for view in views for each in _sources_of(view))]
-
-
-def _sources_of(view: object) -> list[Any]:
-    return viewed(view.sources) if isinstance(view, OnDemandFeatureView) else []
 
 
 async def _read(

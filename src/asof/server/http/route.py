@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+from asof.config.auth import ACTIONS
 from asof.online_response import OnlineResponse
 from asof.server.http.errors import JSON
 from asof.server.security.callers import Action
@@ -20,7 +21,7 @@ class HttpRequest:
     """A request, as handlers get it.
 
     Args:
-        principal: the authenticated caller; None if the route has no action.
+        principal: the authenticated caller; None if the route has no action and knows none.
         body: the raw body; `content` is the same, decoded as the route's type.
         accept: the header of that name.
         query: query parameters; `place`: path parameters.
@@ -73,6 +74,9 @@ class Route(Generic[S]):
 
     Args:
         action: the role that callers need; None for a public route.
+        concerns: what the role is needed for: `views`, those that the request names; `project`, all of it; `visible`,
+            what of it is shown.
+        knows_caller: a public route that shows more to a caller whose credentials are good.
         content: type of the request body; None if there is none, `bytes` for one that is not JSON.
         answers: status → meaning, for statuses that only this route returns.
         is_feast: errors have the shape that Feast's client parses.
@@ -88,4 +92,21 @@ class Route(Generic[S]):
     answers: Mapping[int, str] = field(default_factory=dict)
     is_feast: bool = True
     waits: str = "read"
+    concerns: Literal["views", "project", "visible"] = "views"
+    knows_caller: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
+
+    def access(self, allow: Action | None, *, is_narrow: bool = False) -> Literal["yes", "its own", "no"]:
+        """What of the route is for a caller: all, what its role is narrowed to, or nothing.
+
+        Args:
+            allow: the action that the caller's role allows; None without credentials, where the server needs them.
+            is_narrow: whether the role has tags.
+        """
+        if self.action is None:
+            return "yes"
+        if allow is None or ACTIONS.index(allow) < ACTIONS.index(self.action):
+            return "no"
+        if not is_narrow:
+            return "yes"
+        return "no" if self.concerns == "project" else "its own"

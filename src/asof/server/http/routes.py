@@ -9,16 +9,18 @@ from typing import Any
 
 import orjson
 
-from asof.definitions import LogSource
+from asof.definitions import FeatureView, LogSource
 from asof.display import counted
 from asof.errors import NotFound, PushNotApplied, RequestError, nearest, some
 from asof.flows.stores import view_named
 from asof.server.http import requests
 from asof.server.http.errors import JSON, error_of_object
 from asof.server.http.limits import above, refuse_wide
-from asof.server.http.read_handlers import get_features, get_online_features, may_do, refuse_repeated_names
+from asof.server.http.read_handlers import get_features, get_online_features, refuse_repeated_names
 from asof.server.http.route import HttpRequest, HttpResponse, Route
+from asof.server.http.visible import refuse_hidden_views, shows_job, writable_sources
 from asof.server.http.write_rows import rows_of_source, rows_of_view
+from asof.server.jobs.processes import no_job
 from asof.server.process.service import Service
 from asof.timing import micros
 
@@ -29,23 +31,22 @@ async def push(service: Service, request: HttpRequest) -> HttpResponse:
     await _refuse_rows(service, request, content.df, "push_source_name")
     project = service.reading.snapshot.project
     source = project.sources.get(content.push_source_name)
+    principal = request.principal
     if not isinstance(source, LogSource) or source.type != "push":
-        known = [
-            each.name for each in project.sources.values()
-            if isinstance(each, LogSource) and each.type == "push"
-            and may_do(request.principal, "write", project.views_changed_by(each))
-        ]  # fmt: skip
+        known = writable_sources(principal, project)
+        if not principal.may("read"):
+            raise principal.hidden("write", "push source", [content.push_source_name], known)
         hint = nearest(content.push_source_name, known) or (f"push sources: {some(known)}" if known else "")
-        # Who may write everything sees all that there is; others do not learn what is hidden from them.
-        whole = may_do(request.principal, "write", ())
         nothing = "no push source is applied yet: define a PushSource, and run `asof apply`"
-        if whole and source is not None:
+        if not principal.may("write"):
+            nothing = "there is no push source that you may write to"
+        if source is not None:
             hint = f"source {source.name!r} is of type {source.type}, so rows are not pushed to it; {hint or nothing}"
-        raise NotFound(
-            f"no push source {content.push_source_name!r} is applied",
-            hint=hint or (nothing if whole else "there is no push source that you may write to"),
-        )
-    request.principal.require("write", project.views_changed_by(source))
+        raise NotFound(f"no push source {content.push_source_name!r} is applied", hint=hint or nothing)
+    changed = project.views_changed_by(source)
+    if not principal.may("read") and not principal.may("write", changed):
+        raise principal.hidden("write", "push source", [source.name], writable_sources(principal, project))
+    principal.require("write", changed)
     request.rows = len(next(iter(content.df.values()), ()))
     return await _pushed(service, source.name, partial(rows_of_source, source, content.df), content.batch_id)
 
@@ -82,11 +83,16 @@ async def write_to_online_store(service: Service, request: HttpRequest) -> HttpR
     content: requests.WriteToOnlineStore = request.content
     await _refuse_rows(service, request, content.df, "feature_view_name")
     project = service.reading.snapshot.project
+
+    def changed(view: FeatureView) -> list[FeatureView]:
+        # Rows of a view with a push source go to that source, and so to all of its views.
+        source = pushed_to(view)
+        return [view] if source is None else project.views_changed_by(source)
+
+    refuse_hidden_views(request.principal, project, [content.feature_view_name], "write", changed)
     view = view_named(service.reading.snapshot, content.feature_view_name)
-    source = view.source
-    pushed = source if isinstance(source, LogSource) and source.type == "push" else None
-    # Rows of a view with a push source go to that source, and so to all of its views.
-    request.principal.require("write", [view] if pushed is None else project.views_changed_by(pushed))
+    request.principal.require("write", changed(view))
+    source, pushed = view.source, pushed_to(view)
     request.rows = len(next(iter(content.df.values()), ()))
     rows = partial(rows_of_view, view, content.df)
     if pushed is not None:
@@ -94,6 +100,12 @@ async def write_to_online_store(service: Service, request: HttpRequest) -> HttpR
         return answer if answer.status != 200 else HttpResponse(b"null", headers=[JSON, *answer.headers])
     written = await service.in_writer(lambda: service.store.write_to_online_store(view.name, rows()))
     return HttpResponse(b"null", headers=[JSON, rows_header(written)])
+
+
+def pushed_to(view: FeatureView) -> LogSource | None:
+    """The push source of a view, if it has one."""
+    source = view.source
+    return source if isinstance(source, LogSource) and source.type == "push" else None
 
 
 async def materialize(service: Service, request: HttpRequest) -> HttpResponse:
@@ -137,13 +149,22 @@ async def _materialized(
             ) from error
     if start is not None and end is not None and micros(end) <= micros(start):
         raise RequestError(f"materialize: end_ts {end} is not after start_ts {start}", hint="swap them")
+    principal, project = request.principal, service.reading.snapshot.project
+    if names:
+        refuse_hidden_views(principal, project, names, "admin")
     views = service.views_to_materialize(names)
-    request.principal.require("admin", views)
+    if not principal.may("admin", views):
+        # Without a view it names none: the whole project is what was asked for.
+        principal.require("admin", views if names and principal.may("read") else ())
     names = [view.name for view in views]
     force = _flag(request, "force")
     is_async = _flag(request, "async")
     jobs = service.jobs
-    id = await service.in_writer(lambda: jobs.start(names, start=start, end=end, force=force))
+    start_job = partial(
+        jobs.start, names, start=start, end=end, force=force, caller=request.principal.name,
+        most=service.settings.max_jobs,
+    )  # fmt: skip
+    id = await service.in_writer(start_job)
     request.job = id
     headers = [JSON, (b"location", b"/jobs/" + id.encode())]
     if is_async:
@@ -164,14 +185,19 @@ def _flag(request: HttpRequest, name: str) -> bool:
 
 async def list_jobs(service: Service, request: HttpRequest) -> HttpResponse:
     """The jobs of this server."""
-    request.principal.require("admin")
-    return HttpResponse(orjson.dumps({"jobs": await service.in_writer(service.jobs.all)}))
+    project = service.reading.snapshot.project
+    jobs = await service.in_writer(service.jobs.all)
+    shown = [each for each in jobs if shows_job(request.principal, project, each["feature_views"])]
+    return HttpResponse(orjson.dumps({"jobs": shown}))
 
 
 async def get_job(service: Service, request: HttpRequest) -> HttpResponse:
     """One job, with its progress."""
-    request.principal.require("admin")
-    return HttpResponse(orjson.dumps(await service.in_writer(service.jobs.get, request.place["id"])))
+    id = request.place["id"]
+    job = await service.in_writer(service.jobs.get, id)
+    if not shows_job(request.principal, service.reading.snapshot.project, job["feature_views"]):
+        raise no_job(id)
+    return HttpResponse(orjson.dumps(job))
 
 
 async def health(service: Service, request: HttpRequest) -> HttpResponse:
@@ -182,6 +208,9 @@ async def health(service: Service, request: HttpRequest) -> HttpResponse:
 async def ready(service: Service, request: HttpRequest) -> HttpResponse:
     """Ready: definitions are loaded, the online store has their rows, and the process is not shutting down."""
     state = service.state()
+    if request.principal is None or not request.principal.may("read"):
+        # All else names what is applied, or where it is kept.
+        state = {"status": state["status"]}
     return HttpResponse(orjson.dumps(state), status=200 if state["status"] == "ready" else 503)
 
 
@@ -200,12 +229,13 @@ async def metrics(service: Service, request: HttpRequest) -> HttpResponse:
     request.principal.require("read")
 
     def work() -> bytes:
-        from asof.server.telemetry.metrics import exposed, server_metrics
+        from asof.server.telemetry.metrics import exposed, scheduled_jobs, server_metrics
 
         counts = service.shared_counts.all()
         lost = [view.name for view in service.reading.lost]
         snapshot, results = service.reading.snapshot, service.expectation_results()
-        return exposed(server_metrics(counts, snapshot, now=time_ns() // 1000, lost=lost, results=results))
+        jobs = scheduled_jobs(service.store)
+        return exposed(server_metrics(counts, snapshot, now=time_ns() // 1000, lost=lost, results=results, jobs=jobs))
 
     body = await service.in_writer(work)
     return HttpResponse(body, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
@@ -252,13 +282,22 @@ ROUTES: tuple[Route[Service], ...] = (
         action="admin", content=requests.MaterializeIncremental, waits="job", query=MATERIALIZE_QUERY,
         answers=MATERIALIZE_ANSWERS,
     ),
-    Route("GET", "/jobs", list_jobs, "The materialize runs of this server.", action="admin", is_feast=False),
-    Route("GET", "/jobs/{id}", get_job, "One materialize run, with its progress.", action="admin", is_feast=False),
-    Route("GET", "/metrics", metrics, "Prometheus metrics of all workers.", action="read", is_feast=False),
+    Route(
+        "GET", "/jobs", list_jobs, "The materialize runs of this server.",
+        action="admin", is_feast=False, concerns="visible",
+    ),
+    Route(
+        "GET", "/jobs/{id}", get_job, "One materialize run, with its progress.",
+        action="admin", is_feast=False, concerns="visible",
+    ),
+    Route(
+        "GET", "/metrics", metrics, "Prometheus metrics of all workers.",
+        action="read", is_feast=False, concerns="project",
+    ),
     Route("GET", "/openapi.json", openapi, "This document.", is_feast=False),
     Route("GET", "/health", health, "Liveness of the process.", is_feast=False),
     Route(
         "GET", "/ready", ready, "Readiness of the process for requests.", is_feast=False,
-        answers={503: "Starting, or shutting down."},
+        knows_caller=True, answers={503: "Starting, or shutting down."},
     ),
 )  # fmt: skip

@@ -15,7 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from asof.connections.private_files import make_folder
+from asof.display import counted
 from asof.errors import JobRunning, NotFound
+from asof.server.http.errors import HttpError
 from asof.timing import iso
 
 KEPT = 200
@@ -42,6 +45,21 @@ class JobSpec:
     end: str | None
 
 
+class TooManyJobs(HttpError):
+    """As many jobs of a caller are running as it may have.
+
+    Args:
+        ids: those that run.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        super().__init__(
+            429,
+            f"{counted(len(ids), 'materialize run')} of this caller are in progress: job {', '.join(ids)}",
+            hint="wait for one of them (GET /jobs/ID), or raise server.max_jobs",
+        )
+
+
 class Jobs:
     """All jobs of a server, of all its workers.
 
@@ -53,22 +71,37 @@ class Jobs:
 
     def __init__(self, folder: Path, repo: Path, env: str | None, *, config_file: str = "") -> None:
         self._folder = folder / "jobs"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         self._repo = repo
         self._config_file = config_file
         self._env = env
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, views: Sequence[str], *, start: str | None, end: str | None, force: bool = False) -> str:
+    def start(
+        self,
+        views: Sequence[str],
+        *,
+        start: str | None,
+        end: str | None,
+        force: bool = False,
+        caller: str = "",
+        most: int | None = None,
+    ) -> str:
         """Start a job for these views; returns its ID.
 
         Args:
             force: start it even if one of the views is being materialized.
+            caller: who asks for it.
+            most: how many jobs of the caller may run at a time; None for any number.
 
         Raises:
             JobRunning: one of the views is being materialized.
+            TooManyJobs: as many jobs of this caller are running.
         """
         with self._locked():
+            mine = [job["id"] for job in self._running() if job["caller"] == caller]
+            if most is not None and len(mine) >= most:
+                raise TooManyJobs(mine)
             if not force:
                 for job in self._running():
                     busy = [name for name in views if name in job["feature_views"]]
@@ -80,7 +113,7 @@ class Jobs:
             )
             content = {
                 "id": id, "state": "running", "feature_views": list(views), "start_ts": start, "end_ts": end,
-                "started": iso(time.time_ns() // 1000),
+                "started": iso(time.time_ns() // 1000), "caller": caller,
             }  # fmt: skip
             write(self._file(id), content)
             # -P: a file in the working directory must not shadow a module.
@@ -105,9 +138,7 @@ class Jobs:
         except OSError:
             content = None
         if content is None:
-            raise NotFound(
-                f"there is no job {id!r}", hint="list the jobs: GET /jobs; they are lost when the server stops"
-            )
+            raise no_job(id)
         if content["state"] == "running" and not self._lives(id):
             content = json.loads(self._file(id).read_text())
             if content["state"] == "running":
@@ -159,6 +190,11 @@ class Jobs:
         with (self._folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def no_job(id: str) -> NotFound:
+    """The error for a job that there is not, or that a caller may not know of."""
+    return NotFound(f"there is no job {id!r}", hint="list the jobs: GET /jobs; they are lost when the server stops")
 
 
 def write(file: Path, state: dict[str, Any]) -> None:

@@ -132,10 +132,10 @@ PAGE_ROUTES: tuple[Route[Service], ...] = (
     Route("GET", ROOT, lead_to_pages, "Lead to the catalog."),
     Route("GET", "/", lead_to_pages, "Lead to the catalog."),
     Route("GET", "/docs", lead_to_pages, "Lead to the catalog."),
-    Route("GET", f"{ROOT}/{{path:path}}", show_page, "A page of the catalog.", action="read"),
+    Route("GET", f"{ROOT}/{{path:path}}", show_page, "A page of the catalog.", action="read", concerns="visible"),
     Route(
         "POST", f"{ROOT}/{{path:path}}", submit_form, "Do what a page's form is for.", action="write", content=bytes,
-        waits="write",
+        waits="write", concerns="visible",
     ),
 )  # fmt: skip
 """Apart from the other routes: they are for people, and change with the pages. The most special paths come first."""

@@ -27,7 +27,7 @@ from asof.server.security.binding import is_loopback
 from asof.server.security.callers import RequestPrincipal, Security
 from asof.server.security.guard import Guard
 from asof.server.settings import ServerSettings
-from asof.server.telemetry.access_log import AccessLog
+from asof.server.telemetry.access_log import AccessLog, said_of
 from asof.server.telemetry.feature_log import ServedLog
 from asof.server.telemetry.request_counts import RequestCounts, SharedCounts
 from asof.server.telemetry.tracing import Tracing
@@ -173,14 +173,14 @@ class Service:
                 self.served.note(service, response)
         if error is not None:
             self.counts.error(type(error).__name__)
+        said = said_of(error, has_messages=self.settings.log_messages)
         if self.tracing is not None:
-            self.tracing.note(status=status, service=service, rows=rows, error=error)
-        level = self.access_log.level
-        if level == "all" or (level == "errors" and status >= 400):
+            self.tracing.note(status=status, service=service, rows=rows, error=error, message=said)
+        if self.access_log.wants(status):
             self.access_log.note(
                 time_ns() // 1000, route.method, route.path, status, seconds, rows=rows, service=service,
                 caller=request.principal.name if request is not None and request.principal is not None else "",
-                error=f"{type(error).__name__}: {error}"[:300] if error is not None else "",
+                error=said,
             )  # fmt: skip
 
     def write_down(

@@ -174,6 +174,11 @@ class OnlineReads:
         prepared.used += 1
         return prepared
 
+    async def look_again(self) -> bool:
+        """Check the registry for what is not applied here; see `AppliedDefinitions.look_again`."""
+        changed: bool = await self._in_thread(self.applied.look_again)
+        return changed
+
     # ---- reading ----
 
     async def read(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:

@@ -73,7 +73,8 @@ class Encoder:
             cell = (at, output.column, feast_column_writer(output.dtype))
             place = positions.get(output.column)
             (self._derived if place is None else self._of_view[place]).append(cell)
-        self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
+        numbers = (output for output in selection.outputs if output.dtype.is_float or output.dtype.is_integer)
+        self._numbers = frozenset(output.column for output in numbers)
         self._number = next(_NUMBERS)
         self._lean = [column_writer(output.dtype) for output in selection.outputs]
         self._lean_keys = [column_writer(field.dtype) for field in selection.keys]
@@ -94,8 +95,9 @@ class Encoder:
         for (name, convert), each in zip(self._keys, frame):
             column = response.keys[name]
             each["values"] = column if convert is None else convert(column)
-        # One check over all numbers together: mostly all are finite.
-        plain = all_finite([values[name] for name in self._floats])
+        # One check over all numbers together: mostly all are there, and finite.
+        plain = all_finite([values[name] for name in self._numbers])
+        whole = self._numbers if plain else frozenset()
         is_changed = False
         for found, cells in zip(response.found, self._of_view):
             when = _times(found.times)
@@ -104,14 +106,14 @@ class Encoder:
                 column = values[name]
                 each = frame[at]
                 each["event_timestamps"] = when
-                if None in column or not known:
+                if not known or (name not in whole and None in column):
                     each["statuses"] = found.statuses(found.nulls.get(name, column))
                     is_changed = True
                 each["values"] = column if convert is None or (plain and convert is write_floats) else convert(column)
         for at, name, convert in self._derived:
             column = values[name]
             each = frame[at]
-            if None in column:
+            if name not in whole and None in column:
                 each["statuses"] = ["NULL_VALUE" if value is None else "PRESENT" for value in column]
                 is_changed = True
             each["values"] = column if convert is None else convert(column)

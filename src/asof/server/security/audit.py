@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from asof.connections.private_files import make_folder, private
 from asof.errors import ConfigError
 from asof.secrets import masked
 from asof.timing import Clock, iso
@@ -39,7 +40,7 @@ class AuditLog:
         self._inode: tuple[int, int] | None = None
         if self._path is not None:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self._path.parent)
                 self._opened()
             except OSError as error:
                 raise ConfigError(
@@ -85,7 +86,7 @@ class AuditLog:
                 os.close(self._file)
                 self._file = None
             # Readable by its owner only.
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            self._file = private(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             made = os.fstat(self._file)
             self._inode = (made.st_dev, made.st_ino)
         return self._file

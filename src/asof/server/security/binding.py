@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -69,7 +70,7 @@ def is_foreign_page(origin: str, auth: Auth, *, host: str = "") -> bool:
     return not is_loopback(name) and not (auth.is_on and page.netloc == host)
 
 
-def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]], allowed: Sequence[str]) -> None:
+def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]], allowed: Iterable[str]) -> None:
     """Refuse a request for another host, on a server without authentication that listens on the loopback address.
 
     A page of any site can have its own host name point to this machine (DNS rebinding); its GET requests have no Origin
@@ -81,14 +82,23 @@ def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]], allowed: Sequenc
     Raises:
         NotAllowed: the Host header names another host.
     """
-    host = next((value for name, value in headers if name == b"host"), b"").decode("latin-1")
+    host = next((value for name, value in headers if name == b"host"), b"")
+    if is_foreign_host(host, tuple(allowed)):
+        raise NotAllowed(
+            f"this server is for programs of its own machine, and was asked as {host.decode('latin-1')[:200]!r}",
+            hint="ask it as localhost, or add the name to server.allowed_hosts",
+        )
+
+
+@lru_cache(256)
+def is_foreign_host(host: bytes, allowed: tuple[str, ...]) -> bool:
+    """Whether a Host header names neither this machine nor one of the allowed names, which may have a port.
+
+    A request without the header is not foreign: browsers always send it.
+    """
+    text = host.decode("latin-1").lower()
     try:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = urlsplit(f"//{text}").hostname or ""
     except ValueError:
-        name = host
-    if not host or is_loopback(name) or name in allowed or host in allowed:
-        return
-    raise NotAllowed(
-        f"this server is for programs of its own machine, and was asked as {host[:200]!r}",
-        hint="ask it as localhost, or add the name to server.allowed_hosts",
-    )
+        name = text
+    return bool(text) and not is_loopback(name) and not {name, text} & {each.lower() for each in allowed}

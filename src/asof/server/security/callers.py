@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
+
+from asof.errors import NotAllowed
 
 Action = Literal["read", "write", "admin"]
 """`read`: features. `write`: pushes and online rows. `admin`: materialize, jobs, metrics."""
@@ -29,6 +31,22 @@ class RequestPrincipal(Protocol):
     """An authenticated caller."""
 
     name: str
+
+    def may(self, action: Action, views: Sequence[Any] = ()) -> bool:
+        """Whether the caller has the role for each of these views; for the whole project if there are none."""
+        ...
+
+    def may_anywhere(self, action: Action) -> bool:
+        """Whether the caller has the role for any part of the project."""
+        ...
+
+    def hidden(self, action: Action, what: str, names: Sequence[str], known: Collection[str]) -> NotAllowed:
+        """The error for objects that the caller may not know of, and for ones that do not exist.
+
+        Args:
+            what: their kind; `names`: as the request has them; `known`: names of those that the caller may know of.
+        """
+        ...
 
     def require_any(self, action: Action) -> None:
         """Refuse a caller without any role, before the request's body is received.

@@ -64,7 +64,8 @@ class Guard:
             for each in auth.certificates
         }
         self._anybody = anonymous()
-        self._remembered: dict[bytes, tuple[Principal, int]] = {}
+        # Hash of a token → its principal, until when it is remembered, and the keys that it was verified with.
+        self._remembered: dict[bytes, tuple[Principal, int, KeySet, int]] = {}
         self._asking: dict[str, asyncio.Future[None]] = {}
         self._threads: ThreadPoolExecutor | None = None
 
@@ -126,9 +127,9 @@ class Guard:
                         "the Authorization header is not of the form `Bearer <key or token>`",
                         hint="send `Authorization: Bearer <key or token>`",
                     )
-                found = text.strip().decode("latin-1")
+                found = _once(found, text)
             elif name == b"x-api-key":
-                found = found or value.strip().decode("latin-1")
+                found = _once(found, value)
             elif name == b"origin":
                 if host is None:
                     # Once: a request may repeat either header thousands of times.
@@ -159,8 +160,13 @@ class Guard:
         digest = sha256(text.encode("utf-8", "replace")).digest()
         now = self._clock()
         known = self._remembered.get(digest)
-        if known is not None and now < known[1]:
-            return known[0]
+        if known is not None:
+            principal, until, keys, edition = known
+            if now < until and edition == keys.edition:
+                if keys.is_due:
+                    self._fetch_in_background(keys)
+                return principal
+            del self._remembered[digest]
         if self._verifier is None:
             raise NotAuthenticated("the API key is malformed", hint="copy all of it, including asof_")
         verified = self._verifier.check(text, fetched=fetched)
@@ -173,7 +179,7 @@ class Guard:
         while len(self._remembered) >= REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)), None)
         until = min(int(verified.expires * SECOND), now + REMEMBERED_S * SECOND)
-        self._remembered[digest] = (principal, until)
+        self._remembered[digest] = (principal, until, verified.keys, verified.edition)
         return principal
 
     # ---- fetching issuers' keys, in separate threads: the server's threads are for stores ----
@@ -190,8 +196,8 @@ class Guard:
 
     def _fetched(self, keys: KeySet) -> asyncio.Future[None]:
         running = self._asking.get(keys.name)
-        if running is None or running.done():
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if running is None or running.done() or running.get_loop() is not loop:
             self._threads = self._threads or ThreadPoolExecutor(2, "asof-issuers")
             running = self._asking[keys.name] = loop.run_in_executor(self._threads, keys.refresh)
         return running
@@ -199,3 +205,11 @@ class Guard:
     def close(self) -> None:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _once(found: str, value: bytes) -> str:
+    """A credential of a request that has none before it, or the same one."""
+    text = value.strip().decode("latin-1")
+    if found and found != text:
+        raise NotAuthenticated("the request has two keys or tokens", hint="send one of them")
+    return text

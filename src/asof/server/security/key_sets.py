@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, build_opener
 
 import jwt
 
 from asof.config.auth import ALGORITHMS, Issuer
-from asof.connections.redirects import NoRedirects
+from asof.connections.bounded_http import get
 from asof.errors import Overloaded
 
 MAX_AGE_S = 300.0
@@ -37,6 +35,10 @@ class KeySet:
     Args:
         read: returns the key set's JSON, or raises OSError or ValueError.
         clock: a monotonic clock, in seconds.
+
+    Attributes:
+        problem: why the last attempt to fetch them failed, or why they are of no use; empty if neither.
+        edition: another number after each change of the keys, so that what was verified with others is verified again.
     """
 
     def __init__(self, name: str, read: Callable[[], bytes], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,6 +52,7 @@ class KeySet:
         self._tried_at: float | None = None
         self.problem = ""
         self.is_asking = False
+        self.edition = 0
 
     @property
     def is_due(self) -> bool:
@@ -58,7 +61,13 @@ class KeySet:
         return old and self.may_ask
 
     @property
+    def is_stale(self) -> bool:
+        """Whether the keys are so old that a withdrawn one may be among them."""
+        return self._fetched_at is not None and self._clock() - self._fetched_at > 2 * MAX_AGE_S
+
+    @property
     def may_ask(self) -> bool:
+        """Whether the last attempt to fetch them is long enough ago."""
         return self._tried_at is None or self._clock() - self._tried_at >= WAIT_S
 
     @property
@@ -98,7 +107,10 @@ class KeySet:
                 return
             finally:
                 self.is_asking = False
-            self._raw, self._made, self.problem = raw, {}, ""
+            if raw != self._raw:
+                self.edition += 1
+            self._raw, self._made = raw, {}
+            self.problem = "" if raw else "it publishes no public key for signatures"
             self._fetched_at = self._clock()
 
     def missing(self) -> Overloaded:
@@ -114,7 +126,7 @@ def parse_keys(text: bytes) -> dict[str, Mapping[str, Any]]:
     """Public signing keys of a key set, by ID; shared secrets and keys for other uses are left out.
 
     Raises:
-        ValueError: it is not a key set, or has no usable key.
+        ValueError: it is not a key set. One without a usable key is: its issuer has withdrawn them all.
     """
     document = json.loads(text)
     found = document.get("keys") if isinstance(document, dict) else None
@@ -125,8 +137,6 @@ def parse_keys(text: bytes) -> dict[str, Mapping[str, Any]]:
         if not isinstance(key, dict) or key.get("kty") not in ("RSA", "EC", "OKP") or key.get("use", "sig") != "sig":
             continue
         keys[str(key.get("kid", ""))] = {name: value for name, value in key.items() if name != "d"}
-    if not keys:
-        raise ValueError("it has no public key for signatures")
     return keys
 
 
@@ -135,8 +145,8 @@ def _made(key: Mapping[str, Any], algorithm: str) -> jwt.PyJWK | None:
         return None
     try:
         return jwt.PyJWK(dict(key), algorithm)
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-        # The key's type does not match the algorithm.
+    except Exception:
+        # The key's type does not match the algorithm, or its fields are no numbers: the issuer may write anything.
         return None
 
 
@@ -166,26 +176,16 @@ def discovered(issuer: str) -> str:
 
 
 def fetch(address: str) -> bytes:
-    """Fetch a URL, with a limit on time and size.
+    """Fetch a URL.
 
     Raises:
         OSError: it cannot be fetched.
-        ValueError: it is too large.
+        ValueError: it is too large, or the URL is not valid.
     """
-    if urlsplit(address).scheme not in ("http", "https"):
-        raise ValueError(f"{address} is not an http(s) URL")
-    request = Request(address, headers={"Accept": "application/json", "User-Agent": "asof"})
-    try:
-        with build_opener(NoRedirects).open(request, timeout=TIMEOUT_S) as response:
-            # The timeout holds for each read; a slow body must not block the thread.
-            ends, body = time.monotonic() + TIMEOUT_S, b""
-            while chunk := response.read1(65536):
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise ValueError(f"{address} returned more than {MAX_BYTES} bytes")
-                if time.monotonic() > ends:
-                    raise TimeoutError(f"{address} took longer than {TIMEOUT_S:g} s")
-            return body
-    except HTTPError as error:
-        error.close()
-        raise OSError(f"{address} returned status {error.code}") from error
+    headers = {"Accept": "application/json", "User-Agent": "asof"}
+    found = get(address, headers=headers, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES, through_proxy=True)
+    if found.status != 200:
+        raise OSError(f"{address} returned status {found.status}")
+    if len(found.body) > MAX_BYTES:
+        raise ValueError(f"{address} returned more than {MAX_BYTES} bytes")
+    return found.body

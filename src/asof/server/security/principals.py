@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from asof.config.auth import ACTIONS, Role
-from asof.errors import NotAllowed, some
+from asof.errors import NotAllowed, nearest, some
 
 _LEVELS = {action: level for level, action in enumerate(ACTIONS, start=1)}
 
@@ -52,6 +52,10 @@ class Principal:
             return True
         return bool(views) and level <= self._anywhere and all(self._reaches(level, view) for view in views)
 
+    def may_anywhere(self, action: str) -> bool:
+        """Whether the caller has the role for any part of the project."""
+        return _LEVELS[action] <= self._anywhere
+
     def require_any(self, action: str) -> None:
         """Check that the caller has any role, before the request's body is received.
 
@@ -60,6 +64,21 @@ class Principal:
         """
         if not self._anywhere:
             raise self._refusal(action)
+
+    def hidden(self, action: str, what: str, names: Sequence[str], known: Collection[str]) -> NotAllowed:
+        """The error for objects for which the caller lacks the role, or that do not exist: it says the same of both.
+
+        Args:
+            what: their kind, such as `feature view`.
+            names: as the request has them.
+            known: names of objects of the kind for which the caller has the role.
+        """
+        near = nearest(names[0], known) or (f"it is allowed for {some(sorted(known))}" if known else "")
+        kind = f"{what}s" if len(names) > 1 else what
+        return NotAllowed(
+            f"{self.how} {self.name!r} lacks the {action} role for {kind} {some(names)}",
+            hint=near or f"ask the server's admin for a role that allows {action} with the tags of what you need",
+        )
 
     def require(self, action: str, views: Iterable[TaggedView] = ()) -> None:
         """Check that the caller has the role for these views.

@@ -15,6 +15,12 @@ from asof.server.security.key_sets import KeySet, key_set_of
 
 MAX_LENGTH = 16 * 1024
 
+TIME_CLAIMS = ("exp", "nbf", "iat")
+"""Claims with seconds since 1970."""
+
+MAX_TIME_S = 1 << 40
+"""The latest time that a claim may have, in seconds: more than 30,000 years from now."""
+
 
 class KeysNeeded(IdentityLookupNeeded):
     """A token is signed with an unknown key: the issuer's key set must be fetched first."""
@@ -30,13 +36,14 @@ class VerifiedToken:
 
     Args:
         expires: expiry in epoch seconds, with the issuer's leeway.
-        keys: the key set that it was verified with.
+        keys: the key set that it was verified with; `edition`: which of its editions.
     """
 
     name: str
     roles: tuple[Role, ...]
     expires: float
     keys: KeySet
+    edition: int
 
 
 class TokenVerifier:
@@ -72,6 +79,9 @@ class TokenVerifier:
         issuer, kid, algorithm = self._read_unverified(token)
         keys = self.key_sets[issuer.issuer]
         key = keys.find(kid, algorithm)
+        if not fetched and keys.is_stale and (keys.may_ask or keys.is_asking):
+            # It may be one that the issuer has withdrawn; while the issuer is unreachable it goes on.
+            raise KeysNeeded(keys)
         if key is None:
             if not fetched and (keys.may_ask or keys.is_asking):
                 raise KeysNeeded(keys)
@@ -83,7 +93,7 @@ class TokenVerifier:
         name = _claim(claims, issuer.name_claim)
         if not isinstance(name, str) or not name:
             raise _refused(f"has no claim {issuer.name_claim!r}")
-        return VerifiedToken(name, self._roles_of(claims, issuer), claims["exp"] + issuer.leeway_s, keys)
+        return VerifiedToken(name, self._roles_of(claims, issuer), claims["exp"] + issuer.leeway_s, keys, keys.edition)
 
     def _read_unverified(self, token: str) -> tuple[Issuer, str | None, str]:
         """Issuer, key ID and algorithm of a token, to find its key; unverified, so used for nothing else."""
@@ -118,16 +128,21 @@ class TokenVerifier:
                 roles += issuer.roles.get(name, ())
             elif name in self._roles:
                 roles.append(self._roles[name])
-        return tuple(roles)
+        # Each once: a token may repeat one thousands of times, and each request looks through them.
+        return tuple({role.name: role for role in roles}.values())
 
 
 def _verified(token: str, key: jwt.PyJWK, issuer: Issuer) -> dict[str, Any]:
     try:
-        return jwt.decode(
+        claims = jwt.decode(
             token, key, algorithms=list(issuer.algorithms), audience=list(issuer.audience), issuer=issuer.issuer,
             leeway=issuer.leeway_s,
             options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
         )  # fmt: skip
+        for name in TIME_CLAIMS:
+            if name in claims and not _is_time(claims[name]):
+                raise _refused(f"has a claim {name!r} that is not a time in seconds")
+        return claims
     except jwt.ExpiredSignatureError as error:
         raise _refused("has expired", "get a new one") from error
     except jwt.ImmatureSignatureError as error:
@@ -140,6 +155,11 @@ def _verified(token: str, key: jwt.PyJWK, issuer: Issuer) -> dict[str, Any]:
         raise _refused(f"has no claim {error.claim!r}") from error
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
         raise _refused(f"cannot be accepted ({type(error).__name__})") from error
+
+
+def _is_time(value: object) -> bool:
+    """Whether a claim is a number of seconds, which PyJWT would also read out of text."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MAX_TIME_S <= value <= MAX_TIME_S
 
 
 def _claim(claims: Mapping[str, Any], path: str) -> Any:

@@ -25,6 +25,10 @@ class AccessLog:
         self.dropped = 0
         self._lines: deque[tuple[Any, ...]] = deque()
 
+    def wants(self, status: int) -> bool:
+        """Whether a response with this status has a line."""
+        return self.level == "all" or (self.level == "errors" and status >= 400)
+
     def note(self, at: int, method: str, path: str, status: int, seconds: float, **more: Any) -> None:
         """Add a line to the buffer."""
         if len(self._lines) >= MOST:
@@ -46,3 +50,15 @@ class AccessLog:
             self.dropped = 0
         sys.stderr.write("\n".join(text) + "\n")
         sys.stderr.flush()
+
+
+def said_of(error: BaseException | None, *, has_messages: bool) -> str:
+    """What logs say of an error: its name alone, since messages repeat values of the request, such as keys.
+
+    Args:
+        has_messages: with its message.
+    """
+    if error is None:
+        return ""
+    name = type(error).__name__
+    return f"{name}: {error}"[:300] if has_messages else name

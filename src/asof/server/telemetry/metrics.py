@@ -9,9 +9,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from asof.definitions import Snapshot
+from asof.errors import AsofError
+from asof.flows.admin.schedule import ScheduledJobStatus
 from asof.flows.stream.status import PartitionStatus
 from asof.profiles.expectations import ExpectationResult
 from asof.server.telemetry.request_counts import BUCKETS, LatencyHistogram, RequestCounts
+from asof.store import FeatureStore
 from asof.timing import SECOND
 
 
@@ -39,6 +42,7 @@ def server_metrics(
     now: int,
     lost: Collection[str] = (),
     results: Collection[ExpectationResult] = (),
+    jobs: Collection[ScheduledJobStatus] = (),
 ) -> Iterator[Metric]:
     """Request counts of a server, the freshness of what it serves, and the newest results of expectations."""
     requests = CounterMetricFamily(
@@ -94,6 +98,8 @@ def server_metrics(
         checked.add_metric([name], when / SECOND)
     yield failed
     yield checked
+    if jobs:
+        yield from schedule_metrics(jobs)
     if snapshot is not None:
         yield from _facts(snapshot, now, lost)
 
@@ -147,6 +153,40 @@ def stream_metrics(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:
     for source, number in refused.items():
         dead_letters.add_metric([source], number)
     yield from (lag, archived, behind, freshness, dead_letters)
+
+
+def scheduled_jobs(store: FeatureStore) -> list[ScheduledJobStatus]:
+    """How the jobs of the schedule stand; none without a schedule, or where the registry cannot be read."""
+    try:
+        return list(store.schedule_status()) if store.config.schedule else []
+    except AsofError:
+        return []  # a scrape of all other metrics does not fail for it
+
+
+def schedule_metrics(jobs: Iterable[ScheduledJobStatus]) -> Iterator[Metric]:
+    """How the jobs of the schedule stand."""
+    labels = ["job"]
+    ended = GaugeMetricFamily(
+        "asof_schedule_last_end_timestamp_seconds", "When the last run of a job ended.", labels=labels
+    )
+    failed = GaugeMetricFamily("asof_schedule_failed", "1 where the last run of a job failed.", labels=labels)
+    found = GaugeMetricFamily(
+        "asof_schedule_found", "1 where the last run of a job found what needs attention.", labels=labels
+    )
+    late = GaugeMetricFamily(
+        "asof_schedule_late_seconds", "Time since a job was due that was not begun; 0 if it was.", labels=labels
+    )
+    led = GaugeMetricFamily("asof_schedule_led", "1 where a process works through the schedule.")
+    leader = ""
+    for each in jobs:
+        leader = each.leader
+        if each.ended is not None:
+            ended.add_metric([each.name], each.ended.timestamp())
+        failed.add_metric([each.name], float(each.outcome == "failed"))
+        found.add_metric([each.name], float(each.outcome == "found"))
+        late.add_metric([each.name], each.late_s)
+    led.add_metric([], float(bool(leader)))
+    yield from (ended, failed, found, late, led)
 
 
 def _buckets(histogram: LatencyHistogram) -> tuple[list[tuple[str, float]], float]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from asof.connections.private_files import make_folder
 from asof.online_response import NOT_FOUND, OUTSIDE_MAX_AGE, OnlineResponse
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -140,7 +141,7 @@ class SharedCounts:
 
     def __init__(self, folder: Path, counts: RequestCounts) -> None:
         self._folder = folder / "counts"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         # Files of ended workers stay, and process IDs are reused.
         self._file = self._folder / f"{os.getpid()}-{os.urandom(4).hex()}.json"
         self._counts = counts

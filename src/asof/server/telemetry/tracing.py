@@ -52,7 +52,7 @@ class Tracing:
         ):  # fmt: skip
             yield
 
-    def note(self, *, status: int, service: str, rows: int, error: BaseException | None) -> None:
+    def note(self, *, status: int, service: str, rows: int, error: BaseException | None, message: str) -> None:
         """Set the outcome of the request on the current span."""
         span = self._trace.get_current_span()
         span.set_attribute("http.response.status_code", status)
@@ -62,7 +62,7 @@ class Tracing:
         if error is not None:
             span.set_attribute("error.type", type(error).__name__)
         if status >= 500:
-            span.set_status(self._trace.StatusCode.ERROR, str(error)[:300])
+            span.set_status(self._trace.StatusCode.ERROR, message)
 
     def span(self, name: str) -> Any:
         """A child of the current span, as a context manager."""

@@ -151,7 +151,7 @@ def _in_quotes(table: str, names: Collection[str]) -> str:
         parts = [part if re.fullmatch(r"[a-z_][a-z0-9_]*", part) else quote(part) for part in name.split(".")]
         quoted = ".".join(parts)
         if name in names and quoted != table:
-            return f"write table='{quoted}': PostgreSQL reads names without double quotes as lower case"
+            return f"write table={quoted!r}: PostgreSQL reads names without double quotes as lower case"
     return ""
 
 

@@ -67,7 +67,7 @@ def literal(value: Any, dtype: DType) -> str:
     if isinstance(value, bool):
         return f"CAST({str(value).upper()} AS {type_name(dtype)})"
     if isinstance(value, float) and not math.isfinite(value):
-        return f"CAST('{value}' AS {type_name(dtype)})"
+        return f"CAST({text(str(value))} AS {type_name(dtype)})"
     if isinstance(value, str | date | datetime | Decimal | float):
         return f"CAST({text(str(value))} AS {type_name(dtype)})"
     return f"CAST({value} AS {type_name(dtype)})"

@@ -11,19 +11,23 @@ from collections.abc import Sequence
 
 from asof.selection import ViewRead
 from asof.sql.duckdb.dialect import DUCKDB, LAST_OF_ALL
-from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, width
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, SortedRow, row_size
 from asof.sql.source_rows import SourceRows, SpineTable
 
-_PEAK_OF_SORTED = 1.3
-"""Peak memory against the bytes of the sorted rows, measured."""
+_NEEDED_OF_SORTED = 0.5
+"""Memory that the sorted rows need against their bytes.
+
+DuckDB's window sorts one group of keys after the other and keeps the others on disk: with a quarter of the rows' bytes
+it took as much CPU as with all of them, and never more memory than the limit.
+"""
 
 
-def peak_bytes(rows: SourceRows) -> int:
-    """Bytes that `find_rows` holds per row at its peak; `gather` streams the source past the spine's rows."""
-    return round(_PEAK_OF_SORTED * width(rows, len(("ts", *rows.ties, "source_row", "n"))))
+def size_of(rows: SourceRows) -> SortedRow:
+    """The size of the rows that `find_rows` sorts; `gather` streams the source past the spine's rows."""
+    return row_size(rows, rows.ties, {}, others=len(("ts", "source_row", "n")), needed=_NEEDED_OF_SORTED)
 
 
-def find_outdone(rows: SourceRows, partition: HashPartition = WHOLE) -> str:
+def find_outdone(rows: SourceRows) -> str:
     """SELECT of `outdone`, the numbers of rows that another one of the same key and time comes after."""
     same = ", ".join([*([rows.key_names()] if rows.keys else []), "ts"])
     ties = ", ".join(f"{tie} DESC NULLS LAST" for tie in rows.ties)
@@ -32,11 +36,11 @@ SELECT source_row AS outdone
 FROM (
   SELECT source_row, row_number() OVER (PARTITION BY {same} ORDER BY {ties}) AS place
   FROM (
-{partition.keep(rows.select(), rows)}
+{rows.select()}
   )
   SEMI JOIN (
     SELECT {same} FROM (
-{partition.keep(rows.select(without=rows.ties), rows)}
+{rows.select(without=rows.ties)}
     )
     GROUP BY {same} HAVING count(*) > 1
   ) USING ({same})
@@ -56,6 +60,7 @@ def find_rows(
     """SELECT of n (the spine row's number) and `row` (the number of the source's row, or null), one per spine row.
 
     Args:
+        rows: those of the partition.
         as_known: only rows that were written down by the spine row's own time.
         outdone: the table of `find_outdone`, if there is one: without its rows none are equal in key and time.
     """
@@ -70,13 +75,13 @@ def find_rows(
         # One moment has one row at most, so it does not matter whether that or the spine's rows of it are sorted first.
         own = blank = ""
         order, frame = "ts", "RANGE"
-        kept = partition.keep(rows.select(without=rows.ties), rows)
+        kept = rows.select(without=rows.ties)
         chosen = f"SELECT * FROM (\n{kept}\n) ANTI JOIN {outdone} ON outdone = source_row"
     else:
         own = "".join(f"{tie}, " for tie in rows.ties)
         # A spine row has no source row, and its first tie is greater than any: it comes last in its moment.
         blank = "".join([f"{LAST_OF_ALL} AS {rows.ties[0]}, ", *(f"NULL AS {tie}, " for tie in rows.ties[1:])])
-        order, frame, chosen = rows.order("ts"), "ROWS", partition.keep(rows.select(), rows)
+        order, frame, chosen = rows.order("ts"), "ROWS", rows.select()
     mine, theirs = _columns(rows), _spine_keys(rows, read, spine)
     moments = f"""\
 SELECT {theirs}{spine.moment(DUCKDB)}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
@@ -93,7 +98,7 @@ FROM (
 {chosen}
     )
     UNION ALL
-    {partition.keep(moments, rows)}
+    {partition.moments(moments, rows)}
   )
   WINDOW w AS ({rows.partition()}ORDER BY {order} {frame} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 )
@@ -139,10 +144,10 @@ FROM (
     SELECT {mine}greatest(ts{_plus(view.delay)}, known) AS t, ts, source_row, NULL AS n,
       row_number() OVER ({rows.partition()}ORDER BY {rows.order("ts")}) AS place
     FROM (
-{partition.keep(rows.select(known=True), rows)}
+{rows.select(known=True)}
     )
     UNION ALL
-    {partition.keep(moments, rows)}
+    {partition.moments(moments, rows)}
   )
   WINDOW w AS ({rows.partition()}ORDER BY t, n NULLS FIRST ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.duckdb import latest, positions
 from asof.sql.duckdb.dialect import literal
-from asof.sql.duckdb.hash_partition import HashPartition, Partitioner, in_one_go, partitions
+from asof.sql.duckdb.hash_partition import HashPartition, InOneGo, Partitioner, of_spine, partitions
 from asof.sql.duckdb.latest import find_outdone, find_rows, gather
 from asof.sql.duckdb.positions import answer, find_positions, find_sessions, sort_rows
 from asof.sql.duckdb.windows import aggregate_pairs, answer_pairs, over_pairs
@@ -23,15 +24,16 @@ def compile_program(
     spine: SpineTable,
     *,
     with_spine: bool = True,
-    partitioner: Partitioner = in_one_go,
+    partitioner: Partitioner | None = None,
 ) -> Program:
     """The steps for one spine.
 
     Args:
         tables: source name → the source as the engine sees it.
         with_spine: whether the last SELECT begins with the spine's columns.
-        partitioner: in how many hash partitions of its keys each view's rows are read.
+        partitioner: in how many hash partitions of its keys each view's rows are read; in one by default.
     """
+    partitioner = partitioner or InOneGo()
     steps: list[QueryStep] = []
     columns: dict[str, str] = {}
     parts: list[str] = []
@@ -88,14 +90,15 @@ def _latest_steps(
     features = [rows.feature(feature.name, feature.dtype) for feature in read.features]
     as_known = request.known_at is True
     steps = []
-    for each in partitions(rows, latest.peak_bytes(rows), partitioner):
-        adds = each.number > 0
+    sorted_rows = of_spine(rows, spine, read.keys, partitioner)
+    for each in partitions(sorted_rows, latest.size_of(sorted_rows), partitioner):
+        adds, mine = each.number > 0, each.rows(sorted_rows)
         if rows.table.arrival == "columns" and not as_known:
-            steps.append(QueryStep(outdone, find_outdone(rows, each)))
-            select = find_rows(rows, read, spine, as_known=False, outdone=outdone, partition=each)
+            steps.append(QueryStep(outdone, find_outdone(mine)))
+            select = find_rows(mine, read, spine, as_known=False, outdone=outdone, partition=each)
             steps.append(QueryStep(found, select, drop=(outdone,), adds=adds))
         else:
-            steps.append(QueryStep(found, find_rows(rows, read, spine, as_known=as_known, partition=each), adds=adds))
+            steps.append(QueryStep(found, find_rows(mine, read, spine, as_known=as_known, partition=each), adds=adds))
     # The columns are fetched once, for all partitions: the source's rows stream past the spine's.
     return [*steps, QueryStep(made, gather(rows, found, features), drop=(found,))]
 
@@ -109,18 +112,26 @@ def _windows_steps(
     partitioner: Partitioner,
 ) -> list[QueryStep]:
     windows = windows_of(request, tables, spine, group)
+    windows = replace(windows, rows=of_spine(windows.rows, spine, group[0].keys, partitioner))
     made, numbered = f"asof__windows_{index}", f"asof__numbered_{index}"
-    cut = partitions(windows.rows, positions.peak_bytes(windows), partitioner)
+    cut = partitions(windows.rows, positions.size_of(windows), partitioner)
     if request.known_at is True:
         if len(cut) == 1:
             return [QueryStep(made, over_pairs(windows, spine))]
-        steps = [QueryStep(numbered, aggregate_pairs(windows, spine, each), adds=each.number > 0) for each in cut]
+        steps = [
+            QueryStep(numbered, aggregate_pairs(_part(windows, each), spine, each), adds=each.number > 0)
+            for each in cut
+        ]
         return [*steps, QueryStep(made, answer_pairs(windows, spine, numbered), drop=(numbered,))]
     if len(cut) == 1:
         return _position_steps(windows, spine, index, cut[0], made)
     steps = [step for each in cut for step in _position_steps(windows, spine, index, each, numbered)]
     outputs = ", ".join(f"o{place}" for place in range(len(windows.wanted)))
     return [*steps, QueryStep(made, f"SELECT {outputs}\nFROM {numbered}\nORDER BY n", drop=(numbered,))]
+
+
+def _part(windows: WindowGroup, partition: HashPartition) -> WindowGroup:
+    return replace(windows, rows=partition.rows(windows.rows))
 
 
 def _position_steps(
@@ -132,6 +143,7 @@ def _position_steps(
         made: the table for the outputs, to which all partitions but the first add theirs.
     """
     ordered, totals, sessions = f"asof__ordered_{index}", f"asof__positions_{index}", f"asof__sessions_{index}"
+    windows = _part(windows, partition)
     steps = [
         QueryStep(ordered, sort_rows(windows, spine, partition)),
         QueryStep(totals, find_positions(windows, ordered)),

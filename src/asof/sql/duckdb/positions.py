@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from asof.definitions import Session, Sliding
 from asof.sql.duckdb.dialect import floor_to
-from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, width
+from asof.sql.duckdb.hash_partition import WHOLE, HashPartition, SortedRow, row_size
 from asof.sql.duckdb.sessions import begins
 from asof.sql.duckdb.windows import declared, framed_value, spine_rows
 from asof.sql.source_rows import SpineTable
@@ -23,18 +23,24 @@ after them."""
 _RUNNING = "OVER (ROWS UNBOUNDED PRECEDING)"
 _BEFORE_ALL = -(2**63)
 
-_PEAK_OF_SORTED = 2.1
-"""Peak memory against the bytes of the sorted rows, measured."""
+_NEEDED_OF_SORTED = 2.1
+"""Memory that the sorted rows, and what sorts them or runs over them, need against the rows' bytes."""
 
 
-def peak_bytes(windows: WindowGroup) -> int:
-    """Bytes that the plan holds per event at its peak: the sorted rows, and what sorts them or runs over them."""
+def size_of(windows: WindowGroup) -> SortedRow:
+    """The size of the rows that the plan sorts."""
     ties = windows.rows.ties if windows.needs_order else ()
-    return round(_PEAK_OF_SORTED * width(windows.rows, len(("ts", "mark", "n", *ties, *_stored(windows)))))
+    dtypes = {each.value: each.dtype for each in windows.wanted}
+    values = {name: dtypes[name] for name in _stored(windows)}
+    return row_size(windows.rows, ties, values, others=len(("ts", "mark", "n")), needed=_NEEDED_OF_SORTED)
 
 
 def sort_rows(windows: WindowGroup, spine: SpineTable, partition: HashPartition = WHOLE) -> str:
-    """SELECT of events and marks, in their order; `n` is the spine row's number, and null for events."""
+    """SELECT of events and marks, in their order; `n` is the spine row's number, and null for events.
+
+    Args:
+        windows: over the rows of the partition.
+    """
     rows = windows.rows
     names = _stored(windows)
     # Ties are sorted only where their order matters.
@@ -49,10 +55,10 @@ def sort_rows(windows: WindowGroup, spine: SpineTable, partition: HashPartition 
     )
     return f"""\
 WITH moments AS (
-{partition.keep(spine_rows(windows, spine), rows)}
+{partition.moments(spine_rows(windows, spine), rows)}
 )
 SELECT {of_event} FROM (
-{partition.keep(rows.select(), rows)}
+{rows.select()}
 ){marks}
 ORDER BY {order}"""
 

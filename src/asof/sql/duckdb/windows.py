@@ -22,7 +22,11 @@ def over_pairs(windows: WindowGroup, spine: SpineTable) -> str:
 
 
 def aggregate_pairs(windows: WindowGroup, spine: SpineTable, partition: HashPartition = WHOLE) -> str:
-    """SELECT of n and the outputs as o0, o1, …, one row per spine row with an event."""
+    """SELECT of n and the outputs as o0, o1, …, one row per spine row with an event.
+
+    Args:
+        windows: over the rows of the partition.
+    """
     rows, gaps = windows.rows, windows.gaps
     join = " AND ".join(
         [*(f"spine.k{index} = events.k{index}" for index in range(len(rows.keys))), "events.ts <= spine.ts"]
@@ -33,10 +37,10 @@ def aggregate_pairs(windows: WindowGroup, spine: SpineTable, partition: HashPart
     pairs = f"""\
 SELECT spine.n, spine.ts AS moment, events.*
 FROM (
-{partition.keep(spine_rows(windows, spine), rows)}
+{partition.moments(spine_rows(windows, spine), rows)}
 ) spine
 JOIN (
-{partition.keep(rows.select(known=True), rows)}
+{rows.select(known=True)}
 ) events ON {join} AND events.known <= spine.t"""
     marks = []
     if windows.needs_order:

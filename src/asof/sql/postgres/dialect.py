@@ -43,10 +43,10 @@ def literal(value: Any, dtype: DType) -> str:
     if isinstance(value, bool):
         return f"CAST({str(value).upper()} AS {name})"
     if isinstance(value, float) and not math.isfinite(value):
-        return f"CAST('{value}' AS {name})"
+        return f"CAST({text(str(value))} AS {name})"
     if isinstance(value, str | date | datetime | Decimal | float):
         return f"CAST({text(str(value))} AS {name})"
-    return f"CAST('{value}' AS {name})"
+    return f"CAST({text(str(value))} AS {name})"
 
 
 def instant(us: Micros) -> str:

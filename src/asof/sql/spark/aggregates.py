@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from asof.dtypes import DType
 from asof.sql.spark.dialect import NAN, normal
+from asof.sql.spark.types import type_name
 
 INFINITY = "CAST('Infinity' AS double)"
 
@@ -34,7 +35,7 @@ def aggregate(
     if function == "count_distinct":
         return wrap(f"count(DISTINCT {normal(value, dtype)})")
     if function in ("min", "max"):
-        return wrap(f"{function}({normal(value, dtype)})")
+        return _extreme(function, value, dtype, wrap)
     if function in ("first", "last"):
         place = f"CASE WHEN {value} IS NOT NULL THEN {order} END"
         return wrap(f"{'min_by' if function == 'first' else 'max_by'}({value}, {place})")
@@ -91,6 +92,16 @@ def scaled(value: str) -> str:
 def finite_sum(total: str, total_of_scaled: str) -> str:
     """The sum, or the one of what was divided where that is infinite or NaN."""
     return f"CASE WHEN abs({total}) < {INFINITY} THEN {total} ELSE {total_of_scaled} * {2.0**64!r}D END"
+
+
+def _extreme(function: str, value: str, dtype: DType | None, wrap: Callable[[str], str]) -> str:
+    """NaN is the greatest number; some engines keep the first NaN that they meet, so they must not see it."""
+    if dtype is None or not dtype.is_float:
+        return wrap(f"{function}({value})")
+    number = wrap(f"{function}(CASE WHEN NOT isnan({value}) THEN {value} END)")
+    has_nan = f"{wrap(f'count(CASE WHEN isnan({value}) THEN 1 END)')} > 0"
+    is_nan = has_nan if function == "max" else f"{number} IS NULL AND {has_nan}"
+    return f"CASE WHEN {is_nan} THEN CAST('NaN' AS {type_name(dtype)}) ELSE {number} END"
 
 
 def _float_mean(value: str, wrap: Callable[[str], str]) -> str:

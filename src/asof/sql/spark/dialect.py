@@ -55,12 +55,12 @@ def literal(value: Any, dtype: DType) -> str:
         return f"CAST({str(value).lower()} AS {name})"
     if isinstance(value, float) and not math.isfinite(value):
         written = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-        return f"CAST('{written}' AS {name})"
+        return f"CAST({text_spark(written)} AS {name})"
     if isinstance(value, Decimal):
         return f"CAST('{value:f}' AS {name})"
     if isinstance(value, str | date | datetime | float):
         return f"CAST({text_spark(str(value))} AS {name})"
-    return f"CAST('{value}' AS {name})"
+    return f"CAST({text_spark(str(value))} AS {name})"
 
 
 def instant(us: Micros) -> str:

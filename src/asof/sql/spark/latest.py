@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asof.selection import ViewRead
+from asof.sql.quoting import text_spark
 from asof.sql.source_rows import SourceRows, SpineTable
 from asof.sql.spark.dialect import N, shifted
 from asof.sql.spark.types import floor_divide
@@ -61,7 +62,7 @@ def _outputs(rows: SourceRows) -> list[str]:
 
 def _carried(rows: SourceRows, read: ViewRead, spine: SpineTable) -> str:
     outputs, ties = _outputs(rows), rows.ties
-    row = [f"'{name}', {name}" for name in ("ts", *outputs)]
+    row = [f"{text_spark(name)}, {name}" for name in ("ts", *outputs)]
     order = ", ".join(["ts", "side", *(f"{tie} NULLS FIRST" for tie in ties)])
     blank = [f"NULL AS {name}" for name in (*ties, *outputs)]
     guard = f"found.ts >= ts - {read.view.ttl}" if read.view.ttl else "found.ts IS NOT NULL"

@@ -3,19 +3,15 @@ SELECT source_row AS outdone
 FROM (
   SELECT source_row, row_number() OVER (PARTITION BY k0, ts ORDER BY created DESC NULLS LAST, tie0 DESC NULLS LAST, tie1 DESC NULLS LAST, tie2 DESC NULLS LAST) AS place
   FROM (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END AS created, "amount" AS tie0, "price" AS tie1, "page" AS tie2, asof_row AS source_row
-FROM asof_source_0
+FROM (SELECT * FROM asof_source_0 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 0)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END <= 1705000000000000
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 0
   )
   SEMI JOIN (
     SELECT k0, ts FROM (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, asof_row AS source_row
-FROM asof_source_0
+FROM (SELECT * FROM asof_source_0 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 0)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END <= 1705000000000000
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 0
     )
     GROUP BY k0, ts HAVING count(*) > 1
   ) USING (k0, ts)
@@ -29,11 +25,9 @@ FROM (
   FROM (
     SELECT k0, ts, source_row, NULL AS n FROM (
 SELECT * FROM (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, asof_row AS source_row
-FROM asof_source_0
+FROM (SELECT * FROM asof_source_0 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 0)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END <= 1705000000000000
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 0
 ) ANTI JOIN asof__outdone_0 ON outdone = source_row
     )
     UNION ALL
@@ -52,19 +46,15 @@ SELECT source_row AS outdone
 FROM (
   SELECT source_row, row_number() OVER (PARTITION BY k0, ts ORDER BY created DESC NULLS LAST, tie0 DESC NULLS LAST, tie1 DESC NULLS LAST, tie2 DESC NULLS LAST) AS place
   FROM (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END AS created, "amount" AS tie0, "price" AS tie1, "page" AS tie2, asof_row AS source_row
-FROM asof_source_0
+FROM (SELECT * FROM asof_source_0 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 1)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END <= 1705000000000000
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 1
   )
   SEMI JOIN (
     SELECT k0, ts FROM (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, asof_row AS source_row
-FROM asof_source_0
+FROM (SELECT * FROM asof_source_0 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 1)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END <= 1705000000000000
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 1
     )
     GROUP BY k0, ts HAVING count(*) > 1
   ) USING (k0, ts)
@@ -78,11 +68,9 @@ FROM (
   FROM (
     SELECT k0, ts, source_row, NULL AS n FROM (
 SELECT * FROM (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, asof_row AS source_row
-FROM asof_source_0
+FROM (SELECT * FROM asof_source_0 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 1)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND CASE WHEN "written" BETWEEN make_timestamptz(-62135596800000000) AND make_timestamptz(253402300799999999) THEN epoch_us("written") ELSE ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 END <= 1705000000000000
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 1
 ) ANTI JOIN asof__outdone_0 ON outdone = source_row
     )
     UNION ALL
@@ -111,11 +99,9 @@ FROM asof_spine
 ) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 0
 )
 SELECT k0, ts, 0::SMALLINT AS mark, NULL AS n, era, arrived, part, v1, v2, v3, v4 FROM (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN coalesce("asof_origin_partition", "partition") < 0 THEN 4503599628000000 ELSE CAST(coalesce("asof_origin_partition", "partition") - coalesce("asof_origin_partition", "partition") % 1000000 + 2000000 AS BIGINT) * 4503599628 END + coalesce("asof_pushed_at", 0) AS era, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_offset", "offset") ELSE coalesce("asof_origin_partition", "partition") END AS arrived, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_partition", "partition") ELSE coalesce("asof_origin_offset", "offset") END AS part, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, (CASE WHEN isnan("price") THEN CAST('nan' AS DOUBLE) ELSE "price" END * CAST('2' AS DOUBLE)) AS v4
-FROM asof_source_1
+FROM (SELECT * FROM asof_source_1 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 0)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1) = (((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 < 1704067200000000) AND coalesce(CAST("asof_pushed_at" AS BIGINT), epoch_us("ingested_at")) <= 1705000000000000
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 0
 )
 UNION ALL
 SELECT k0, ts, 1 AS mark, n, NULL AS era, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments
@@ -176,11 +162,9 @@ FROM asof_spine
 ) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 1
 )
 SELECT k0, ts, 0::SMALLINT AS mark, NULL AS n, era, arrived, part, v1, v2, v3, v4 FROM (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN coalesce("asof_origin_partition", "partition") < 0 THEN 4503599628000000 ELSE CAST(coalesce("asof_origin_partition", "partition") - coalesce("asof_origin_partition", "partition") % 1000000 + 2000000 AS BIGINT) * 4503599628 END + coalesce("asof_pushed_at", 0) AS era, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_offset", "offset") ELSE coalesce("asof_origin_partition", "partition") END AS arrived, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_partition", "partition") ELSE coalesce("asof_origin_offset", "offset") END AS part, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, (CASE WHEN isnan("price") THEN CAST('nan' AS DOUBLE) ELSE "price" END * CAST('2' AS DOUBLE)) AS v4
-FROM asof_source_1
+FROM (SELECT * FROM asof_source_1 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 1)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1) = (((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 < 1704067200000000) AND coalesce(CAST("asof_pushed_at" AS BIGINT), epoch_us("ingested_at")) <= 1705000000000000
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 1
 )
 UNION ALL
 SELECT k0, ts, 1 AS mark, n, NULL AS era, NULL AS arrived, NULL AS part, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4 FROM moments

@@ -13,11 +13,9 @@ FROM asof_spine
 ) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 0
 ) spine
 JOIN (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN coalesce("asof_origin_partition", "partition") < 0 THEN 4503599628000000 ELSE CAST(coalesce("asof_origin_partition", "partition") - coalesce("asof_origin_partition", "partition") % 1000000 + 2000000 AS BIGINT) * 4503599628 END + coalesce("asof_pushed_at", 0) AS era, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_offset", "offset") ELSE coalesce("asof_origin_partition", "partition") END AS arrived, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_partition", "partition") ELSE coalesce("asof_origin_offset", "offset") END AS part, coalesce(CAST("asof_pushed_at" AS BIGINT), epoch_us("ingested_at")) AS known, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, (CASE WHEN isnan("price") THEN CAST('nan' AS DOUBLE) ELSE "price" END * CAST('2' AS DOUBLE)) AS v4
-FROM asof_source_1
+FROM (SELECT * FROM asof_source_1 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 0)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1) = (((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 < 1704067200000000)
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 0
 ) events ON spine.k0 = events.k0 AND events.ts <= spine.ts AND events.known <= spine.t
 )
 WINDOW inorder AS (PARTITION BY n ORDER BY ts, era NULLS FIRST, arrived NULLS FIRST, part NULLS FIRST)
@@ -41,11 +39,9 @@ FROM asof_spine
 ) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 1
 ) spine
 JOIN (
-SELECT * FROM (
 SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, CASE WHEN coalesce("asof_origin_partition", "partition") < 0 THEN 4503599628000000 ELSE CAST(coalesce("asof_origin_partition", "partition") - coalesce("asof_origin_partition", "partition") % 1000000 + 2000000 AS BIGINT) * 4503599628 END + coalesce("asof_pushed_at", 0) AS era, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_offset", "offset") ELSE coalesce("asof_origin_partition", "partition") END AS arrived, CASE WHEN "asof_pushed_at" IS NULL THEN coalesce("asof_origin_partition", "partition") ELSE coalesce("asof_origin_offset", "offset") END AS part, coalesce(CAST("asof_pushed_at" AS BIGINT), epoch_us("ingested_at")) AS known, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, (CASE WHEN isnan("price") THEN CAST('nan' AS DOUBLE) ELSE "price" END * CAST('2' AS DOUBLE)) AS v4
-FROM asof_source_1
+FROM (SELECT * FROM asof_source_1 WHERE (hash(TRY_CAST("user_id" AS BIGINT)) >> 24) % 2 = 1)
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1) = (((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 < 1704067200000000)
-) WHERE (hash(TRY_CAST(k0 AS BIGINT)) >> 24) % 2 = 1
 ) events ON spine.k0 = events.k0 AND events.ts <= spine.ts AND events.known <= spine.t
 )
 WINDOW inorder AS (PARTITION BY n ORDER BY ts, era NULLS FIRST, arrived NULLS FIRST, part NULLS FIRST)

@@ -1,7 +1,7 @@
 SELECT asof_s.`user_id` AS `user_id`, asof_s.`event_timestamp` AS `event_timestamp`, asof_p0.o0 AS `windows__n_1h`, asof_p0.o1 AS `windows__sum_1d`, asof_p0.o2 AS `windows__last_ever`, asof_p0.o3 AS `windows__session_views`, asof_p0.o4 AS `windows__session_max`
 FROM asof_spine AS asof_s
 JOIN (
-SELECT asof_m.n AS n, CASE WHEN asof_m.k0 IS NOT NULL AND asof_m.ts IS NOT NULL THEN coalesce((coalesce(asof_m.count_v0, 0) - coalesce(asof_m.count_v0_3600000000_300000000, 0)), 0) END AS o0, CASE WHEN (coalesce(asof_m.count_v1, 0) - coalesce(asof_m.count_v1_86400000000_3600000000, 0)) > 0 THEN try_cast((coalesce(asof_m.sum_v1, 0) - coalesce(asof_m.sum_v1_86400000000_3600000000, 0)) AS bigint) END AS o1, CASE WHEN asof_m.count_v2 > 0 THEN asof_v0.value END AS o2, CASE WHEN asof_m.k0 IS NOT NULL AND asof_m.ts IS NOT NULL THEN coalesce(CASE WHEN asof_m.ts - asof_r.r0 <= 3600000000 THEN asof_r.r1 END, 0) END AS o3, CASE WHEN asof_m.ts - asof_r.r0 <= 3600000000 THEN asof_r.r2 END AS o4
+SELECT asof_m.n AS n, CASE WHEN asof_m.k0 IS NOT NULL AND asof_m.ts IS NOT NULL THEN coalesce((coalesce(asof_m.count_v0, 0) - coalesce(asof_m.count_v0_3600000000_300000000, 0)), 0) END AS o0, CASE WHEN (coalesce(asof_m.count_v1, 0) - coalesce(asof_m.count_v1_86400000000_3600000000, 0)) > 0 THEN try_cast((coalesce(asof_m.sum_v1, 0) - coalesce(asof_m.sum_v1_86400000000_3600000000, 0)) AS bigint) END AS o1, CASE WHEN asof_m.count_v2 > 0 THEN asof_v0.value END AS o2, CASE WHEN asof_m.k0 IS NOT NULL AND asof_m.ts IS NOT NULL THEN coalesce(CASE WHEN asof_m.ts - asof_r.r0 <= 3600000000 THEN asof_r.r1 END, 0) END AS o3, CASE WHEN asof_m.ts - asof_r.r0 <= 3600000000 THEN CASE WHEN asof_r.r3 > 0 THEN CAST('NaN' AS double) ELSE asof_r.r2 END END AS o4
 FROM (
 SELECT n, k0, max(CASE WHEN mark = 1 THEN ts END) AS ts, max(CASE WHEN mark = 1 THEN count_v0 END) AS count_v0, max(CASE WHEN mark = 1 THEN count_v1 END) AS count_v1, max(CASE WHEN mark = 1 THEN sum_v1 END) AS sum_v1, max(CASE WHEN mark = 1 THEN count_v2 END) AS count_v2, max(CASE WHEN mark = 1 THEN events END) AS events, max(CASE WHEN mark = -1 THEN count_v0 END) AS count_v0_3600000000_300000000, max(CASE WHEN mark = -2 THEN count_v1 END) AS count_v1_86400000000_3600000000, max(CASE WHEN mark = -2 THEN sum_v1 END) AS sum_v1_86400000000_3600000000
 FROM (
@@ -33,7 +33,7 @@ WHERE mark <> 0
 GROUP BY n, k0
 ) AS asof_m
 LEFT JOIN (
-SELECT k0, place, ts AS r0, count(v3) OVER (PARTITION BY k0, start_3600000000 ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS r1, max(CASE WHEN isnan(v4) THEN CAST('NaN' AS double) WHEN v4 = 0 THEN CAST('0' AS double) ELSE v4 END) OVER (PARTITION BY k0, start_3600000000 ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS r2
+SELECT k0, place, ts AS r0, count(v3) OVER (PARTITION BY k0, start_3600000000 ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS r1, max(CASE WHEN NOT isnan(v4) THEN v4 END) OVER (PARTITION BY k0, start_3600000000 ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS r2, count(CASE WHEN isnan(v4) THEN 1 END) OVER (PARTITION BY k0, start_3600000000 ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS r3
 FROM (
 SELECT *, max(begin_3600000000) OVER (PARTITION BY k0 ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS start_3600000000
 FROM (

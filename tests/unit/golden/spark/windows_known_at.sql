@@ -7,7 +7,7 @@ SELECT `user_id` AS k0, unix_micros(`event_timestamp`) AS t, unix_micros(`event_
 FROM asof_spine
 ) AS asof_m
 LEFT JOIN (
-SELECT n, count(CASE WHEN ts >= (moment - 3600000000) - pmod(moment - 3600000000, 300000000) THEN v0 END) AS p0, try_cast(sum(CAST(CASE WHEN ts >= (moment - 86400000000) - pmod(moment - 86400000000, 3600000000) THEN v1 END AS decimal(38,0))) AS bigint) AS p1, max_by(v2, CASE WHEN v2 IS NOT NULL THEN place END) AS p2, count(CASE WHEN ts >= start_3600000000 AND moment - latest <= 3600000000 THEN v3 END) AS p3, max(CASE WHEN isnan(CASE WHEN ts >= start_3600000000 AND moment - latest <= 3600000000 THEN v4 END) THEN CAST('NaN' AS double) WHEN CASE WHEN ts >= start_3600000000 AND moment - latest <= 3600000000 THEN v4 END = 0 THEN CAST('0' AS double) ELSE CASE WHEN ts >= start_3600000000 AND moment - latest <= 3600000000 THEN v4 END END) AS p4
+SELECT n, count(CASE WHEN ts >= (moment - 3600000000) - pmod(moment - 3600000000, 300000000) THEN v0 END) AS p0, try_cast(sum(CAST(CASE WHEN ts >= (moment - 86400000000) - pmod(moment - 86400000000, 3600000000) THEN v1 END AS decimal(38,0))) AS bigint) AS p1, max_by(v2, CASE WHEN v2 IS NOT NULL THEN place END) AS p2, count(CASE WHEN ts >= start_3600000000 AND moment - latest <= 3600000000 THEN v3 END) AS p3, CASE WHEN count(CASE WHEN isnan(CASE WHEN ts >= start_3600000000 AND moment - latest <= 3600000000 THEN v4 END) THEN 1 END) > 0 THEN CAST('NaN' AS double) ELSE max(CASE WHEN NOT isnan(CASE WHEN ts >= start_3600000000 AND moment - latest <= 3600000000 THEN v4 END) THEN CASE WHEN ts >= start_3600000000 AND moment - latest <= 3600000000 THEN v4 END END) END AS p4
 FROM (
 SELECT *, max(begin_3600000000) OVER (PARTITION BY n) AS start_3600000000, max(ts) OVER (PARTITION BY n) AS latest
 FROM (

@@ -1,0 +1,99 @@
+"""Verbs over sources larger than `memory_limit`: what outgrows it is sorted on disk, and the results are the same.
+
+DuckDB refuses what does not fit its limit, so a verb that returns has kept it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from asof import FeatureStore
+from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, Sliding
+from asof.testing.clock import NOW
+from asof.timing import SECOND, moment
+from asof.types import Int64, String
+
+EVENTS, USERS = 400_000, 1_000
+"""A tenth of the events are of user 0."""
+
+LIMIT = "40MB"
+"""The events' numbers alone take 13 MB in memory, their texts 19 MB, and a sort of both about twice as much."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repository")
+    number = np.arange(EVENTS)
+    users = np.where(number % 10 == 0, 0, number % USERS)
+    at = pa.array(NOW - (EVENTS - number) * SECOND // 5).cast(pa.timestamp("us", "UTC"))
+    text = pc.binary_join_element_wise("the page number", pa.array(number).cast(pa.string()), "of all", " ")
+    events = pa.table({"user": users, "at": at, "amount": number, "page": text})
+    pq.write_table(events, folder / "events.parquet", row_group_size=20_000)
+    frame = {"user": users[::50], "event_timestamp": at.take(pa.array(np.arange(0, EVENTS, 50)))}
+    pq.write_table(pa.table(frame), folder / "frame.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Iterator[FeatureStore]:
+    (folder / "feature_store.yaml").write_text(
+        f"project: bounded\noffline_store: {{memory_limit: {LIMIT}, threads: 1}}\n"
+    )
+    source = FileSource(str(folder / "events.parquet"), name="events", timestamp_field="at")
+    user, day = Entity("user", ["user"]), Sliding("1d")
+    fields = [Field("user", Int64), Field("amount", Int64), Field("page", String)]
+    made = [
+        Aggregation(function="count", window=day, name="n"),
+        Aggregation("amount", "sum", window=day, name="spent"),
+    ]
+    with FeatureStore(folder, clock=lambda: moment(NOW)) as store:
+        store.apply(
+            [
+                FeatureView("latest", entities=[user], source=source, schema=fields),
+                FeatureView("windows", entities=[user], source=source, aggregations=made),
+            ]
+        )
+        yield store
+
+
+def test_materialize_keeps_the_memory_limit(store: FeatureStore) -> None:
+    store.materialize(moment(NOW - EVENTS * SECOND), moment(NOW))
+
+    found = store.get_online_features(
+        features=["latest:amount", "latest:page", "windows:n", "windows:spent"], entity_rows=[{"user": 0}, {"user": 7}]
+    ).to_dict()
+    of_seven = [each for each in range(EVENTS) if each % USERS == 7]
+    assert found["amount"] == [EVENTS - 10, EVENTS - USERS + 7]
+    assert found["page"][1] == f"the page number {EVENTS - USERS + 7} of all"
+    assert found["n"] == [EVENTS // 10, len(of_seven)] and found["spent"][1] == sum(of_seven)
+
+
+def test_a_training_set_is_saved_and_built_again_within_the_memory_limit(store: FeatureStore, folder: Path) -> None:
+    read = store.get_historical_features(
+        entity_df=str(folder / "frame.parquet"), features=["latest:amount", "latest:page", "windows:n", "windows:spent"]
+    )
+
+    read.save("bounded")
+
+    assert store.rebuild_training_set("bounded").identical
+    saved = store.read_training_set("bounded").to_arrow()
+    assert saved.num_rows == EVENTS // 50 and saved["amount"].to_pylist() == list(range(0, EVENTS, 50))
+
+
+def test_explain_of_a_key_with_a_tenth_of_the_events_keeps_the_memory_limit(store: FeatureStore) -> None:
+    assert store.explain("windows:spent", {"user": 0}, at=moment(NOW)).value == sum(range(0, EVENTS, 10))
+
+
+def test_a_profile_keeps_the_memory_limit(store: FeatureStore) -> None:
+    report = store.profile(["latest"])
+
+    assert {each.feature: (each.rows, each.max) for each in report if each.feature == "amount"} == {
+        "amount": (EVENTS, EVENTS - 1)
+    }
