@@ -1,7 +1,7 @@
 # The two that matter: `make demo` and `make test`. Each makes its own environment in .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-services demo-bucket test services services-stop check docs bench soak clean constraints dist
+.PHONY: help demo demo-services demo-bucket demo-spark test services services-stop check docs bench soak clean constraints dist
 .PHONY: installed-services style types types-darwin
 
 VENV ?= .venv
@@ -37,6 +37,17 @@ demo-bucket: $(READY) ## The same with the store in a bucket of S3 in place of P
 	@servers=$$($(BIN)/python -m tests.services start postgres kafka redis s3) && eval "$$servers" && \
 	export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY && $(BIN)/asof demo --output demo-output --storage "$$ASOF_STORAGE" \
 	    --storage-endpoint "$$ASOF_S3" --kafka "$$ASOF_KAFKA" --redis "$$ASOF_REDIS" --project asof_bucket $(ARGS) && \
+	echo && echo "Keys for these: export AWS_ACCESS_KEY_ID=$$AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$$AWS_SECRET_ACCESS_KEY"
+	@echo "The servers go on; make services-stop ends them."
+
+demo-spark: $(READY) ## The same with history computed by Sail, a server of Spark Connect
+	@scripts/install_services.sh
+	@servers=$$($(BIN)/python -m tests.services start kafka redis s3) && eval "$$servers" && \
+	export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION=us-east-1 AWS_ALLOW_HTTP=true \
+	    AWS_ENDPOINT="$$ASOF_S3" AWS_ENDPOINT_URL="$$ASOF_S3" && \
+	servers=$$($(BIN)/python -m tests.services start sail) && eval "$$servers" && \
+	$(BIN)/asof demo --output demo-output --offline spark --spark "$$ASOF_SAIL" --storage "$$ASOF_STORAGE" \
+	    --storage-endpoint "$$ASOF_S3" --kafka "$$ASOF_KAFKA" --redis "$$ASOF_REDIS" --project asof_spark $(ARGS) && \
 	echo && echo "Keys for these: export AWS_ACCESS_KEY_ID=$$AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$$AWS_SECRET_ACCESS_KEY"
 	@echo "The servers go on; make services-stop ends them."
 
