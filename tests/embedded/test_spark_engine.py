@@ -157,6 +157,40 @@ def test_a_mistake_in_sql_is_the_users(store: SparkOffline) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        ("SELECT * FROM parquet.`/etc/rows`", "'parquet./etc/rows'"), ("SELECT * FROM other.events", "'other.events'"),
+        ("SELECT * FROM a.b.events", "'a.b.events'"), ("WITH b AS (SELECT * FROM a.b) SELECT * FROM b", "'a.b'"),
+        ("SELECT (SELECT max(x) FROM other.t) FROM events", "'other.t'"),
+        ("SELECT reflect('java.lang.System', 'getenv') FROM events", "reflect()"),
+        ("SELECT `Reflect`('java.lang.System', 'getenv') FROM events", "reflect()"),
+        ("SELECT try_reflect('a', 'b') FROM events", "try_reflect()"), ("SELECT java_method('a', 'b')", "java_method()"),
+        ("SELECT system.builtin.reflect('a', 'b') FROM events", "reflect"), ("SELECT own.f(1) FROM events", "own.f"),
+        ("SELECT * FROM read_files('/etc')", "read_files()"), ("SELECT * FROM IDENTIFIER('x')", "identifier()"),
+        ("SELECT TRANSFORM(value) USING 'cat' AS b FROM events", "TRANSFORM"),
+        ("SELECT from_protobuf(value, 'm', '/etc/d') FROM events", "from_protobuf()"),
+    ],
+)  # fmt: skip
+def test_sql_reads_sources_and_runs_nothing(store: SparkOffline, sql: str, named: str) -> None:
+    with pytest.raises(EntityFrameError) as error:
+        store.tables_in(sql)
+    assert named in error.value.message and "applied sources only" in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("SELECT * FROM range(3)", set()), ("SELECT explode(array(1)) FROM events", {"events"}),
+        ("SELECT x FROM events LATERAL VIEW explode(array(1)) t AS x", {"events"}),
+        ("WITH E AS (SELECT 1) SELECT * FROM e", set()), ("WITH e AS (SELECT * FROM e) SELECT * FROM e", {"e"}),
+        ("SELECT * FROM (WITH e AS (SELECT 1) SELECT * FROM e) x JOIN e", {"e"}),
+    ],
+)  # fmt: skip
+def test_tables_of_sql_are_those_that_it_does_not_define(store: SparkOffline, sql: str, tables: set[str]) -> None:
+    assert store.tables_in(sql) == tables
+
+
+@pytest.mark.parametrize(
     ("sql", "expected"),
     [
         ('SELECT "a""b" FROM t', 'SELECT `a"b` FROM t'), ('SELECT "a`b"', "SELECT `a``b`"),

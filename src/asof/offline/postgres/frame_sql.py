@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 import sqlglot
 from sqlglot import exp
 
 from asof.errors import EntityFrameError
+from asof.offline.frame_tables import tables as tables_of
 
 _TABLE_FUNCTIONS = frozenset(
     "generate_series generate_subscripts unnest json_array_elements json_array_elements_text jsonb_array_elements "
@@ -42,7 +43,7 @@ def tables_in(sql: str, *, anything: bool, foreign: Callable[[Collection[str]], 
         # What ends a text or a name there depends on settings of the server.
         raise _refused("has a text or a name with escapes by backslash")
     tables: set[str] = set()
-    for table in _tables(tree, frozenset()):
+    for table in tables_of(tree, _name, frozenset()):
         inner = table.this
         if isinstance(inner, exp.Identifier) and not table.db:
             tables.add(_name(inner))
@@ -84,28 +85,6 @@ def _check_functions(tree: exp.Query, foreign: Callable[[Collection[str]], Colle
             others.add(name)
     for name in sorted(foreign(others)) if others else ():
         raise _refused(f"calls {name}(), which is not one of PostgreSQL's own functions")
-
-
-def _tables(node: exp.Expr, own: frozenset[str]) -> Iterator[exp.Table]:
-    """The tables of a part of a parsed SELECT.
-
-    Args:
-        own: the names that a WITH around it defines.
-    """
-    with_ = node.args.get("with_") or node.args.get("with")
-    if isinstance(with_, exp.With):
-        if with_.recursive:
-            own |= frozenset(_name(each.args["alias"].this) for each in with_.expressions)
-        for each in with_.expressions:
-            yield from _tables(each.this, own)
-            own |= frozenset({_name(each.args["alias"].this)})
-    if isinstance(node, exp.Table) and (
-        node.db or not isinstance(node.this, exp.Identifier) or _name(node.this) not in own
-    ):
-        yield node
-    for child in node.iter_expressions():
-        if child is not with_:
-            yield from _tables(child, own)
 
 
 def _name(identifier: exp.Identifier) -> str:

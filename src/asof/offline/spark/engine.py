@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import sqlglot
-from sqlglot import exp
 
 from asof.connections.duckdb import Evaluator
 from asof.connections.object_storage import ObjectStorage
 from asof.connections.spark import SessionPool
 from asof.defaults import SPARK_RETRY_S
-from asof.errors import ConfigError, EntityFrameError
+from asof.errors import ConfigError
 from asof.expressions.dialects import DUCKDB
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.protocol import Engine, Spine
 from asof.offline.spark.files import rows_in
-from asof.offline.spark.names import with_backquotes
+from asof.offline.spark.frame_sql import tables_in
 from asof.offline.spark.profile import profile
 from asof.offline.spark.read import Given, reading
 from asof.offline.spark.results import SparkPointInTimeResult, SparkSqlResult, SparkViewRowsResult
@@ -102,23 +100,8 @@ class SparkEngine(Engine):
         return self._evaluator.read_select(sql, table=table, columns=columns)
 
     def tables_in(self, sql: str) -> set[str]:
-        """The tables that a SELECT names.
-
-        Raises:
-            EntityFrameError: it is not one SELECT.
-        """
-        try:
-            statements = sqlglot.parse(with_backquotes(sql), read="spark")
-        except sqlglot.errors.SqlglotError as error:
-            problem = str(error).splitlines()[0].rstrip(".")
-            raise EntityFrameError(
-                f"SQL entity frame: {problem}", hint="check the names of tables and columns"
-            ) from error
-        writes = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into)
-        if len(statements) != 1 or not isinstance(statements[0], exp.Query) or statements[0].find(*writes):
-            raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
-        own = {each.alias for each in statements[0].find_all(exp.CTE)}
-        return {each.name for each in statements[0].find_all(exp.Table) if each.name and each.name not in own}
+        """See `tables_in` of `frame_sql`."""
+        return tables_in(sql)
 
     def bucket(self, columns: Sequence[str], buckets: int) -> str:
         """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
