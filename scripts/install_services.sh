@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what tests run against: PostgreSQL, Redis and Chromium from Debian's packages, Kafka and a schema registry
-# (which run on Java) from Maven Central, Spark from PyPI. Quick and quiet where all is there. Never starts a server.
+# (which run on Java) from Maven Central. Quick and quiet where all is there. Never starts a server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

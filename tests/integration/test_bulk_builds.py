@@ -171,7 +171,7 @@ def test_executors_write_the_rows_that_this_process_writes(there: Sail, build: B
     assert any(value is not None for value in expected["twice"])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_an_executor_that_is_killed_in_the_middle_costs_no_row(
     private_service: Any, redis: Redis, build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -95,8 +95,8 @@ def spark_home() -> Path:
 
 
 def fetch_all() -> list[Path]:
-    """Fetch what is not there yet; answer the folders."""
-    return [kafka_jars(), schema_registry_app(), spark_home()]
+    """Fetch what is not there yet; answer the folders. Spark, half a gigabyte, is fetched when it is first started."""
+    return [kafka_jars(), schema_registry_app()]
 
 
 class _new:  # noqa: N801, used like a function
