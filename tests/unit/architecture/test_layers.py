@@ -12,7 +12,7 @@ from tests.unit.architecture.tree import FAMILIES, ROOT, SOURCE, describe, impor
 
 SHARED_IN_FAMILY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(FAMILIES, ("protocol",)),
-    "offline": ("protocol", "results", "files", "pruning", "in_order", "needs", "snapshots"),
+    "offline": ("protocol", "results", "files", "pruning", "frame_tables", "in_order", "needs", "snapshots"),
     "registry": ("protocol", "records"),
 }
 """Modules of a family that belong to no product: its words, which all of them use."""
@@ -41,7 +41,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "pyspark": ("asof.*.spark*",),
     "redis": ("asof.*.redis*",),
     "rich": ("asof.cli*", "asof.demo*"),
-    "sqlglot": ("asof.*.postgres*", "asof.*.spark*"),
+    "sqlglot": ("asof.*.postgres*", "asof.*.spark*", "asof.offline.frame_tables"),
     "sqlite3": ("asof.*.sqlite*", "asof.connections.text_table"),
     "starlette": ("asof.server*",),
     "uvicorn": ("asof.server*",),
