@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asof.connections.duckdb import Evaluator
 from asof.connections.spark import ServerSession, SessionPool
 from asof.connections.spark.errors import DRIVER_ERRORS, unreachable_files
 from asof.errors import AsofError
@@ -22,6 +23,7 @@ class SparkServer:
     """
 
     def __init__(self, pool: SessionPool, staging: StagingFolder, *, upload_bytes: int) -> None:
+        self.evaluator = Evaluator(threads=1)
         self.pool, self.staging, self.upload_bytes = pool, staging, upload_bytes
         self.executors = Executors()
         self._capabilities: Capabilities | None = None
