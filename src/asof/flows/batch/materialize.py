@@ -258,17 +258,14 @@ def _with_history(
     """Load what the archive lacks of the batch source, once for all of its views, and bring the view up to date.
 
     Args:
-        loaded: source → number of rows, of those that are loaded, and of rows without an event time, left out.
+        loaded: source → number of rows that were loaded, and of those without an event time.
     """
     began, source = time.monotonic(), view.source
     assert isinstance(source, LogSource)
     if source.name not in loaded:
         rows = load_history(stores, source, start=start, end=end, progress=progress)
-        undated = UndatedCounts(stores).of_history(source) if start is None and end is None else 0
-        loaded[source.name] = rows, undated
-    rows = 0
-    if view.online:
-        rows = (rebuild if full else with_history)(stores, view, progress=progress)
+        loaded[source.name] = rows, UndatedCounts(stores).of_history(source, start=start, end=end)
+    rows = (rebuild if full else with_history)(stores, view, progress=progress) if view.online else 0
     until, seconds = moment(_latest(view, stores.clock(), end)), round(time.monotonic() - began, 3)
     of_history, undated = loaded[source.name]
     return MaterializeResult(view.name, rows, until, seconds, loaded=of_history, undated=undated)

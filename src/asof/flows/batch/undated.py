@@ -29,10 +29,12 @@ class UndatedCounts:
             return 0
         return self._of(view, chosen.news_from)
 
-    def of_history(self, source: LogSource) -> int | None:
-        """The same of a log source's batch source: such rows are not loaded."""
+    def of_history(self, source: LogSource, *, start: Micros | None = None, end: Micros | None = None) -> int | None:
+        """The same of a log source's batch source, where such rows are not loaded; an interval has none."""
         batch = source.batch_source
-        return self._of(FeatureView(batch.name, entities=[], source=batch), None) if batch is not None else 0
+        if batch is None or start is not None or end is not None:
+            return 0
+        return self._of(FeatureView(batch.name, entities=[], source=batch), None)
 
     def _of(self, view: FeatureView, since: Micros | None) -> int | None:
         key = (view.source.name, since)
