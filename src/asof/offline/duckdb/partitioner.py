@@ -10,7 +10,7 @@ from math import ceil
 
 import duckdb
 
-from asof.offline.duckdb.key_ranges import are_even, cuts
+from asof.offline.duckdb.key_ranges import RowGroup, are_even, cuts
 from asof.sql.duckdb.hash_partition import SortedRow
 from asof.sql.quoting import text
 from asof.sql.source_rows import ROW, SourceRows, SpineTable
@@ -92,8 +92,9 @@ class ByMemory:
         if not found or any(least is None or greatest is None for least, greatest, _ in found):
             return ()
         if is_integer:
-            return tuple(map(str, cuts([(int(least), int(greatest), rows) for least, greatest, rows in found], of)))
-        return tuple(map(text, cuts(found, of)))
+            return tuple(map(str, cuts([(int(least), int(greatest), count) for least, greatest, count in found], of)))
+        groups: list[RowGroup[str]] = [(str(least), str(greatest), int(count)) for least, greatest, count in found]
+        return tuple(map(text, cuts(groups, of)))
 
     def _are_even(self, key: str, relation: str, literals: Sequence[str]) -> bool:
         """Whether the rows of a relation lie evenly in the ranges of a key."""
