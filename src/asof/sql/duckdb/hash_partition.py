@@ -113,7 +113,7 @@ class HashPartition:
         """The SQL of whether a key is in the partition.
 
         Args:
-            has_nulls: whether keys may be null; a row with such a key is of no use, but every spine row is answered.
+            has_nulls: whether keys may be null; a row with such a key is of no use, but every spine row has a result.
         """
         if self.cuts:
             ends = [f"{keys[0]} >= {self.cuts[self.number - 1]}"] if self.number else []
