@@ -1,4 +1,4 @@
-"""Reads of an archive as 300 flushes left it, and after `compact`: a key, a day, all of it, in partitions; what it costs.
+"""Reads of an archive as 300 flushes left it, and after `compact`: a key, a day, all, in partitions; what it costs.
 
 `python -m benchmarks.bench_archives [--quick] [--runs 5] [--flushes 300] [--rows 20000]`
 """
