@@ -12,7 +12,7 @@ from asof.connections.duckdb import Evaluator
 from asof.connections.object_storage import ObjectStorage
 from asof.connections.spark import SessionPool
 from asof.defaults import SPARK_RETRY_S
-from asof.errors import ConfigError
+from asof.errors import AsofError, ConfigError
 from asof.expressions.dialects import DUCKDB
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.protocol import Engine, Spine
@@ -29,6 +29,7 @@ from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote_spark
 from asof.sql.row_select import RowSelect
+from asof.sql.spark.capabilities import HOT_KEY_ROWS
 from asof.sql.spark.dialect import SESSION, SPARK
 
 _SETTINGS = {
@@ -107,6 +108,15 @@ class SparkEngine(Engine):
         """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
         return f"pmod(xxhash64({', '.join(map(quote_spark, columns))}), {buckets})" if columns else "0"
 
+    def server_problems(self, packages: Mapping[str, str], *, runs_functions: bool) -> list[AsofError]:
+        """See `Engine.server_problems`."""
+        with reading(self.server, "checking the server") as read:
+            self.server.capabilities(read.session)
+            if not runs_functions:
+                return []
+            refusal = self.server.executors.trial(read.session).refusal
+            return [refusal] if refusal is not None else [*self.server.executors.differences(read.session, packages)]
+
     def reaches(self, given: Input | None) -> bool:
         """Whether the server sees these files; other rows are sent to it."""
         if not isinstance(given, Files):
@@ -131,6 +141,7 @@ class SparkOffline(SparkEngine, DeltaArchives):
         settings: of its sessions (`spark.sql.…`).
         retry_s: about how long a call is repeated while the server does not respond.
         storage: how this process reaches object storage; the server has its own settings for that.
+        hot_key_rows: a key with fewer rows is not cut by day.
     """
 
     def __init__(
@@ -143,6 +154,7 @@ class SparkOffline(SparkEngine, DeltaArchives):
         retry_s: float = SPARK_RETRY_S,
         storage: ObjectStorage | None = None,
         upload_bytes: int = UPLOAD_BYTES,
+        hot_key_rows: int = HOT_KEY_ROWS,
     ) -> None:
         DeltaArchives.__init__(self, path, engine=self, storage=storage)
         given = {name: str(value).lower() if isinstance(value, bool) else str(value)
@@ -153,7 +165,8 @@ class SparkOffline(SparkEngine, DeltaArchives):
                 hint="leave it out",
             )
         pool = SessionPool(remote, token=token or "", settings={**_SETTINGS, **given, **SESSION}, retry_s=retry_s)
-        SparkEngine.__init__(self, SparkServer(pool, StagingFolder(self._folder), upload_bytes=upload_bytes))
+        staging = StagingFolder(self._folder)
+        SparkEngine.__init__(self, SparkServer(pool, staging, upload_bytes=upload_bytes, hot_key_rows=hot_key_rows))
 
 
 __all__ = ["SparkEngine", "SparkOffline"]

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Executors:
         self._lock = threading.Lock()
         self._tried: Trial | None = None
         self._sent: weakref.WeakSet[ServerSession] = weakref.WeakSet()
+        self._versions: dict[str, str] = {}
 
     def trial(self, session: ServerSession) -> Trial:
         """Try them, unless that was done; the session has the package then, if the server takes files."""
@@ -67,6 +68,24 @@ class Executors:
                 _send(session)
             self._sent.add(session)
             return self._tried
+
+    def differences(self, session: ServerSession, packages: Mapping[str, str]) -> list[StorageError]:
+        """Where the executors' versions of packages are not those of this process; empty if they run no functions.
+
+        Args:
+            packages: by the names of their modules → version here.
+        """
+        if not packages or self.trial(session).refusal is not None:
+            return []
+        with self._lock:
+            unknown = sorted(packages.keys() - self._versions.keys())
+            if unknown:
+                self._versions |= _versions(session, unknown)
+            return [
+                package_differs(name, self._versions[name], version)
+                for name, version in sorted(packages.items())
+                if self._versions[name] != version
+            ]
 
     def mapped(
         self, session: ServerSession, frame: DataFrame, function: BatchFunction, schema: pa.Schema, *,
@@ -141,6 +160,40 @@ def module_missing(name: str) -> StorageError:
         f"the executors lack the Python package of module {name.partition('.')[0]!r}",
         hint=f"install it in the executors' Python; {install_command('redis,postgres')} brings all",
     )
+
+
+def package_differs(name: str, there: str, here: str) -> StorageError:
+    """The error of executors with another version of a package that users' functions import."""
+    found = f"{name} {there}" if there else f"no {name}"
+    return StorageError(
+        f"the executors have {found}, this process {here}: on-demand functions that import it run in this process",
+        hint=f"install {name} {here} in the executors' Python",
+    )
+
+
+def is_picklable(function: BatchFunction) -> bool:
+    """Whether a function can be sent: what it refers to may be bound to this process."""
+    try:
+        _pickled(function)
+    except Exception:  # each object has its own for that
+        return False
+    return True
+
+
+def _versions(session: ServerSession, modules: list[str]) -> dict[str, str]:
+    """The executors' versions of the packages that have these modules; empty where there is none."""
+
+    def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from asof.definitions.identity.objects import installed_version as version_of
+
+        for batch in batches:
+            if batch.num_rows:
+                found = [version_of(each) for each in modules]
+                yield pa.RecordBatch.from_arrays([pa.array(modules), pa.array(found)], ["module", "version"])
+
+    schema = pa.schema([("module", pa.string()), ("version", pa.string())])
+    found = session.spark.range(1).mapInArrow(look, from_arrow_schema(schema)).toArrow().to_pylist()
+    return {each["module"]: each["version"] for each in found}
 
 
 def _tried(session: ServerSession) -> Trial:
@@ -277,4 +330,4 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-__all__ = ["Executors", "Trial", "failure_of"]
+__all__ = ["Executors", "Trial", "failure_of", "is_picklable"]

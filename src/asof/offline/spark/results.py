@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,14 @@ from asof.offline.files import read_files
 from asof.offline.in_order import InOrder
 from asof.offline.protocol import BatchFunction
 from asof.offline.results import SPINE, LazyResult, cut, in_types
-from asof.offline.spark.arrow import type_of
+from asof.offline.spark.arrow import arrives, type_of
+from asof.offline.spark.executors import is_picklable
+from asof.offline.spark.hot_keys import HotViews
 from asof.offline.spark.inputs import prepare
 from asof.offline.spark.names import with_backquotes
 from asof.offline.spark.read import Given, SparkRead, reading
 from asof.offline.spark.server import SparkServer
+from asof.offline.spark.workers import NumberedRows
 from asof.sources.protocol import Files
 from asof.sql.names import safe_names
 from asof.sql.query import ViewRows
@@ -171,11 +174,42 @@ class SparkViewRowsResult(MappedRows, LazyResult):
         return reading(self.server, f"rows of feature view {self.query.view.name!r}")
 
 
+@dataclass(frozen=True)
+class LastStep:
+    """What executors do with the rows of a read. See `FinishingResult.finished`."""
+
+    function: BatchFunction
+    schema: pa.Schema
+    inputs: tuple[str, ...]
+    check: Callable[[pa.Table], None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SparkPointInTimeResult(results.PointInTimeResult):
     """See `asof.offline.results.PointInTimeResult`."""
 
     server: SparkServer
+    last: LastStep | None = None
+
+    def takes(self, function: BatchFunction, packages: Mapping[str, str], inputs: Sequence[str]) -> bool:
+        """See `FinishingResult.takes`."""
+        own = self.schema() if inputs else pa.schema([])
+        if not all(arrives(own.field(name).type) for name in inputs) or not is_picklable(function):
+            return False
+        with self._read() as read:
+            executors = self.server.executors
+            return executors.trial(read.session).refusal is None and not executors.differences(read.session, packages)
+
+    def finished(
+        self, function: BatchFunction, schema: pa.Schema, *, inputs: Sequence[str],
+        check: Callable[[pa.Table], None],
+    ) -> SparkPointInTimeResult:  # fmt: skip
+        """See `FinishingResult.finished`."""
+        return replace(self, last=LastStep(function, schema, tuple(inputs), check))
+
+    def with_outputs(self, spine: pa.Schema) -> pa.Schema:
+        """The spine's columns, then the outputs, or what the last step makes of them."""
+        return super().with_outputs(spine) if self.last is None else pa.schema([*spine, *self.last.schema])
 
     def schema(self) -> pa.Schema:
         """The spine's columns, then the outputs."""
@@ -206,8 +240,9 @@ class SparkPointInTimeResult(results.PointInTimeResult):
             frame = self._frame(read, tables)
             schema = self.with_outputs(frame.schema)
             yield schema
+            hot = HotViews(self.query)
             for chunk in _chunks(frame, self.chunk):
-                outputs = self._outputs(read, tables, chunk) if self.query.outputs else _nothing
+                outputs = self._outputs(read, tables, chunk, hot) if self.query.outputs else _nothing
                 for at in range(0, chunk.num_rows, batch_rows):
                     own = chunk.slice(at, batch_rows).combine_chunks()
                     yield in_types([*own.columns, *outputs(at, batch_rows)], schema)
@@ -224,22 +259,40 @@ class SparkPointInTimeResult(results.PointInTimeResult):
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def _outputs(
-        self, read: SparkRead, tables: Mapping[str, SourceTable], chunk: pa.Table
+        self, read: SparkRead, tables: Mapping[str, SourceTable], chunk: pa.Table, hot: HotViews
     ) -> Callable[[int, int], list[pa.ChunkedArray]]:
         """The outputs of one pass, by row."""
+        if self.last is not None:
+            self.last.check(chunk)
         spine = self._measured(chunk)
         names = spine.names
         columns = {N: pa.chunked_array([np.arange(chunk.num_rows)])}
         columns |= {names[name]: chunk[name] for name in spine.sql_types}
         views = read.session.views
         read.ship(pa.table(columns).to_reader(), SPINE)
-        found = read.table(self._compiled(read, tables, spine))
+        select = self._compiled(read, tables, spine, hot.found(read, tables, spine))
+        found = read.table(select) if self.last is None else self._mapped(read, select, chunk, self.last)
         # The server keeps the rows of a view.
         read.session.drop_views(after=views)
         numbers = found.column(0).to_numpy()
         if len(numbers) != chunk.num_rows or np.any(np.bincount(numbers, minlength=chunk.num_rows) != 1):
             raise self._torn(len(numbers), chunk.num_rows)
         return InOrder(found, 0, chunk.num_rows).slice
+
+    def _mapped(self, read: SparkRead, select: str, chunk: pa.Table, last: LastStep) -> pa.Table:
+        """The numbers of a pass's rows, and what the last step makes of them on the executors."""
+        own = [pa.field(f"i{place}", chunk.schema.field(name).type) for place, name in enumerate(last.inputs)]
+        features = [pa.field(each.output, each.dtype.arrow()) for each in self.query.outputs]
+        made = [pa.field(f"o{place}", each.type) for place, each in enumerate(last.schema)]
+        number = pa.field(N, pa.int64())
+        batches = list(
+            self.server.executors.mapped(
+                read.session, read.session.frame(select), NumberedRows(last.function), pa.schema([number, *made]),
+                given=pa.schema([number, *own, *features]),
+            )
+        )  # fmt: skip
+        read.check()
+        return pa.Table.from_batches(batches, pa.schema([number, *made]))
 
     def _torn(self, found: int, expected: int) -> StorageError:
         return StorageError(
@@ -248,10 +301,12 @@ class SparkPointInTimeResult(results.PointInTimeResult):
             hint="run it again; if it recurs, look at the executors' logs",
         )
 
-    def _compiled(self, read: SparkRead, tables: Mapping[str, SourceTable], spine: SpineTable) -> str:
+    def _compiled(
+        self, read: SparkRead, tables: Mapping[str, SourceTable], spine: SpineTable, hot: frozenset[str] = frozenset()
+    ) -> str:
         return compile_select(
-            self.query, tables, spine, capabilities=read.server.capabilities(read.session), with_spine=False,
-            ordered=False,
+            self.query, tables, spine, capabilities=read.server.capabilities(read.session), hot=hot, with_spine=False,
+            carried=self.last.inputs if self.last is not None else (), ordered=False,
         )  # fmt: skip
 
     def _prepare(self, read: SparkRead, *, describe_only: bool = False) -> dict[str, SourceTable]:
@@ -268,7 +323,8 @@ class SparkPointInTimeResult(results.PointInTimeResult):
         time = self.query.time
         if time not in chunk.column_names:
             raise EntityFrameError(f"the entity frame has no column {time!r}", hint=f"it has {chunk.column_names}")
-        columns = list(dict.fromkeys((*self.spine_keys, time)))
+        carried = self.last.inputs if self.last is not None else ()
+        columns = list(dict.fromkeys((*self.spine_keys, time, *carried)))
         types = {name: type_of(chunk.schema.field(name).type, name) for name in columns}
         span = pc.min_max(pa.chunked_array([event_micros(each) for each in chunk[time].chunks], pa.int64()))
         return SpineTable(

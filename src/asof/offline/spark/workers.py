@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -41,6 +42,27 @@ def reported(
         yield pa.RecordBatch.from_arrays([*nulls, pa.array([text])], schema=schema)
 
 
+@dataclass(frozen=True)
+class NumberedRows:
+    """A function over rows whose first column numbers them, which it does not have, and which its rows get back."""
+
+    function: BatchFunction
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """See `_pickled` of the executors: the modules of the function."""
+        return (type(self.function).__module__, *getattr(self.function, "modules", ()))
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            rest = pa.RecordBatch.from_arrays(batch.columns[1:], schema=pa.schema(list(batch.schema)[1:]))
+            made = pa.Table.from_batches(list(self.function(iter([rest])))) if rest.num_rows else None
+            if made is not None:
+                columns = [column.combine_chunks() for column in made.columns]
+                columns = [each.chunk(0) if isinstance(each, pa.ChunkedArray) else each for each in columns]
+                yield pa.RecordBatch.from_arrays([batch.column(0), *columns], [str(n) for n in range(len(columns) + 1)])
+
+
 def in_order(batches: Iterator[pa.RecordBatch], order: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The rows of a part, sorted in memory."""
     held = list(batches)
@@ -49,4 +71,4 @@ def in_order(batches: Iterator[pa.RecordBatch], order: Sequence[str]) -> Iterato
         yield from table.sort_by([(name, "ascending") for name in order]).combine_chunks().to_batches()
 
 
-__all__ = ["ERROR", "in_order", "reported"]
+__all__ = ["ERROR", "NumberedRows", "in_order", "reported"]
