@@ -15,7 +15,7 @@ from asof.definitions import Aggregation, Field, Sliding
 from asof.dtypes import Int64
 from asof.errors import AsofError, ConfigError, EntityFrameError, StorageError
 from asof.offline.duckdb.engine import DuckDBEngine
-from asof.offline.spark import results
+from asof.offline.spark import point_in_time
 from asof.offline.spark.engine import SparkOffline
 from asof.offline.spark.names import with_backquotes
 from asof.offline.spark.staging import FOLDER
@@ -116,13 +116,13 @@ def test_a_key_of_very_many_rows_is_found_and_cut_by_day_with_the_same_result(
     remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut: list[frozenset[str]] = []
-    compiled = results.compile_select
+    compiled = point_in_time.compile_select
 
     def noted(*given: Any, **options: Any) -> str:
         cut.append(options["hot"])
         return compiled(*given, **options)
 
-    monkeypatch.setattr(results, "compile_select", noted)
+    monkeypatch.setattr(point_in_time, "compile_select", noted)
     rng = random.Random(1)
     moments = [NOON + rng.randrange(-5 * DAY, 5 * DAY) // HOUR * HOUR for _ in range(120)]
     rows = events(*((1, at, n) for n, at in enumerate(moments)), (2, NOON, 7))

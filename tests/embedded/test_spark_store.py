@@ -15,7 +15,7 @@ import pytest
 
 from asof import FeatureStore
 from asof.errors import DerivationError
-from asof.offline.spark import executors
+from asof.offline.spark import engine, executors
 from asof.offline.spark.executors import Executors
 from tests.sail import running
 
@@ -195,6 +195,32 @@ def test_a_training_set_has_the_same_hash(stores: tuple[FeatureStore, FeatureSto
     assert saved[0].rows == saved[1].rows == 40
 
 
+@pytest.mark.parametrize("features", [DERIVED, FEATURES[:4]], ids=["functions", "none"])
+def test_a_training_set_that_the_server_writes_is_the_same(
+    stores: tuple[FeatureStore, FeatureStore],
+    remote: str,
+    tmp_path: Path,
+    features: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "PIECE_ROWS", 7)
+    frame = _frame(limit=pa.array(range(1, 41), pa.int64()), other=pa.array(["a", None] * 20))
+    wanted = stores[0].get_historical_features(frame, features).save("set", overwrite=True)
+    with opened(tmp_path, f"type: spark\n  remote: {remote}") as store:
+        store.apply()
+        saved = store.get_historical_features(frame, features).save("set")
+
+        assert saved.content_hash == wanted.content_hash
+        assert store.read_training_set("set").to_arrow().equals(stores[0].read_training_set("set").to_arrow())
+        assert len(list((tmp_path / "archive").rglob("*.pieces/**/*.parquet"))) == 6
+        if features == DERIVED:
+            bad = frame.set_column(2, "limit", pa.array([-1] * 40, pa.int64()))
+            with pytest.raises(DerivationError, match="no limit below zero"):
+                store.get_historical_features(bad, features).save("bad")
+        store.get_historical_features(frame, features).save("set", overwrite=True)
+        assert len(list((tmp_path / "archive").rglob("*.pieces/**/*.parquet"))) == 6
+
+
 def test_samples_explanations_and_profiles_are_those_of_duckdb(stores: tuple[FeatureStore, FeatureStore]) -> None:
     sampled = [each.sample("bought", n=20, seed=3).to_arrow() for each in stores]
     explained = [each.explain("bought:session_sum", {"user_id": 3}, at=NOW) for each in stores]
@@ -212,10 +238,10 @@ def test_samples_explanations_and_profiles_are_those_of_duckdb(stores: tuple[Fea
 def test_plan_says_what_the_executors_lack(remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path, f"type: spark\n  remote: {remote}") as store:
         assert not [each for each in store.plan().findings if each.object == "offline store"]
-    monkeypatch.setattr(executors, "_versions", lambda session, modules: dict.fromkeys(modules, "0.1"))
+    monkeypatch.setattr(executors, "versions_there", lambda session, modules: dict.fromkeys(modules, "0.1"))
     with FeatureStore(tmp_path) as store:
         (other,) = [each for each in store.plan().findings if each.object == "offline store"]
-    monkeypatch.setattr(executors, "_python_there", lambda session: "3.9.1")
+    monkeypatch.setattr(executors, "python_there", lambda session: "3.9.1")
     with FeatureStore(tmp_path) as store:
         (python,) = [each for each in store.plan().findings if each.object == "offline store"]
 

@@ -132,6 +132,25 @@ class FinishingResult(Protocol):
         ...
 
 
+@runtime_checkable
+class ResultSaver(Protocol):
+    """A store whose engine writes the rows of a result itself; optional."""
+
+    def save_result(
+        self, project: str, name: str, result: QueryResult, schema: pa.Schema, *, columns: Sequence[int],
+        check: Callable[[pa.RecordBatch], object], progress: Callable[[int], None],
+    ) -> bool:  # fmt: skip
+        """Save the rows of a result under a name, as `Archives.save_table` does; False where this process must.
+
+        Args:
+            schema: of the table.
+            columns: of each of its columns the number of the result's column.
+            check: is given all rows, in their order, as they were written and before they are saved.
+            progress: given the number of rows written.
+        """
+        ...
+
+
 class Engine(Protocol):
     """Runs queries over named inputs."""
 

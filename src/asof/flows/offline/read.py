@@ -25,6 +25,7 @@ from asof.flows.offline.entity_frame import (
 )
 from asof.flows.offline.finished_rows import FinishedRows
 from asof.flows.offline.inputs import inputs_of
+from asof.flows.rows.checks import refuse_misfits
 from asof.flows.stores import Stores
 from asof.offline.protocol import FinishingResult, QueryResult, ReportingResult
 from asof.results import pandas_frame
@@ -174,6 +175,32 @@ class HistoricalRead:
         if not result.takes(last, last.packages, last.inputs):
             return None
         return result.finished(last, last.schema, inputs=last.inputs, check=self._check)
+
+    def computed_there(self) -> tuple[QueryResult, list[int]] | None:
+        """The read for an engine that writes its rows itself, and of each column the number of the engine's.
+
+        None where functions must run here. Features are to be checked by `refuse_misfits` then.
+        """
+        width = len(self.shape.frame)
+        frame = list(range(width))
+        result = self.run()
+        if self.selection.derivations:
+            whole = self._finished_there(result)
+            return None if whole is None else (whole, [*frame, *range(width, len(self.schema))])
+        if self.spine is not None and not isinstance(self.spine, pa.Table):
+            return None  # its rows are checked as they are read
+        indexes = {each.output: width + place for place, each in enumerate(self.query.outputs)}
+        return result, [*frame, *(indexes[each.column] for each in self.selection.outputs)]
+
+    def refuse_misfits(self, batch: pa.RecordBatch) -> None:
+        """Refuse features that are no values of their types, in rows of the result."""
+        found = {each.column: batch.column(len(self.shape.frame) + place)
+                 for place, each in enumerate(self.selection.outputs)}  # fmt: skip
+        for read in self.query.reads:
+            refuse_misfits(
+                read.view,
+                {each.name: (found[each.output], each.dtype) for each in read.features if each.output in found},
+            )
 
     def _check(self, frame: pa.Table) -> None:
         """Check rows of a query or file, of which nothing is known before they are read."""

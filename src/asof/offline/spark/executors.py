@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 from pyspark import cloudpickle
@@ -80,12 +80,31 @@ class Executors:
         with self._lock:
             unknown = sorted(packages.keys() - self._versions.keys())
             if unknown:
-                self._versions |= _versions(session, unknown)
+                self._versions |= versions_there(session, unknown)
             return [
                 package_differs(name, self._versions[name], version)
                 for name, version in sorted(packages.items())
                 if self._versions[name] != version
             ]
+
+    def rows(
+        self, session: ServerSession, frame: DataFrame, function: BatchFunction, schema: pa.Schema, *,
+        given: pa.Schema, order: tuple[str, ...] = (),
+    ) -> DataFrame:  # fmt: skip
+        """The rows that a function makes, and `ERROR`; nothing runs yet. See `mapped`.
+
+        Args:
+            order: columns by which a part's rows are sorted in the executor's memory.
+        """
+        self._trial(session)
+        made = pa.schema([*schema, pa.field(ERROR, pa.string())])
+        return frame.mapInArrow(_reported(function, made, given, order), from_arrow_schema(made))
+
+    def _trial(self, session: ServerSession) -> Trial:
+        trial = self.trial(session)
+        if trial.refusal is not None:
+            raise trial.refusal
+        return trial
 
     def mapped(
         self, session: ServerSession, frame: DataFrame, function: BatchFunction, schema: pa.Schema, *,
@@ -102,17 +121,14 @@ class Executors:
         Raises:
             AsofError: they cannot run functions, or what the function refused.
         """
-        trial = self.trial(session)
-        if trial.refusal is not None:
-            raise trial.refusal
+        sorts = self._trial(session).sorts
         if keys:
             frame = frame.repartition(*(functions.col(_quoted(key)) for key in keys))
-        if order and trial.sorts:
+        if order and sorts:
             frame = frame.sortWithinPartitions(*(functions.col(_quoted(each)) for each in order))
-        made = pa.schema([*schema, pa.field(ERROR, pa.string())])
-        run = _reported(function, made, given, () if trial.sorts else tuple(order))
+        made = self.rows(session, frame, function, schema, given=given, order=() if sorts else tuple(order))
         try:
-            for batch in session.stream(frame.mapInArrow(run, from_arrow_schema(made))):
+            for batch in session.stream(made):
                 _raise_first(batch.column(ERROR))
                 yield pa.RecordBatch.from_arrays(
                     [column.cast(field.type) for column, field in zip(batch.columns, schema)], schema=schema
@@ -121,6 +137,20 @@ class Executors:
             if (known := failure_of(error)) is not None:
                 raise known from error
             raise
+
+
+def raise_refusal(text: str) -> NoReturn:
+    """Raise what a function refused.
+
+    Args:
+        text: what `ERROR` holds.
+    """
+    said = json.loads(text)
+    kind: Any = getattr(asof.errors, said["error"], None)
+    is_plain = isinstance(kind, type) and issubclass(kind, AsofError) and kind.__init__ is AsofError.__init__
+    made: AsofError = (kind if is_plain else StorageError)(said["message"], hint=said["hint"], where=said["where"])
+    made.may_pass = bool(said["may_pass"])
+    raise made
 
 
 def failure_of(error: BaseException) -> StorageError | None:
@@ -180,7 +210,7 @@ def is_picklable(function: BatchFunction) -> bool:
     return True
 
 
-def _versions(session: ServerSession, modules: list[str]) -> dict[str, str]:
+def versions_there(session: ServerSession, modules: list[str]) -> dict[str, str]:
     """The executors' versions of the packages that have these modules; empty where there is none."""
 
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -198,7 +228,7 @@ def _versions(session: ServerSession, modules: list[str]) -> dict[str, str]:
 
 def _tried(session: ServerSession) -> Trial:
     try:
-        there = _python_there(session)
+        there = python_there(session)
         if there.split(".")[:2] != platform.python_version().split(".")[:2]:
             return Trial(python_differs(_minor(there), _minor(platform.python_version())))
         is_sent = _send(session)
@@ -225,7 +255,7 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _python_there(session: ServerSession) -> str:
+def python_there(session: ServerSession) -> str:
     """The executors' version of Python, by a function that is sent by its name: code would not survive the way."""
     version: Any = functions.udf(platform.python_version, StringType())
     return str(session.spark.range(1).select(version()).toArrow().column(0)[0].as_py())
@@ -313,12 +343,7 @@ _THERE = {"asof", "builtins", "functools", *sys.stdlib_module_names} - {"__main_
 def _raise_first(errors: pa.Array) -> None:
     if errors.null_count == len(errors):
         return
-    said = json.loads(errors.drop_null()[0].as_py())
-    kind: Any = getattr(asof.errors, said["error"], None)
-    is_plain = isinstance(kind, type) and issubclass(kind, AsofError) and kind.__init__ is AsofError.__init__
-    made: AsofError = (kind if is_plain else StorageError)(said["message"], hint=said["hint"], where=said["where"])
-    made.may_pass = bool(said["may_pass"])
-    raise made
+    raise_refusal(errors.drop_null()[0].as_py())
 
 
 def _last_line(text: str) -> str:
@@ -330,4 +355,4 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-__all__ = ["Executors", "Trial", "failure_of", "is_picklable"]
+__all__ = ["Executors", "Trial", "failure_of", "is_picklable", "python_there", "raise_refusal", "versions_there"]

@@ -44,9 +44,17 @@ def reported(
 
 @dataclass(frozen=True)
 class NumberedRows:
-    """A function over rows whose first column numbers them, which it does not have, and which its rows get back."""
+    """A function over some columns of rows, whose rows get the others back.
+
+    Args:
+        kept: so many columns, from the first on, are those of the rows that it makes, too; the first numbers them.
+        inputs: the indexes of the columns that it takes first; then come those from `features` on.
+    """
 
     function: BatchFunction
+    kept: int
+    inputs: tuple[int, ...]
+    features: int
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -55,12 +63,15 @@ class NumberedRows:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            rest = pa.RecordBatch.from_arrays(batch.columns[1:], schema=pa.schema(list(batch.schema)[1:]))
+            taken = [*self.inputs, *range(self.features, batch.num_columns)]
+            schema = pa.schema([batch.schema.field(place) for place in taken])
+            rest = pa.RecordBatch.from_arrays([batch.column(place) for place in taken], schema=schema)
             made = pa.Table.from_batches(list(self.function(iter([rest])))) if rest.num_rows else None
             if made is not None:
                 columns = [column.combine_chunks() for column in made.columns]
                 columns = [each.chunk(0) if isinstance(each, pa.ChunkedArray) else each for each in columns]
-                yield pa.RecordBatch.from_arrays([batch.column(0), *columns], [str(n) for n in range(len(columns) + 1)])
+                columns = [*batch.columns[: self.kept], *columns]
+                yield pa.RecordBatch.from_arrays(columns, [str(place) for place in range(len(columns))])
 
 
 def in_order(batches: Iterator[pa.RecordBatch], order: Sequence[str]) -> Iterator[pa.RecordBatch]:
