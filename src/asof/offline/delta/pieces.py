@@ -78,7 +78,7 @@ def rows_of(folder: Any, pieces: TablePieces, schema: pa.Schema) -> Iterator[pa.
         numbers = table[NUMBER].to_numpy()
         if table[NUMBER].null_count or not np.array_equal(numbers, np.arange(expected, expected + len(numbers))):
             raise StorageError(
-                f"the saved rows below {pieces.address} are not whole: from row {expected} on some are missing or twice",
+                f"the saved rows below {pieces.address} are not whole: rows from {expected} on are missing or twice",
                 hint="save the training set again",
             )
         expected += len(numbers)
