@@ -67,6 +67,23 @@ def test_two_writers_that_are_killed_and_started_again_lose_and_double_nothing(
     assert offsets == {each["partition"]: each["greatest"] for each in found}
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", ["drop", "refuse"])
+def test_a_flush_survives_a_fault_at_each_of_its_requests(fault: str, s3_proxy: S3Proxy, bucket: str) -> None:
+    store = DuckDBOffline(bucket, threads=1, storage=ObjectStorage(StorageSettings(**s3_proxy.storage)))
+    store.create(CLICKS, clicks(0, 0, 1).schema)
+    flushes = 24  # more than a checkpoint's
+    for number in range(flushes):
+        s3_proxy.after = number % 12
+        setattr(s3_proxy, fault, 1)
+        store.append(CLICKS, clicks(0, 3 * number, 3), {0: 3 * number + 2})
+    s3_proxy.after = 0
+    setattr(s3_proxy, fault, 0)
+
+    found = store.sql('SELECT "offset" AS o FROM archive ORDER BY ALL', {"archive": store.rows(CLICKS)}).reader()
+    assert found.read_all()["o"].to_pylist() == list(range(3 * flushes)) and store.offsets(CLICKS, [0])[0] == 71
+
+
 @pytest.mark.parametrize("version", [10, 100])
 def test_a_flush_takes_a_bounded_number_of_requests_whatever_the_version(
     version: int, tmp_path: Path, s3_proxy: S3Proxy, bucket: str
