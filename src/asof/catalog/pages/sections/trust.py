@@ -71,18 +71,18 @@ class ProfiledView:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _KeptProfiles:
     """What the registry keeps of a view: its newest profiles, newest first, and what its expectations found last."""
 
     profiles: Sequence[ViewProfile]
     results: Sequence[ExpectationResult]
 
 
-def _kept(request: PageRequest, view: View) -> LiveValue[_Kept]:
-    def fetched() -> _Kept:
+def _kept(request: PageRequest, view: View) -> LiveValue[_KeptProfiles]:
+    def fetched() -> _KeptProfiles:
         # A check alone keeps newer results than the newest profile has.
         results = list(request.store.kept_expectations(view.name)) if view.expectations else []
-        return _Kept(list(request.store.kept_profiles(view.name, limit=_PROFILES)), results)
+        return _KeptProfiles(list(request.store.kept_profiles(view.name, limit=_PROFILES)), results)
 
     return request.live.get(("profiles", view.name), fetched)
 
@@ -125,7 +125,7 @@ def profile_command(view: str) -> str:
     return f"asof profile {quote(view)}"
 
 
-def _trust(kept: _Kept, view: View, feature: str) -> FeatureTrust:
+def _trust(kept: _KeptProfiles, view: View, feature: str) -> FeatureTrust:
     profiles = kept.profiles
     newest = profiles[0] if profiles else None
     own = _of_feature(profiles, feature)
