@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import pyarrow as pa
 
-
-class Evaluator(Protocol):
-    """What evaluates expressions over batches in this process."""
-
-    def evaluate(self, batch: pa.Table, expressions: dict[str, str]) -> pa.Table: ...
+from asof.connections.duckdb import Evaluator
 
 
 def with_json_text(rows: pa.RecordBatchReader, evaluator: Evaluator) -> pa.RecordBatchReader:
