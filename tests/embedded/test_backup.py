@@ -237,7 +237,7 @@ def test_nothing_is_written_over_and_a_restore_takes_the_place_of_a_store_only_w
     assert made.exit_code == 0, made.output
     assert json.loads(made.stdout)["backup"]["archives"]["clicks"] == 5
     refused = shell(["-C", str(folder), "restore", str(folder / "backup")], obj=CliContext())
-    assert refused.exit_code == StorageError.exit_code and "add --replace" in refused.output
+    assert refused.exit_code == StorageError.exit_code and "--replace, which drops" in refused.output
     asked = shell(["-C", str(folder), "restore", "--replace", str(folder / "backup")], input="n\n", obj=CliContext())
     assert "Nothing was changed" in asked.output
     done = shell(["-C", str(folder), "restore", "--replace", "--yes", str(folder / "backup")], obj=CliContext())
@@ -251,7 +251,7 @@ def test_nothing_is_written_over_and_a_restore_takes_the_place_of_a_store_only_w
 
 def test_archives_that_are_kept_otherwise_are_noted_and_have_to_reach_as_far(folder: Path, tmp_path: Path) -> None:
     with opened(folder) as store:
-        done = store.backup(tmp_path / "noted", copy_archives=False)
+        done = store.backup(tmp_path / "noted", archives="refer")
         assert set(done.archives.values()) == {0}
         registry = Path(open_store_of(store).stores.registry.place)
         (archive,) = [each for each in registry.parent.iterdir() if (each / "shop" / "events").is_dir()]
@@ -357,7 +357,7 @@ def test_a_process_that_dies_in_a_backup_or_a_restore_leaves_nothing_half(folder
     assert killed(folder, "restore", [checks + 2], checks=checks) == (checks + 2, -signal.SIGKILL)
 
     with opened(folder) as store:
-        store.restore(folder / "new")  # whichever backup is taken now, it begins anew
+        store.restore(folder / "new")  # whichever backup is taken now, it begins again
         store.stream_run(accept_gap=True, until_caught_up=True)
         store.rebuild()
         assert served(store) == before and store.audit().ok and store.rebuild_training_set("first").identical

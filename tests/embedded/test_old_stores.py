@@ -21,8 +21,6 @@ from asof.offline.protocol import LATER_COLUMNS
 from asof.online.sqlite import SqliteOnlineStore
 from asof.online.sqlite import file as online_file
 from asof.registry.object import layout as object_layout
-from asof.registry.postgres import records as postgres_records
-from asof.registry.postgres import registry as postgres_registry
 from asof.registry.sqlite import SqliteRegistry
 from asof.registry.sqlite import file as registry_file
 from asof.testing.registry_records import TODAY, records_of
@@ -194,9 +192,6 @@ def test_the_page_about_upgrades_has_the_formats_of_the_code() -> None:
     assert formats["versions in the registry"] == str(project.FORMAT)
     assert formats["registry file"] == str(registry_file.FORMAT)
     assert formats["registry in a bucket"] == str(object_layout.FORMAT)
-    assert (
-        formats["registry in PostgreSQL"] == f"{len(postgres_registry._STEPS)}; records {len(postgres_records._STEPS)}"
-    )
     assert formats["online rows"] == str(packing.ARRIVAL_FORMAT) == str(layout.ARRIVAL_FORMAT)
     assert formats["online file"] == str(online_file.FORMAT)
     assert formats["archives"] == "columns " + ", ".join(f"`{each}`" for each in LATER_COLUMNS)

@@ -59,7 +59,7 @@ def refuse_unfinished_restore(stores: Stores) -> None:
     if target is not None:
         raise RegistryError(
             f"a restore of {target} into project {stores.project!r} has not come to its end; nothing was applied",
-            hint=f"run `asof restore {target}` again: it begins anew; or drop what there is: asof teardown --purge",
+            hint=f"run `asof restore {target}` again, or drop what there is: asof teardown --purge",
         )
 
 

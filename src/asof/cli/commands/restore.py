@@ -14,10 +14,11 @@ from asof.cli.options import Command
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 @pass_context
 def restore(context: CliContext, source: str, replace: bool, yes: bool) -> None:
-    """Bring a project back from a backup, into the stores of this configuration.
+    """Bring a project back from a backup.
 
-    SOURCE is what `asof backup` wrote. Each file is compared with its hash before anything is changed. One that broke
-    off is begun anew when it is run again. Stop workers and servers before.
+    SOURCE is what `asof backup` wrote; the stores are those of this configuration, of any product. Each file is
+    compared with its hash before anything is changed. One that broke off begins again at the next run. Stop workers
+    and servers before.
 
     \b
     asof restore /backups/monday
@@ -26,9 +27,9 @@ def restore(context: CliContext, source: str, replace: bool, yes: bool) -> None:
         context.ask(f"Replace what project {context.store.project!r} has by {source}?", yes=yes)
     with context.progress() as progress:
         done = context.store.restore(source, replace=replace, progress=progress)
-    facts = done.to_dict()
+    shown = done.to_dict()
     if context.output.form == "text":
-        del facts["next_steps"]
-    context.output.details("restored", facts, title="Restored")
+        del shown["next_steps"]
+    context.output.details("restored", shown, title="Restored")
     for number, step in enumerate(done.next_steps, start=1):
         context.note(f"next, {number}: {step}")

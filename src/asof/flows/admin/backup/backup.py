@@ -20,9 +20,9 @@ from asof.definitions import LogSource, Snapshot
 from asof.distribution import installed_version
 from asof.errors import AsofError, RegistryError, StorageError
 from asof.flows.admin.backup.manifest import FORMAT, ArchiveCopy, BackupFile, LogReference, Manifest, TableCopy
-from asof.flows.admin.backup.places import BackupPlace, place_at
 from asof.flows.admin.backup.registry_rows import COUNTS, RECORDS, VERSIONS, VersionRows, count_rows, record_rows
-from asof.flows.admin.backup.tables import parts, write_rows
+from asof.flows.admin.backup.tables import in_pieces, write_rows
+from asof.flows.admin.backup.targets import BackupTarget, target_at
 from asof.flows.admin.feature_log import PREFIX
 from asof.flows.records import refuse_unfinished_restore
 from asof.flows.runs import BACKUP, recorded_run
@@ -82,7 +82,7 @@ def backup(
         RegistryError: nothing is applied.
         StorageError: the target is taken or cannot be written, or an archive cannot be read.
     """
-    place = place_at(target, stores.storage)
+    place = target_at(target, stores.storage)
     snapshot = stores.registry.load(stores.project)
     if snapshot.version == 0:
         raise RegistryError(
@@ -122,7 +122,7 @@ def described(archive: ArchiveCopy) -> str:
 
 
 def _written(
-    stores: Stores, snapshot: Snapshot, place: BackupPlace, stores_of: Mapping[str, str], *, copy_archives: bool,
+    stores: Stores, snapshot: Snapshot, place: BackupTarget, stores_of: Mapping[str, str], *, copy_archives: bool,
     progress: Progress,
 ) -> tuple[Manifest, list[str]]:  # fmt: skip
     notes: list[str] = []
@@ -159,19 +159,19 @@ def _written(
 
 
 def _tables(
-    stores: Stores, snapshot: Snapshot, place: BackupPlace, notes: list[str], progress: Progress
+    stores: Stores, snapshot: Snapshot, place: BackupTarget, notes: list[str], progress: Progress
 ) -> Iterator[TableCopy]:
     for number, saved in enumerate(snapshot.facts.training_sets.values()):
         rows = stores.offline.load_table(stores.project, saved.table)
         if rows is None:
             notes.append(f"training set {saved.name!r}: its rows are missing in the offline store")
             continue
-        counted = _Counted(rows, f"back up training set {saved.name}", saved.rows, progress)
+        counted = _RowCounter(rows, f"back up training set {saved.name}", saved.rows, progress)
         file = write_rows(place, f"tables/{number}.parquet", rows.schema, counted)
         yield TableCopy(training_set=saved.name, table=saved.table, rows=counted.rows, files=[file])
 
 
-class _Counted:
+class _RowCounter:
     """Batches, whose rows are counted and reported."""
 
     def __init__(self, batches: pa.RecordBatchReader, what: str, total: int | None, progress: Progress) -> None:
@@ -186,7 +186,7 @@ class _Counted:
 
 
 def _archive(
-    stores: Stores, snapshot: Snapshot, archive: Archive, place: BackupPlace, path: str, *, copy: bool,
+    stores: Stores, snapshot: Snapshot, archive: Archive, place: BackupTarget, path: str, *, copy: bool,
     progress: Progress,
 ) -> ArchiveCopy:  # fmt: skip
     for attempt in range(_ATTEMPTS):
@@ -206,7 +206,7 @@ def _is_there(stores: Stores, archive: Archive) -> bool:
 
 
 def _archive_once(
-    stores: Stores, snapshot: Snapshot, archive: Archive, place: BackupPlace, path: str, *, copy: bool,
+    stores: Stores, snapshot: Snapshot, archive: Archive, place: BackupTarget, path: str, *, copy: bool,
     progress: Progress,
 ) -> ArchiveCopy:  # fmt: skip
     rows = stores.offline.rows(archive)
@@ -220,10 +220,10 @@ def _archive_once(
     # The day of arrival is computed again: not all stores have it as a column of rows.
     columns = [name for name in known.names if name != "ingest_date"]
     reader = stores.offline.sql(statements.rows_through(columns, offsets), {"archive": rows}).reader()
-    counted = _Counted(reader, f"back up the archive of {archive.name}", None, progress)
+    counted = _RowCounter(reader, f"back up the archive of {archive.name}", None, progress)
     files: list[BackupFile] = []
-    for part in parts(counted):
-        files.append(write_rows(place, f"{path}/{len(files)}.parquet", reader.schema, part))
+    for piece in in_pieces(counted):
+        files.append(write_rows(place, f"{path}/{len(files)}.parquet", reader.schema, piece))
     return ArchiveCopy(name=archive.name, kind=archive.kind, rows=counted.rows, offsets=offsets, files=files)
 
 

@@ -1,7 +1,7 @@
 """Restore: a project out of a backup, into stores of any products.
 
 The registry's versions come last: until then nothing is applied in the project. A record in the registry says that a
-restore is going on, so that one which broke off is begun anew by the next, and `apply` does not build on its half.
+restore is going on, so that the next one begins again after one that broke off, and `apply` does not build on its half.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 
 from asof.definitions import LogSource, Snapshot
 from asof.display import counted
-from asof.errors import AsofError, StorageError
+from asof.errors import Argument, AsofError, StorageError
 from asof.flows.admin.backup.backup import KINDS, described
 from asof.flows.admin.backup.manifest import NAME, ArchiveCopy, Manifest, decode_manifest
-from asof.flows.admin.backup.places import BackupPlace, place_at
 from asof.flows.admin.backup.registry_rows import add_counts, records_of, versions_of
 from asof.flows.admin.backup.tables import check_hashes, read_rows
+from asof.flows.admin.backup.targets import BackupTarget, target_at
 from asof.flows.apply.apply import lookups_of
 from asof.flows.records import RESTORING, unfinished_restore
 from asof.flows.rows.archive import ARRIVAL_FIELDS, DEAD_LETTERS_SCHEMA, archive_schema
@@ -67,7 +67,7 @@ def restore(
         StorageError: it is no backup, is damaged or another project's, or the project is not empty; nothing was
             changed.
     """
-    place = place_at(source, stores.storage)
+    place = target_at(source, stores.storage)
     manifest = decode_manifest(b"".join(place.pieces(NAME)), place=place.address)
     if manifest.project != stores.project:
         raise StorageError(
@@ -78,10 +78,11 @@ def restore(
     is_left = unfinished_restore(stores) is not None
     there = [] if is_left else what_is_there(stores, archives=manifest.are_archives_copied)
     if there and not replace:
+        name = Argument("replace", True)
         raise StorageError(
             f"project {stores.project!r} is not empty: it has {', '.join(there)}; nothing was changed",
-            hint="restore into empty stores, or add --replace (replace=True), which drops what there is",
-        )
+            hint=f"restore into empty stores, or with {name}, which drops what there is", arguments=[name],
+        )  # fmt: skip
     if not manifest.are_archives_copied:
         _check_archives(stores, manifest, place)
     with recorded_run(stores, RESTORE) as run:
@@ -96,7 +97,7 @@ def restore(
     )  # fmt: skip
 
 
-def _restored(stores: Stores, manifest: Manifest, place: BackupPlace, *, drop: bool, progress: Progress) -> Snapshot:
+def _restored(stores: Stores, manifest: Manifest, place: BackupTarget, *, drop: bool, progress: Progress) -> Snapshot:
     """Write all of a backup; returns the newest version."""
     _begin(stores, manifest, place, drop=drop)
     newest = next(versions_of(read_rows(place, manifest.registry["versions"])))[1]
@@ -128,7 +129,7 @@ def what_is_there(stores: Stores, *, archives: bool = True) -> list[str]:
     return found + ([counted(len(names), "archive")] if names else [])
 
 
-def _check_archives(stores: Stores, manifest: Manifest, place: BackupPlace) -> None:
+def _check_archives(stores: Stores, manifest: Manifest, place: BackupTarget) -> None:
     """Check that archives which the backup only refers to hold all that they held."""
     for each in manifest.archives:
         archive = Archive(stores.project, each.name, each.kind)
@@ -142,7 +143,7 @@ def _check_archives(stores: Stores, manifest: Manifest, place: BackupPlace) -> N
             )
 
 
-def _begin(stores: Stores, manifest: Manifest, place: BackupPlace, *, drop: bool) -> None:
+def _begin(stores: Stores, manifest: Manifest, place: BackupTarget, *, drop: bool) -> None:
     if drop:
         stores.registry.drop(stores.project)
     _mark(stores, manifest, place, is_done=False)
@@ -152,14 +153,14 @@ def _begin(stores: Stores, manifest: Manifest, place: BackupPlace, *, drop: bool
     stores.online.drop_project(stores.project)
 
 
-def _mark(stores: Stores, manifest: Manifest, place: BackupPlace, *, is_done: bool) -> None:
+def _mark(stores: Stores, manifest: Manifest, place: BackupTarget, *, is_done: bool) -> None:
     body = {"target": place.address, "is_done": is_done}
     record = RegistryRecord(RESTORING, manifest.id, stores.system_clock(), body)
     stores.registry.append_records(stores.project, [record])
 
 
 def _restore_archive(
-    stores: Stores, snapshot: Snapshot, copied: ArchiveCopy, place: BackupPlace, progress: Progress
+    stores: Stores, snapshot: Snapshot, copied: ArchiveCopy, place: BackupTarget, progress: Progress
 ) -> None:
     archive = Archive(stores.project, copied.name, copied.kind)
     source = snapshot.project.sources.get(copied.name)
@@ -187,7 +188,7 @@ def _restore_archive(
         stores.offline.append(archive, schema.empty_table(), copied.offsets)
     if rows != copied.rows:
         raise StorageError(
-            f"archive {described(copied)!r} has {rows} rows after its restore; expected {copied.rows}",
+            f"archive {described(copied)!r} has {counted(rows, 'row')} after its restore; expected {copied.rows}",
             hint="another process writes to it: stop workers and servers, then run the restore again",
         )
 

@@ -1,4 +1,4 @@
-"""Rows as files of a backup, hashed as they are written, and read back in parts that fit into memory."""
+"""Rows as files of a backup, hashed as they are written, and read back a file at a time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 from asof.connections.object_storage.uploads import file_bytes
 from asof.errors import StorageError
 from asof.flows.admin.backup.manifest import BackupFile, Manifest
-from asof.flows.admin.backup.places import BackupPlace
+from asof.flows.admin.backup.targets import BackupTarget
 from asof.flows.stores import Progress
 
-PART_ROWS, PART_BYTES = 1_000_000, 128 << 20
+FILE_ROWS, FILE_BYTES = 1_000_000, 128 << 20
 """Where a file of an archive ends: each is appended at once when it is restored."""
 
 
-class _Hashed:
+class _HashReader:
     """Hashes and counts bytes as they pass."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -37,32 +37,32 @@ class _Hashed:
         return self._sha256.hexdigest()
 
 
-def write_rows(place: BackupPlace, path: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> BackupFile:
+def write_rows(place: BackupTarget, path: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> BackupFile:
     """Write rows as one Parquet file."""
-    pieces = _Hashed(file_bytes(schema, batches, lambda sink, own: pq.ParquetWriter(sink, own, compression="zstd")))
+    pieces = _HashReader(file_bytes(schema, batches, lambda sink, own: pq.ParquetWriter(sink, own, compression="zstd")))
     place.write(path, pieces)
     return BackupFile(path, pieces.bytes, pieces.sha256)
 
 
-def parts(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordBatch]]:
-    """The batches in parts, each of which is read to its end before the next; there is one at least."""
+def in_pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordBatch]]:
+    """The batches as pieces, each of which is read to its end before the next; there is one at least."""
     rest = iter(batches)
     batch = next(rest, None)
 
-    def part() -> Iterator[pa.RecordBatch]:
+    def piece() -> Iterator[pa.RecordBatch]:
         nonlocal batch
         rows = size = 0
-        while batch is not None and rows < PART_ROWS and size < PART_BYTES:
+        while batch is not None and rows < FILE_ROWS and size < FILE_BYTES:
             yield batch
             rows, size = rows + batch.num_rows, size + batch.nbytes
             batch = next(rest, None)
 
-    yield part()
+    yield piece()
     while batch is not None:
-        yield part()
+        yield piece()
 
 
-def read_rows(place: BackupPlace, file: BackupFile) -> pa.RecordBatchReader:
+def read_rows(place: BackupTarget, file: BackupFile) -> pa.RecordBatchReader:
     """The rows of a file, in bounded memory.
 
     Raises:
@@ -75,7 +75,7 @@ def read_rows(place: BackupPlace, file: BackupFile) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(opened.schema_arrow, opened.iter_batches(100_000))
 
 
-def check_hashes(place: BackupPlace, manifest: Manifest, *, progress: Progress) -> None:
+def check_hashes(place: BackupTarget, manifest: Manifest, *, progress: Progress) -> None:
     """Read all files of a backup, and compare them with the manifest.
 
     Raises:
@@ -84,7 +84,7 @@ def check_hashes(place: BackupPlace, manifest: Manifest, *, progress: Progress) 
     files = list(manifest.files)
     total, done = sum(each.bytes for each in files), 0
     for file in files:
-        pieces = _Hashed(place.pieces(file.path))
+        pieces = _HashReader(place.pieces(file.path))
         for piece in pieces:
             done += len(piece)
             progress("check the backup", done, max(total, done))
@@ -92,11 +92,11 @@ def check_hashes(place: BackupPlace, manifest: Manifest, *, progress: Progress) 
             raise _damaged(place, file)
 
 
-def _damaged(place: BackupPlace, file: BackupFile) -> StorageError:
+def _damaged(place: BackupTarget, file: BackupFile) -> StorageError:
     return StorageError(
         f"backup {place.address}: {file.path} is damaged: it is not what was written; nothing was changed",
         hint="use another backup, or a copy of this one",
     )
 
 
-__all__ = ["check_hashes", "parts", "read_rows", "write_rows"]
+__all__ = ["check_hashes", "in_pieces", "read_rows", "write_rows"]

@@ -19,7 +19,7 @@ from asof.values.local_paths import NotAnAddress, NotLocal, checked_object_addre
 _PIECE_BYTES = 8 << 20
 
 
-class BackupPlace(Protocol):
+class BackupTarget(Protocol):
     """The files of one backup, by their paths in it. Every verb may raise StorageError."""
 
     address: str
@@ -54,7 +54,7 @@ class BackupPlace(Protocol):
         ...
 
 
-def place_at(target: str | os.PathLike[str], storage: ObjectStorage) -> BackupPlace:
+def target_at(target: str | os.PathLike[str], storage: ObjectStorage) -> BackupTarget:
     """The place of a path, or of an address in object storage.
 
     Raises:
@@ -63,17 +63,17 @@ def place_at(target: str | os.PathLike[str], storage: ObjectStorage) -> BackupPl
     text = os.fspath(target)
     try:
         if is_object_address(text):
-            return BucketPlace(checked_object_address(text), storage)
+            return BucketTarget(checked_object_address(text), storage)
         folder = Path(os.path.abspath(local_path(text)))
     except (NotLocal, NotAnAddress) as error:
         raise StorageError(f"no backup can be there: {error}", hint="give a folder, or s3://BUCKET/PREFIX") from error
     if not folder.name:
         raise StorageError(f"no backup can be at {text!r}", hint="give a folder in it")
-    return FolderPlace(folder)
+    return FolderTarget(folder)
 
 
-class FolderPlace:
-    """See `BackupPlace`: written next to its place under a hidden name, which is changed at the end."""
+class FolderTarget:
+    """See `BackupTarget`: written next to its place under a hidden name, which is changed at the end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -129,8 +129,8 @@ class FolderPlace:
             raise _wrapped(self.address, error) from error
 
 
-class BucketPlace:
-    """See `BackupPlace`: until it has a manifest, what is there is no backup, and the next one replaces it."""
+class BucketTarget:
+    """See `BackupTarget`: until it has a manifest, what is there is no backup, and the next one replaces it."""
 
     def __init__(self, address: str, storage: ObjectStorage) -> None:
         self.address, self._storage = address, storage
@@ -209,4 +209,4 @@ def _sync(folder: str | Path) -> None:
         os.close(handle)
 
 
-__all__ = ["BackupPlace", "place_at"]
+__all__ = ["BackupTarget", "target_at"]
