@@ -1,8 +1,12 @@
 """Sources as definitions: the names that files give them, and times that are named as Asof calls them."""
 
+import pickle
+
 import pytest
 
-from asof import Entity, FeatureView, Field, FileSource
+from asof import Entity, FeatureView, Field, FileSource, LogSource
+from asof.decoding.bounds import MessageBounds
+from asof.decoding.codecs import codec_of
 from asof.definitions import project_of
 from asof.dtypes import Float64, Int64, Timestamp
 from asof.errors import DefinitionError
@@ -67,3 +71,15 @@ def test_a_column_that_is_renamed_keeps_its_own_name_before_a_mapped_one():
     source = FileSource("rows.parquet", timestamp_field="a", field_mapping={"a": "b", "b": "a"})
 
     assert source.timestamp_field == "a"
+
+
+def test_a_source_is_pickled_without_the_decoder_that_was_built_for_it():
+    fields = [Field("user", Int64), Field("at", Timestamp)]
+    source = LogSource("clicks", schema=fields, timestamp_field="at", message_format="json")
+    built = codec_of(source, MessageBounds())
+
+    copy = pickle.loads(pickle.dumps(source))
+
+    assert copy == source
+    assert codec_of(source, MessageBounds()) is built
+    assert codec_of(copy, MessageBounds()) is not built

@@ -32,6 +32,10 @@ def written_at() -> str:
     return ""
 
 
+_BUILT = frozenset({"_codec", "_key_codec"})
+"""What `asof.decoding.codecs` keeps with a source."""
+
+
 class Definition:
     """A named, frozen piece of the feature repository.
 
@@ -120,6 +124,10 @@ class Definition:
         if self.owner:
             common["owner"] = self.owner
         return common
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A decoder that was built for a definition stays in its process: it cannot be pickled, and executors build one.
+        return {key: value for key, value in self.__dict__.items() if key not in _BUILT}
 
     def __setattr__(self, key: str, value: object) -> None:
         raise AttributeError(f"{self.kind} {self.name!r} is frozen: define a new one instead of setting {key!r}")
