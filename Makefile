@@ -68,7 +68,7 @@ check: $(READY) ## Run the fast part: style, architecture, types, unit tests
 	$(BIN)/python -m pytest tests/unit -q -n $(or $(WORKERS),2) --dist loadgroup -m "not slow and not soak" -rs $(ARGS)
 
 installed-services: $(READY)
-	@scripts/install_services.sh
+	@scripts/install_services.sh spark
 
 style: $(READY)
 	$(BIN)/ruff check .
@@ -87,11 +87,11 @@ docs: $(READY) ## Write the generated pages and the picture of docs/ again
 	$(BIN)/python scripts/draw_architecture.py
 
 bench: $(READY) ## Measure the figures (ARGS='--quick', ARGS='import')
-	@scripts/install_services.sh
+	@scripts/install_services.sh spark
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 soak: $(READY) ## Run the long tests
-	@scripts/install_services.sh
+	@scripts/install_services.sh spark
 	$(BIN)/python -m pytest tests -m soak -rs --timeout=7200 $(ARGS)
 
 dist: $(READY) ## Build wheel and sdist into dist/, and check them

@@ -15,6 +15,7 @@ from asof.connections.spark.client import (
     DefaultChannelBuilder,
     DefaultPolicy,
     LocalRelation,
+    RetryPolicyState,
     SparkSession,
 )
 from asof.connections.spark.errors import DRIVER_ERRORS
@@ -61,6 +62,11 @@ class ServerSession:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what a server warns of are settings of ours
             self.spark.conf._set_all(self._settings, silent=True)
+
+    @property
+    def version(self) -> str:
+        """The server's version of Spark, or the one that it takes after."""
+        return str(self.spark.version)
 
     @property
     def is_alive(self) -> bool:
@@ -132,10 +138,27 @@ def _patience(retry_s: float) -> Any:
     pauses, total, pause = 0, 0.0, 0.1
     while total < retry_s:
         total, pause, pauses = total + pause, min(2.0, pause * 2), pauses + 1
-    return DefaultPolicy(
-        max_retries=pauses, initial_backoff=100, backoff_multiplier=2.0, max_backoff=2000, jitter=0,
-        max_server_retry_delay=int(retry_s * 1000),
-    )  # fmt: skip
+    policy = _Patience(max_retries=pauses, initial_backoff=100, backoff_multiplier=2.0, max_backoff=2000, jitter=0)
+    # The client of 4.0 does not have it, and heeds no such delay.
+    policy.max_server_retry_delay = int(retry_s * 1000)
+    return policy
+
+
+class _Patience(DefaultPolicy):  # type: ignore[misc]
+    """Ends with the server's error, and without the client's warning that retries are at an end."""
+
+    def to_state(self) -> _Attempts:
+        return _Attempts(self)
+
+
+class _Attempts(RetryPolicyState):  # type: ignore[misc]
+    def next_attempt(self, exception: BaseException | None = None) -> int | None:
+        """The pause before the next attempt in ms. The client of 4.0 does not say which exception it is about."""
+        given = (exception,) if exception is not None else ()
+        pause: int | None = super().next_attempt(*given)
+        if pause is None and exception is not None:
+            raise exception
+        return pause
 
 
 __all__ = ["MESSAGE_BYTES", "ServerSession"]
