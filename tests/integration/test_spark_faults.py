@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from asof.connections.spark import ServerSession, pool
 from asof.errors import AsofError, EntityFrameError, StorageError
 from asof.offline.spark.engine import SparkOffline
 from asof.offline.spark.read import reading
@@ -43,25 +44,38 @@ def opened(tmp_path: Path) -> Iterator[Open]:
         each.close()
 
 
-def release(store: SparkOffline) -> None:
-    """End all sessions of a store on the server, as an administrator would."""
-    pool = store.server.pool
-    for each in [*(each for each, _ in pool._idle), *pool._used]:
-        each.spark.client.release_session()
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Ends all sessions on their server, as an administrator would."""
+    sessions: list[ServerSession] = []
+
+    class Noted(ServerSession):
+        def __init__(self, *address: Any, **options: Any) -> None:
+            super().__init__(*address, **options)
+            sessions.append(self)
+
+    def all_of_them() -> None:
+        while sessions:
+            sessions.pop().spark.client.release_session()
+
+    monkeypatch.setattr(pool, "ServerSession", Noted)
+    return all_of_them
 
 
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
 
-def sessions_end(store: SparkOffline) -> None:
+def sessions_end(store: SparkOffline, release: Callable[[], None]) -> None:
     assert values(store, ROWS) == EXPECTED
-    release(store)
+    release()
     assert values(store, ROWS) == EXPECTED
-    assert values(store, lost_during(ROWS, lambda: release(store))) == EXPECTED
+    assert values(store, lost_during(ROWS, release)) == EXPECTED
 
 
-def test_a_session_that_was_released_makes_the_read_run_again(sail: Sail, opened: Open) -> None:
-    sessions_end(opened(sail.url))
+def test_a_session_that_was_released_makes_the_read_run_again(
+    sail: Sail, release: Callable[[], None], opened: Open
+) -> None:
+    sessions_end(opened(sail.url), release)
 
 
 def test_a_session_that_has_expired_makes_the_read_run_again(private_service: Any, opened: Open) -> None:
@@ -176,7 +190,9 @@ def test_clients_of_earlier_releases_read_the_same_rows(sail: Sail, tmp_path: Pa
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_sessions_of_spark_that_end_make_the_read_run_again(private_service: Any, opened: Open) -> None:
+def test_sessions_of_spark_that_end_make_the_read_run_again(
+    private_service: Any, release: Callable[[], None], opened: Open
+) -> None:
     server = private_service(
         Spark,
         settings={
@@ -185,7 +201,7 @@ def test_sessions_of_spark_that_end_make_the_read_run_again(private_service: Any
         },
     )
     store = opened(server.url, retry_s=60.0)
-    sessions_end(store)
+    sessions_end(store, release)
     with reading(store.server, "a test") as read:
         session = read.session
     wait_until_gone(session)
