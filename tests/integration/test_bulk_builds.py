@@ -171,12 +171,15 @@ def test_executors_write_the_rows_that_this_process_writes(there: Sail, build: B
     assert any(value is not None for value in expected["twice"])
 
 
+@pytest.mark.timeout(900)
 def test_spark_itself_computes_a_training_set_and_writes_online_rows(
     spark: Spark, redis: Redis, build: Build, taken: list[str], repository: Path
 ) -> None:
     # All tests share this server, so its executors' environment has nothing of this one.
     configuration = repository / "feature_store.yaml"
     configuration.write_text(configuration.read_text().replace("${ASOF_TEST_BULK_REDIS}", redis.url))
+    configuration = repository / "feature_store.spark.yaml"
+    configuration.write_text(configuration.read_text() + "  settings: {spark.sql.codegen.wholeStage: false}\n")
     store, stores = build(spark.url)
     embedded, here = build()
     views, features = ["profile", "bought"], FEATURES[:5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,10 +53,18 @@ class ServerSession:
             channel.set("token", token)
         self.spark = SparkSession(connection=channel)
         self.spark.client.set_retry_policies([_patience(retry_s)])
+        self._forget_exit()
         self._mark = uuid.uuid4().hex
         self._settings = {**settings, _MARK: self._mark}
         self._views: list[str] = []
         self._set()
+
+    def _forget_exit(self) -> None:
+        # At the process' end the client would ask the server to forget models, and wait for one that is gone.
+        client: Any = self.spark.client
+        for name in ("_on_exit", "_cleanup_ml_cache"):  # from 4.2 on; before
+            if hook := getattr(client, name, None):
+                atexit.unregister(hook)
 
     def _set(self) -> None:
         # In one call; a server may not know one of them, or not let it be changed.

@@ -15,7 +15,8 @@ from asof.testing.offline import OfflineStoreSuite
 from tests.embedded.test_spark_sql import differences, entity_frame, history, latest_view, windowed_view
 from tests.services import Spark
 
-pytestmark = pytest.mark.integration
+# Its start is part of the first test, and takes minutes beside others.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 QUICK = {
     "test_an_event_exactly_at_t_counts",
