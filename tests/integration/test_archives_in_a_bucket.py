@@ -20,7 +20,7 @@ from tests.services.certificates import Certificates
 
 pytestmark = pytest.mark.integration
 
-MOST_REQUESTS, MOST_TO_OPEN, MOST_WITH_CHECKPOINT, MOST_AFTER_CHECKPOINT = 9, 23, 45, 14
+MOST_REQUESTS, MOST_TO_OPEN, MOST_WITH_CHECKPOINT, MOST_AFTER_CHECKPOINT = 9, 21, 29, 14
 """Of one flush, as docs/how-to/object-storage.md says."""
 
 WRITER = """
@@ -93,8 +93,28 @@ def test_a_flush_takes_a_bounded_number_of_requests_whatever_the_version(
     assert after_checkpoint <= MOST_AFTER_CHECKPOINT and other <= MOST_REQUESTS, counts
 
 
-def upload_archive(folder: Path, bucket: str, storage: ObjectStorage, *, version: int) -> None:
-    """An archive at a version with a checkpoint, made here, since each commit in the bucket is several requests."""
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_the_log_is_read_once_whatever_the_number_of_partitions(
+    has_checkpoint: bool, tmp_path: Path, s3_proxy: S3Proxy, bucket: str
+) -> None:
+    storage = ObjectStorage(StorageSettings(**s3_proxy.storage))
+    version = 12
+    upload_archive(tmp_path, bucket, storage, version=version, has_checkpoint=has_checkpoint)
+    DuckDBOffline(bucket, threads=1, storage=storage).append(CLICKS, clicks(7, 0, 3), {7: 2})
+    counts = []
+    for partitions in (range(1), range(8)):
+        with s3_proxy.counted() as requests:
+            found = DuckDBOffline(bucket, threads=1, storage=storage).offsets(CLICKS, partitions)
+        counts.append(len(requests))
+        assert found == {0: 3 * version + 2, **dict.fromkeys(partitions[1:7], -1), **dict.fromkeys(partitions[7:], 2)}
+
+    assert counts[0] == counts[1], counts
+
+
+def upload_archive(
+    folder: Path, bucket: str, storage: ObjectStorage, *, version: int, has_checkpoint: bool = True
+) -> None:
+    """An archive at a version, made here, since each commit in the bucket is several requests."""
     table = folder / "shop" / "events" / "clicks"
     here = DuckDBOffline(folder, threads=1)
     here.create(CLICKS, clicks(0, 0, 1).schema)
@@ -105,8 +125,11 @@ def upload_archive(folder: Path, bucket: str, storage: ObjectStorage, *, version
     for each in range(1, version + 1):
         commit = {"txn": {"appId": "partition 0", "version": 3 * each + 2, "lastUpdated": 0}}
         (log / f"{each:020}.json").write_text(json.dumps(commit))
-    DeltaTable(table).create_checkpoint()
-    for name in ("_last_checkpoint", f"{version:020}.checkpoint.parquet", f"{version:020}.json"):
+    names = [f"{each:020}.json" for each in range(version + 1)]
+    if has_checkpoint:
+        DeltaTable(table).create_checkpoint()
+        names = ["_last_checkpoint", f"{version:020}.checkpoint.parquet", names[-1]]
+    for name in names:
         storage.write(f"{bucket}/shop/events/clicks/_delta_log/{name}", (log / name).read_bytes())
 
 

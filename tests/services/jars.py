@@ -61,7 +61,7 @@ def kafka_jars() -> Path:
     """The folder of Kafka's jars."""
     folder = cache() / f"kafka-{KAFKA_VERSION}"
     if not folder.exists():
-        with _new(folder) as new:
+        with new_folder(folder) as new:
             log4j = f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_VERSION}"
             _fetch_jars("Kafka", new, {f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}": (), log4j: ()})
     return folder
@@ -71,7 +71,7 @@ def schema_registry_app() -> Path:
     """The folder of Apicurio Registry, unpacked."""
     folder = cache() / f"apicurio-registry-{APICURIO_VERSION}"
     if not folder.exists():
-        with _new(folder) as new:
+        with new_folder(folder) as new:
             artifact = f"io.apicurio:apicurio-registry-app:{APICURIO_VERSION}:tar.gz:all"
             _maven("Schema registry", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={new}")
             (archive,) = new.glob("*.tar.gz")
@@ -85,7 +85,7 @@ def spark_jars(version: str = SPARK_VERSION) -> Path:
     """The folder of Spark's jars, with what its Connect server needs. The Python of its workers is the client's."""
     folder = cache() / f"spark-connect-{version}"
     if not folder.exists():
-        with _new(folder) as new:
+        with new_folder(folder) as new:
             needed = {
                 f"org.apache.spark:spark-connect_2.13:{version}": SPARK_LEFT_OUT,
                 # The server wants one class of it when a session ends, and none of what that needs.
@@ -99,7 +99,7 @@ def python_package(name: str, version: str) -> Path:
     """The folder of a Python package alone, for `PYTHONPATH`: in another version than the tests' environment has."""
     folder = cache() / f"{name}-{version}"
     if not folder.exists():
-        with _new(folder) as new:
+        with new_folder(folder) as new:
             pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
             try:
                 run(name, [*pip, "--target", str(new), f"{name}=={version}"], timeout=600)
@@ -113,7 +113,7 @@ def fetch_all(*, with_spark: bool) -> list[Path]:
     return [kafka_jars(), schema_registry_app(), *([spark_jars()] if with_spark else [])]
 
 
-class _new:  # noqa: N801, used like a function
+class new_folder:  # noqa: N801, used like a function
     """A folder that takes its place only when it is complete, whoever else makes it meanwhile."""
 
     def __init__(self, folder: Path) -> None:

@@ -51,6 +51,9 @@ def test_both_drivers_get_the_same_settings() -> None:
     assert (delta["aws_endpoint"], delta["aws_region"], delta["aws_access_key_id"]) == ("http://s3", "eu", "k")
     assert (delta["allow_http"], delta["max_retries"], delta["aws_conditional_put"]) == ("true", "2", "etag")
     assert StorageSettings(account_key="k").delta_options("az")["azure_storage_account_key"] == "k"
+    google = StorageSettings(endpoint="https://storage.example", service_account="key.json")
+    assert google.of_scheme("gs") == {"base_url": "https://storage.example", "service_account": "key.json"}
+    assert google.delta_options("gs")["google_base_url"] == "https://storage.example"
     assert "secret" not in repr(StorageSettings(secret_access_key="secret", account_key="secret"))
 
 
