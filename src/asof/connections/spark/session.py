@@ -153,14 +153,14 @@ def _patience(retry_s: float) -> Any:
     return policy
 
 
-class _Patience(DefaultPolicy):  # type: ignore[misc]
+class _Patience(DefaultPolicy):  # type: ignore[misc]  # without types
     """Ends with the server's error, and without the client's warning that retries are at an end."""
 
     def to_state(self) -> _Attempts:
         return _Attempts(self)
 
 
-class _Attempts(RetryPolicyState):  # type: ignore[misc]
+class _Attempts(RetryPolicyState):  # type: ignore[misc]  # without types
     def next_attempt(self, exception: BaseException | None = None) -> int | None:
         """The pause before the next attempt in ms. The client of 4.0 does not say which exception it is about."""
         given = (exception,) if exception is not None else ()
