@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from asof.connections.object_storage import ObjectStorage, StorageSettings
+from asof.errors import StorageError
+from asof.offline.duckdb.engine import DuckDBOffline
+from asof.testing.archive import CLICKS
 
 # Collected here again, with the fixtures of this module.
 from tests.integration.test_archives_in_a_bucket import (  # noqa: F401
@@ -60,3 +63,17 @@ def s3_proxy(s3: Provider) -> Iterator[S3Proxy]:
 @pytest.fixture
 def storage(s3: Provider) -> ObjectStorage:
     return ObjectStorage(StorageSettings(**s3.storage))
+
+
+def test_wrong_credentials_are_said_to_be_wrong(s3: Provider, bucket: str) -> None:
+    if "account_key" not in s3.storage:
+        pytest.skip("the emulator of Google's checks no credentials")
+    wrong = ObjectStorage(StorageSettings(**{**s3.storage, "retries": 0, "account_key": "d3Jvbmc="}))
+
+    for fails in (
+        lambda: wrong.read(f"{bucket}/a"),
+        lambda: DuckDBOffline(bucket, threads=1, storage=wrong).offsets(CLICKS, [0]),
+    ):
+        with pytest.raises(StorageError, match="the secret key is wrong") as caught:
+            fails()
+        assert "d3Jvbmc=" not in str(caught.value)

@@ -78,13 +78,14 @@ class S3Proxy:
         refuse: how many requests to answer with 503 SlowDown.
         deny: how many requests to answer with 403 AccessDenied.
         drop: how many requests to pass on, and then to close the connection without a response.
+        after: how many requests pass before the first of these.
         delay_s: how long each response is held back.
         sent_bytes: bytes of all responses' bodies.
     """
 
     def __init__(self, server: BucketServer, tls: Certificates | None = None) -> None:
         self.requests: list[tuple[str, str]] = []
-        self.refuse = self.deny = self.drop = 0
+        self.refuse = self.deny = self.drop = self.after = 0
         self.delay_s = 0.0
         self.sent_bytes = 0
         self.only = ""
@@ -126,6 +127,9 @@ class S3Proxy:
         with self.lock:
             left = getattr(self, name)
             if not left or (self.only and self.only != method):
+                return False
+            if self.after:
+                self.after -= 1
                 return False
             setattr(self, name, left - 1)
             return True

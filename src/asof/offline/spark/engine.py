@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.connections.duckdb import Evaluator
 from asof.connections.object_storage import ObjectStorage
 from asof.connections.spark import SessionPool
 from asof.defaults import SPARK_RETRY_S
@@ -66,7 +65,7 @@ class SparkEngine(Engine):
 
     def __init__(self, server: SparkServer) -> None:
         self.server = server
-        self._evaluator = Evaluator(threads=1)
+        self._evaluator = server.evaluator
 
     def run(
         self, query: PointInTime | ViewRows, inputs: Mapping[str, Given], *, spine: Spine | None = None
@@ -185,7 +184,8 @@ class SparkOffline(SparkEngine, DeltaArchives):
 
     def save_result(
         self, project: str, name: str, result: QueryResult, schema: pa.Schema, *, columns: Sequence[int],
-        check: Callable[[pa.RecordBatch], object], progress: Callable[[int], None],
+        check_frame: Callable[[pa.Table], None], check: Callable[[pa.RecordBatch], object],
+        progress: Callable[[int], None],
     ) -> bool:  # fmt: skip
         """See `ResultSaver.save_result`: the server writes the rows, in pieces, next to its other tables."""
         if not isinstance(result, SparkPointInTimeResult) or not result.can_be_written():
@@ -195,7 +195,9 @@ class SparkOffline(SparkEngine, DeltaArchives):
         path = self._table_path(project, name)
         address = pieces_address(path)
         try:
-            written = result.write_pieces(address, rows=self.server.piece_rows, progress=progress)
+            written = result.write_pieces(
+                address, rows=self.server.piece_rows, check=check_frame, progress=progress
+            )  # fmt: skip
             pieces = written_pieces(self._folder, address, columns)
             if (refused := first_error(self._folder, pieces)) is not None:
                 raise_refusal(refused)
