@@ -46,6 +46,8 @@ CASES: dict[str, Callable[[Dialect], str]] = {
     "newest_rows": lambda dialect: archive.newest_rows([1, 0], count=1000, time='happ"ened'),
     "counts_by_partition": lambda dialect: archive.counts_by_partition("dead_letters"),
     "counts_since": lambda dialect: archive.counts_since(MOMENT, dialect=dialect),
+    "rows_through": lambda dialect: archive.rows_through(['b"ig', "partition", "offset"], {500_000: 4, -1: 9}),
+    "every_column": lambda dialect: archive.every_column(),
     "last_offsets": lambda dialect: archive.last_offsets(),
     "event_ids_since": lambda dialect: archive.event_ids_since('i"d', MOMENT, dialect=dialect),
     "event_ids": lambda dialect: archive.event_ids('i"d'),

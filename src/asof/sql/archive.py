@@ -76,6 +76,25 @@ def sorted_rows(columns: Sequence[str], order: Sequence[str], *, time: str = "",
     return f"SELECT {', '.join(map(quote, columns))} FROM archive ORDER BY {', '.join(terms)}"
 
 
+def rows_through(columns: Sequence[str], through: Mapping[int, int]) -> str:
+    """The rows up to an offset per partition, in the order of partitions and offsets.
+
+    Args:
+        columns: in the order of the result.
+        through: partition → last offset; other partitions have no rows.
+    """
+    positions = [f'("partition" = {each} AND "offset" <= {offset})' for each, offset in sorted(through.items())]
+    return (
+        f"SELECT {', '.join(map(quote, columns))} FROM archive WHERE {' OR '.join(positions) or 'false'} "
+        'ORDER BY "partition", "offset"'
+    )
+
+
+def every_column() -> str:
+    """No row, with every column."""
+    return "SELECT * FROM archive WHERE false"
+
+
 def values_of(column: str) -> str:
     """The values of one column, without nulls, in any order."""
     return f"SELECT {quote(column)} FROM archive WHERE {quote(column)} IS NOT NULL"
