@@ -68,7 +68,7 @@ def store(folder: Path) -> Iterator[FeatureStore]:
         yield store
 
 
-def test_materialize_keeps_the_memory_limit(store: FeatureStore) -> None:
+def test_materialize_and_audit_keep_the_memory_limit(store: FeatureStore) -> None:
     store.materialize(moment(NOW - EVENTS * SECOND), moment(NOW))
 
     found = store.get_online_features(
@@ -78,6 +78,8 @@ def test_materialize_keeps_the_memory_limit(store: FeatureStore) -> None:
     assert found["amount"] == [EVENTS - 10, EVENTS - USERS + 7]
     assert found["page"][1] == f"the page number {EVENTS - USERS + 7} of all"
     assert found["n"] == [EVENTS // 10, len(of_seven)] and found["spent"][1] == sum(of_seven)
+    audited = store.audit()
+    assert audited.ok and audited.values
 
 
 def test_a_training_set_is_saved_and_built_again_within_the_memory_limit(store: FeatureStore, folder: Path) -> None:
@@ -110,9 +112,8 @@ def test_reads_without_an_entity_frame_and_exports_keep_the_memory_limit(
     features = ["latest:amount", "latest:page", "windows:n", "windows:spent"]
     start, end = moment(NOW - EVENTS // 50 * SECOND), moment(NOW)
 
-    for name in ("x.parquet", "x.csv"):
-        read = store.get_historical_features(features=features, start_date=start, end_date=end)
-        assert read.write(str(tmp_path / name)) == EVENTS // 10
+    read = store.get_historical_features(features=features, start_date=start, end_date=end)
+    assert read.write(str(tmp_path / "x.parquet")) == EVENTS // 10
     assert sorted(pq.read_table(tmp_path / "x.parquet")["amount"].to_pylist()) == list(range(EVENTS * 9 // 10, EVENTS))
 
     frame = 'SELECT "user", "at" AS event_timestamp FROM events WHERE amount % 10 = 0'
@@ -149,10 +150,3 @@ def test_a_backfill_and_the_build_of_its_views_keep_the_memory_limit(
         # All of them are archived: they are compared, in files, and none is loaded again.
         assert other.backfill("pushes") == 0
     assert sum(sizes) == EVENTS and max(sizes) < 3 * 10_000
-
-
-def test_an_audit_keeps_the_memory_limit(store: FeatureStore) -> None:
-    store.materialize(moment(NOW - EVENTS * SECOND), moment(NOW))
-
-    found = store.audit()
-    assert found.ok and found.values
