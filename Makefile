@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-services demo-bucket demo-spark test services services-stop check docs bench soak clean constraints dist
-.PHONY: installed-services style types types-darwin
+.PHONY: installed-services style types types-darwin collected
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -53,7 +53,7 @@ demo-spark: $(READY) ## The same with history computed by Sail, a server of Spar
 
 # More processes than two cores: half of the time a test waits for a server, a worker or a disk.
 test: $(READY) ## Run everything that must pass: style, architecture, types, unit and integration tests
-	@$(MAKE) --no-print-directory -j 2 installed-services style types types-darwin
+	@$(MAKE) --no-print-directory -j 3 installed-services types types-darwin style collected
 	$(BIN)/python -m pytest tests/unit tests/typing tests/conformance tests/embedded tests/integration --durations=15 -n $(or $(WORKERS),4) --dist loadfile -m "not soak" --hypothesis-seed=0 -rs $(ARGS)
 
 services: $(READY) ## Start PostgreSQL, Redis, Kafka, a schema registry, and print where they are (ARGS='postgres redis')
@@ -66,6 +66,11 @@ services-stop: $(READY) ## Stop the servers of `make services`, and remove their
 check: $(READY) ## Run the fast part: style, architecture, types, unit tests
 	@$(MAKE) --no-print-directory -j 2 style types
 	$(BIN)/python -m pytest tests/unit -q -n $(or $(WORKERS),2) --dist loadgroup -m "not slow and not soak" -rs $(ARGS)
+
+# pytest rewrites the assertions of every test file: once here, or at the same time in each of its processes.
+collected: $(READY)
+	@$(BIN)/python -m pytest --collect-only -q -m "not soak" > .pytest_collected || { cat .pytest_collected; exit 1; }
+	@tail -n 1 .pytest_collected
 
 installed-services: $(READY)
 	@scripts/install_services.sh
@@ -103,5 +108,5 @@ constraints: ## Write constraints.txt again: the newest versions that pyproject.
 	scripts/write_constraints.sh
 
 clean: ## Remove what the other targets made, but for .venv
-	rm -rf demo-output build dist benchmarks/results .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo-output build dist benchmarks/results .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .pytest_collected
 	find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +

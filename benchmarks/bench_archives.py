@@ -1,4 +1,4 @@
-"""Reads of an archive as 300 flushes left it, and after `compact`: one key, one day, all of it; what compaction costs.
+"""Reads of an archive as 300 flushes left it, and after `compact`: a key, a day, all, in partitions; what it costs.
 
 `python -m benchmarks.bench_archives [--quick] [--runs 5] [--flushes 300] [--rows 20000]`
 """
@@ -27,6 +27,9 @@ from benchmarks.harness import compare, judge
 PROJECT, START, DAYS = "archives", micros("2026-01-01"), 3
 EVENTS = Archive(PROJECT, "events")
 
+BOUNDED, MEMORY_LIMIT = "bounded.yaml", "100MB"
+"""The configuration of a store whose reads of everything take several partitions."""
+
 
 def source() -> LogSource:
     fields = [Field("user", Int64), Field("at", Timestamp), Field("price", Float64), Field("page", String)]
@@ -51,6 +54,7 @@ def write(folder: Path, *, flushes: int, rows: int) -> None:
     """Events of rows * flushes / 60 users, as a stream brings them, flush by flush."""
     folder.mkdir()
     (folder / "feature_store.yaml").write_text(f"project: {PROJECT}\n")
+    (folder / BOUNDED).write_text(f"project: {PROJECT}\noffline_store:\n  memory_limit: {MEMORY_LIMIT}\n")
     with FeatureStore(folder, clock=lambda: moment(START + DAYS * DAY)) as store:
         store.apply(definitions())
     archives = archives_of(folder)
@@ -79,9 +83,9 @@ def archives_of(folder: Path) -> DuckDBOffline:
 
 
 @cache
-def opened(folder: Path) -> FeatureStore:
+def opened(folder: Path, file: str = "feature_store.yaml") -> FeatureStore:
     """One store for all reads: what is measured is the read."""
-    return FeatureStore(folder, clock=lambda: moment(START + DAYS * DAY))
+    return FeatureStore(folder, fs_yaml_file=folder / file, clock=lambda: moment(START + DAYS * DAY))
 
 
 def explain(folder: Path) -> int:
@@ -104,11 +108,16 @@ def everything(folder: Path, users: int) -> float:
     return _read(folder, users, 200_000, last=DAYS * DAY, feature="recent:events_1h")
 
 
-def _read(folder: Path, users: int, rows: int, *, last: int, feature: str) -> float:
+def bounded(folder: Path, users: int) -> float:
+    """The same in partitions that fit into little memory, as of an archive that is larger than the machine's."""
+    return _read(folder, users, 200_000, last=DAYS * DAY, feature="recent:events_1h", file=BOUNDED)
+
+
+def _read(folder: Path, users: int, rows: int, *, last: int, feature: str, file: str = "feature_store.yaml") -> float:
     random = np.random.default_rng(11)
     at = random.integers(START + DAYS * DAY - last + 2 * HOUR, START + DAYS * DAY, rows)
     frame = pa.table({"user": random.integers(0, users, rows), "event_timestamp": pa.array(at).cast(Timestamp.arrow())})
-    table = opened(folder).get_historical_features(frame, [feature]).to_arrow()
+    table = opened(folder, file).get_historical_features(frame, [feature]).to_arrow()
     return round(sum(each or 0 for each in table[feature.partition(":")[2]].to_pylist()), 3)
 
 
@@ -171,6 +180,7 @@ def main(argv: list[str] | None = None) -> bool:
         for name, work, limit in (
             ("explain", explain, 0.7), ("few-keys", partial(few_keys, users=users), 0.6),
             ("one-day", partial(one_day, users=users), 0.8), ("everything", partial(everything, users=users), 1.1),
+            ("bounded", partial(bounded, users=users), 1.0),
         ):  # fmt: skip
             found = compare(
                 f"archives/{name}", {"as flushed": partial(work, before), "compacted": partial(work, after)},
@@ -184,8 +194,13 @@ def main(argv: list[str] | None = None) -> bool:
             runs=runs - 1, fresh=False, items=options.flushes * rows, unit="rows", note=note,
         )  # fmt: skip
         kept &= judge("compaction, CPU against reading and writing by hand", found["compact"].cpu_ratio or 0, 3)
-        opened(before).close()
-        opened(after).close()
+        for folder, file in (
+            (before, "feature_store.yaml"),
+            (after, "feature_store.yaml"),
+            (before, BOUNDED),
+            (after, BOUNDED),
+        ):
+            opened(folder, file).close()
     return kept
 
 

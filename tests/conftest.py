@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import hypothesis
 import pytest
 
+from tests.other_buckets import provided
 from tests.services import (
     S3,
     Kafka,
@@ -163,6 +164,16 @@ def spark_cluster():
 def bucket(s3):
     """The address of an empty bucket, `s3://NAME`."""
     return s3.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session", params=["azure", "google"])
+def other_provider(request, tmp_path_factory):
+    """The run's servers of Azure and Google: a test that takes it runs on each of them."""
+    try:
+        with provided(request.param, tmp_path_factory.mktemp(request.param)) as provider:
+            yield provider
+    except ServiceUnavailable as error:
+        unavailable(error.service, error.reason)
 
 
 @pytest.fixture

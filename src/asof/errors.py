@@ -89,6 +89,16 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else ""
 
 
+def nearest_reference(reference: str, known: Collection[str]) -> str:
+    """As `nearest`, of feature references (`view:feature`): also for a feature without its view, and for a view."""
+    if ":" in reference:
+        return nearest(reference, known)
+    same = sorted(each for each in known if each.endswith(f":{reference}") and len(each) <= LONGEST_COMPARED)
+    if same:
+        return f"did you mean {' or '.join(map(repr, same[:3]))}?"
+    return nearest(reference, {each.partition(":")[0] for each in known}) or nearest(reference, known)
+
+
 def rename(wanted: str, known: Collection[str]) -> str:
     """ "rename its column 'X' to 'x'", or an empty string where no known name is near."""
     folded = {each.lower().replace("_", ""): each for each in known if len(each) <= LONGEST_COMPARED}
@@ -154,7 +164,7 @@ class UnknownFeature(NotFound):
         super().__init__(
             f"no feature {reference!r} in the registry",
             hint=(f"write {view!r} for all features of the view" if every else "")
-            or nearest(reference, known)
+            or nearest_reference(reference, known)
             or ("run `asof list features` to see what there is" if known else "run `asof apply` first"),
         )
 

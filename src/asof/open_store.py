@@ -17,7 +17,7 @@ from asof.config import StoreConfig
 from asof.defaults import HISTORY_READS
 from asof.definitions import Definition, Project, Snapshot, project_of
 from asof.definitions.project import merged
-from asof.errors import NotFound, OnlineRowsLost, SourceError, nearest
+from asof.errors import NotFound, OnlineRowsLost, SourceError, nearest, some
 from asof.flows.push.pushers import Pushers
 from asof.flows.rows.history import LoadedHistories
 from asof.flows.stores import Progress, Stores, view_named
@@ -169,7 +169,7 @@ class OpenStore(ForkListener):
         if name not in known:
             raise NotFound(
                 f"no {kind} {name!r} is applied",
-                hint=nearest(name, known) or (f"there are {sorted(known)}" if known else "run `asof apply` first"),
+                hint=nearest(name, known) or (f"applied: {some(sorted(known))}" if known else "run `asof apply` first"),
             )
         return known[name]
 

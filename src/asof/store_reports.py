@@ -90,7 +90,8 @@ class StoreReports(AppliedObjects):
         self._applied.pushers.flush()
         return check(
             self._applied.stores, self._applied.snapshot(), views, start=moment_given(start, "start"),
-            end=moment_given(end, "end"), n=n, seed=seed, keep=keep, progress=progress,
+            end=moment_given(end, "end"), n=n, seed=seed, keep=keep,
+            functions=self._applied.repository.with_functions, progress=progress,
         )  # fmt: skip
 
     def kept_expectations(self, view: str | None = None) -> Records[ExpectationResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from asof.connections.object_storage import ObjectStorage, StorageSettings
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.testing.archive import ArchiveSuite
+from tests.other_buckets import Provider
 from tests.services import S3
 
 
@@ -26,3 +28,13 @@ class TestDeltaArchivesInABucket(ArchiveSuite):
         return lambda: DuckDBOffline(
             f"{bucket}/archives", threads=1, storage=ObjectStorage(StorageSettings(**s3.storage))
         )
+
+
+@pytest.mark.integration
+@pytest.mark.soak
+class TestDeltaArchivesOnAzureAndGoogle(ArchiveSuite):
+    @pytest.fixture
+    def open_store(self, other_provider: Provider) -> Callable[[], DuckDBOffline]:
+        bucket = other_provider.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+        storage = ObjectStorage(StorageSettings(**other_provider.storage))
+        return lambda: DuckDBOffline(f"{bucket}/archives", threads=1, storage=storage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from asof.connections.object_storage import ObjectStorage, StorageSettings
 from asof.registry.object import ObjectRegistry
 from asof.testing.registry import OpenRegistry, RegistrySuite
 from tests.openers import opener
+from tests.other_buckets import Provider
 from tests.services import S3
 
 
@@ -26,3 +28,13 @@ class TestObjectRegistryInAFolder(RegistrySuite):
     @pytest.fixture
     def open_registry(self, tmp_path: Path) -> Iterator[OpenRegistry]:
         yield from opener(lambda: ObjectRegistry(tmp_path / "registry"))
+
+
+@pytest.mark.integration
+@pytest.mark.soak
+class TestObjectRegistryOnAzureAndGoogle(RegistrySuite):
+    @pytest.fixture
+    def open_registry(self, other_provider: Provider) -> Iterator[OpenRegistry]:
+        bucket = other_provider.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+        storage = ObjectStorage(StorageSettings(**other_provider.storage))
+        yield from opener(lambda: ObjectRegistry(f"{bucket}/registry", storage=storage))

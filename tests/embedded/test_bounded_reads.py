@@ -1,4 +1,4 @@
-"""Reads of sources beyond the memory limit: in hash partitions of the keys, with the same rows as in one go."""
+"""Reads of sources beyond the memory limit: in partitions of the keys, with the same rows as in one go."""
 
 from __future__ import annotations
 
@@ -194,6 +194,40 @@ def same_rows(
     assert "INSERT INTO" in result.text()
     assert result.to_arrow().equals(expected)
     return expected
+
+
+RANGED: dict[str, tuple[DType, pa.DataType, list[Any]]] = {
+    "integers": (Int64, pa.int32(), list(range(-200, 200))),
+    "texts": (String, pa.string(), [f"it's {n:04} żółw" for n in range(400)]),
+}
+
+
+@pytest.mark.parametrize("kind", RANGED)
+def test_partitions_of_a_file_sorted_by_its_key_are_ranges_with_the_same_rows(
+    whole: DuckDBEngine, partitioned: DuckDBEngine, tmp_path: Path, kind: str
+) -> None:
+    rng = random.Random(kind)
+    dtype, arrow, values = RANGED[kind]
+    key, shop = Field("key", dtype), Field("shop", String)
+    shops: dict[str, Any] = {"shop": (["a", "b", None], pa.string())}
+    given = rows(rng, 4000, key=([*values, None], arrow), **shops).sort_by([("key", "ascending")])
+    # Nulls, and keys before and behind all of the file's.
+    others: list[Any] = [None, "", "zz"] if kind == "texts" else [None, -(2**31), 2**31 - 1]
+    frame = spine(rng, 900, key=([*values, *others], arrow), **shops)
+    query = PointInTime((latest(key), windows(key, shop)))
+    found = {}
+    for name, table in (("sorted", given), ("not", given.take(rng.sample(range(4000), 4000)))):
+        path = str(tmp_path / f"{name}.parquet")
+        pq.write_table(table, path, row_group_size=100)
+        same_rows(whole, partitioned, query, Files((path,)), frame)
+        found[name] = partitioned.run(query, {"rows": Files((path,))}, spine=frame).text()
+
+    assert "hash(" not in found["sorted"] and "IS NOT FALSE" in found["sorted"]
+    assert "hash(" in found["not"] and "IS NOT FALSE" not in found["not"]
+    # All of it in one range: that partition would be as large as the whole.
+    few = spine(rng, 900, key=(values[:50], arrow), **shops)
+    same_rows(whole, partitioned, query, Files((str(tmp_path / "sorted.parquet"),)), few)
+    assert "hash(" in partitioned.run(query, {"rows": Files((str(tmp_path / "sorted.parquet"),))}, spine=few).text()
 
 
 def test_a_read_reports_each_step_of_each_partition_in_all_passes(partitioned: DuckDBEngine) -> None:

@@ -75,9 +75,11 @@ def test_what_needs_attention_is_said_once_with_its_page(browser: Browser) -> No
     assert "1 dead letter" in page and "never materialized" in page
 
 
-def test_views_without_a_profile_are_counted(browser: Browser, folder: Path) -> None:
-    assert home(browser)["expectations"]["value"] == {"failing": [], "unprofiled": 2}
-    assert "2 views were never profiled" in browser.get("/ui/").text
+def test_views_without_a_profile_are_named(browser: Browser, folder: Path) -> None:
+    found = home(browser)["expectations"]["value"]
+    assert (found["failing"], found["more_unprofiled"]) == ([], 0)
+    assert sorted(each["text"] for each in found["unprofiled"]) == ["activity", "profile"]
+    assert "Never profiled:" in browser.get("/ui/").text
 
 
 def test_checks_of_the_whole_store_are_shown(browser: Browser) -> None:
@@ -99,7 +101,7 @@ def test_the_latest_runs_and_versions_are_shown(browser: Browser) -> None:
 def test_a_viewer_of_some_views_sees_what_concerns_them_alone(browser: Browser) -> None:
     page = home(browser, "fraud_read")
     assert [each["part"] for each in page["attention"]] == ["source clicks"]
-    assert page["expectations"]["value"]["unprofiled"] == 1
+    assert [each["text"] for each in page["expectations"]["value"]["unprofiled"]] == ["activity"]
     assert [each["name"] for each in page["used"]] == ["activity:n"]
     assert page["checks"]["value"] == page["changes"]["value"] == []
     assert {each["kind"] for each in page["runs"]["value"]} <= {"stream", "training-set"}

@@ -26,11 +26,13 @@ activity = FeatureView("activity", entities=[user], source=clicks, tags={"team":
     aggregations=[Aggregation("", "count", name="n")])
 """
 
+SCHEDULE = "schedule:\n  materialize: '*/15 * * * *'\n  nightly: {job: audit, cron: '0 3 * * *', views: [profile]}\n"
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    (folder / "feature_store.yaml").write_text(CONFIGURATION)
+    (folder / "feature_store.yaml").write_text(CONFIGURATION + SCHEDULE)
     (folder / "features.py").write_text(DEFINITIONS)
     at = pa.array([NOW], pa.timestamp("us", "UTC"))
     pq.write_table(pa.table({"user_id": [1], "age": [30], "at": at}), folder / "people.parquet")
@@ -41,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             store.materialize(feature_views=["<b>nothing"])
         store.send("clicks", [b"secret-1", b'{"user_id": 1, "at": "2026-01-01T11:00:00Z"}'])
         store.stream_run(until_caught_up=True)
+        store.run_schedule(once=True)
         (folder / "features.py").write_text(DEFINITIONS + 'profile2 = FeatureService("both", features=[profile])\n')
         store.apply()
     return folder
@@ -119,3 +122,22 @@ class TestVersion:
 
     def test_it_is_for_those_who_may_read_everything(self, browser: Browser) -> None:
         assert browser.get("/ui/runs/apply/2", role="fraud_read").status_code == 404
+
+
+def test_the_jobs_of_the_schedule_stand_beside_their_runs(browser: Browser) -> None:
+    while (found := browser.get("/ui/runs.json").json()["schedule"])["value"] is None:
+        assert not found["error"], found
+    assert [(each["name"], each["job"], each["outcome"]) for each in found["value"]] == [
+        ("materialize", "materialize", "waiting"), ("nightly", "audit", "waiting"),
+    ]  # fmt: skip
+    text = browser.get("/ui/runs").text
+    assert "*/15 * * * *" in text and "No process works through it" in text
+    # A job names views, and its error may.
+    assert browser.get("/ui/runs.json", role="fraud_read").json()["schedule"] is None
+    assert "nightly" not in browser.get("/ui/runs", role="fraud_read").text
+
+
+def test_what_a_version_changed_is_said_of_definitions_alone(browser: Browser) -> None:
+    newest, first = [each["summary"] for each in runs(browser, "?kind=apply")]
+    assert newest == "created feature service 'both'"
+    assert first.startswith("created entity 'user'") and "facts" not in first

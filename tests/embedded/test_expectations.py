@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from asof import Expectation, FeatureStore, Field, OnDemandFeatureView, RequestSource
+from asof import Expectation, FeatureStore, FeatureView, Field, FileSource, OnDemandFeatureView, RequestSource
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.definitions import Snapshot
@@ -223,14 +223,57 @@ def test_a_running_server_exposes_them(root):
     assert 'asof_expectation_failed{expectation="unique(city)",feature="city",view="profile"} 1.0' in failed
 
 
-def test_an_on_demand_view_that_is_given_some_is_refused_by_name():
+DERIVED = """
+from asof import on_demand_feature_view
+from asof.types import Float64
+
+@on_demand_feature_view(
+    sources=[profile], schema=[Field("decades", Float64)], mode="python",
+    expectations=[Expectation.between("decades", 0, 4.5, mostly=BOUND), Expectation.not_null("decades", mostly=0.5)],
+)
+def decades(row):
+    return {"decades": None if row["age"] is None else row["age"] / 10}
+"""
+
+
+@pytest.mark.parametrize(("mostly", "holds"), [("0.6", True), ("1.0", False)])
+def test_the_values_of_an_on_demand_view_are_checked_as_training_reads_them(root, mostly, holds):
+    write(root)
+    with (root / "features.py").open("a") as definitions:
+        definitions.write(DERIVED.replace("BOUND", mostly))
+    with FeatureStore(root, clock=lambda: NOON) as store:
+        store.apply()
+        (found, not_null) = store.check_expectations(["decades"])
+        assert (found.view, found.expectation, found.ok) == ("decades", "between(decades)", holds)
+        assert found.found == "1 of 3 values miss it" and not_null.ok and not_null.found == "1 of 4 rows miss it"
+        report = store.profile(["decades"])
+        assert report.ok == holds and list(report.views[0].expectations) == [found, not_null]
+    with FeatureStore(root, clock=lambda: NOON) as store:
+        assert [each.expectation for each in store.kept_expectations("decades")] == [
+            "between(decades)", "not_null(decades)",
+        ]  # fmt: skip
+        assert store.plan().is_empty
+
+
+def test_plan_refuses_an_expectation_that_an_on_demand_view_does_not_fit(root):
+    write(root)
+    with (root / "features.py").open("a") as definitions:
+        definitions.write(DERIVED.replace("BOUND", "1.0").replace('not_null("decades"', 'not_null("decade"'))
+    with FeatureStore(root, clock=lambda: NOON) as store, pytest.raises(CheckFailed, match="no feature 'decade'"):
+        store.apply()
+
+
+def test_an_on_demand_view_is_not_expected_to_be_what_no_profile_can_tell():
     basket = RequestSource("basket", [Field("amount", Float64)])
+    rows = FeatureView("rows", source=FileSource("rows.parquet", timestamp_field="at"), schema=[Field("a", Float64)])
 
     def double(row):
         return {"twice": row["amount"] * 2}
 
-    given = {"schema": [Field("twice", Float64)], "sources": [basket], "udf": double, "mode": "python"}
-    with pytest.raises(DefinitionError, match=r"'doubled': takes no expectations: .* rows of a source") as refused:
-        OnDemandFeatureView("doubled", expectations=[Expectation.not_null("twice")], **given)
+    given = {"schema": [Field("twice", Float64)], "udf": double, "mode": "python"}
+    with pytest.raises(DefinitionError, match=r"'doubled': takes no expectations: it needs request values") as refused:
+        OnDemandFeatureView("doubled", sources=[basket], expectations=[Expectation.not_null("twice")], **given)
     assert "the views that it is made of" in refused.value.hint
-    assert OnDemandFeatureView("doubled", expectations=[], **given).name == "doubled"
+    with pytest.raises(DefinitionError, match="'doubled': expects to be fresh"):
+        OnDemandFeatureView("doubled", sources=[rows], expectations=[Expectation.fresh("1h")], **given)
+    assert OnDemandFeatureView("doubled", sources=[basket], expectations=[], **given).name == "doubled"

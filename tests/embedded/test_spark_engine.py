@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from asof.definitions import Field
+from asof.definitions import Aggregation, Field, Sliding
 from asof.dtypes import Int64
 from asof.errors import AsofError, ConfigError, EntityFrameError, StorageError
+from asof.offline.duckdb.engine import DuckDBEngine
+from asof.offline.spark import point_in_time
 from asof.offline.spark.engine import SparkOffline
 from asof.offline.spark.names import with_backquotes
 from asof.offline.spark.staging import FOLDER
 from asof.sources.protocol import Batches, Files, ScanRequest
 from asof.sql.query import PointInTime
 from asof.testing.history import NOON, events, reads, spine, view
+from asof.timing import DAY, HOUR
 from tests.sail import running
 from tests.services import Sail
 
@@ -103,6 +107,42 @@ def test_a_file_that_is_gone_is_an_error_and_no_fewer_rows(store: SparkOffline, 
 
     with pytest.raises(AsofError, match=r"1\.parquet"):
         result.reader().read_all()
+
+
+# -- hot keys ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_of_very_many_rows_is_found_and_cut_by_day_with_the_same_result(
+    remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[frozenset[str]] = []
+    compiled = point_in_time.compile_select
+
+    def noted(*given: Any, **options: Any) -> str:
+        cut.append(options["hot"])
+        return compiled(*given, **options)
+
+    monkeypatch.setattr(point_in_time, "compile_select", noted)
+    rng = random.Random(1)
+    moments = [NOON + rng.randrange(-5 * DAY, 5 * DAY) // HOUR * HOUR for _ in range(120)]
+    rows = events(*((1, at, n) for n, at in enumerate(moments)), (2, NOON, 7))
+    frame = spine(*((rng.choice((1, 1, 2, 3)), rng.choice(moments) + rng.choice((0, -1, DAY))) for _ in range(60)))
+    count, greatest = (
+        Aggregation("value", each, name=each, window=Sliding("26h", "2h")) for each in ("sum", "max")
+    )  # fmt: skip
+    store = SparkOffline(tmp_path / "offline", remote=remote, hot_key_rows=100)
+    duckdb = DuckDBEngine(threads=1)
+    file = Files((written(tmp_path, "many.parquet", rows),), rows.schema)
+    for made in (LATEST, view(Field("value", Int64), aggregations=[count, greatest])):
+        request = PointInTime(reads(made))
+        expected = duckdb.run(request, {"events": rows}, spine=frame).to_arrow()
+        for given, is_hot in ((rows, True), (file, True), (rows.slice(60), False)):
+            found = store.run(request, {"events": given}, spine=frame).to_arrow()
+
+            assert cut.pop() == ({"view"} if is_hot else set())
+            assert not is_hot or found.equals(expected)
+    duckdb.close()
+    store.close()
 
 
 # -- rows that are sent -----------------------------------------------------------------------------------------------

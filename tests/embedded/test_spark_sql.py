@@ -36,7 +36,15 @@ FIELDS = [
     Field("amount", Int64), Field("price", Float64), Field("page", String), Field("paid", DecimalType(12, 2)),
     Field("huge", DecimalType(38, 4)), Field("flag", Bool), Field("small", Float32),
 ]  # fmt: skip
-WINDOWS_TRIED = (Sliding("1h"), Sliding("26h", "2h"), Sliding("3d"), None, Session("1h"), Session("9h"))
+WINDOWS_TRIED = (
+    Sliding("1h"),
+    Sliding("26h", "2h"),
+    Sliding("3d"),
+    Sliding("5h", "2h"),
+    None,
+    Session("1h"),
+    Session("9h"),
+)
 NUMBERS_ONLY = ("sum", "mean", "std", "var")
 FUNCTIONS = (*NUMBERS_ONLY, "count", "min", "max", "first", "last", "count_distinct", "last_n")
 
@@ -189,8 +197,9 @@ def test_a_random_history_reads_as_in_duckdb(
         frame = entity_frame(rng, 40, rows)
         query = PointInTime(reads(made), known_at=known_at)
         wanted = duckdb.run(query, {made.source.name: rows}, spine=frame).to_arrow().to_pylist()
-        plans = {(True, False), (False, False), (False, True)} if known_at is not True else {(False, False)}
-        for carries_last, by_day in plans if not made.is_aggregated else {(False, by_day) for _, by_day in plans}:
+        plans = [(True, False), (False, False), (False, True)] if known_at is not True else [(False, False)]
+        # Of windows, which take long to plan, the days are cut in every other history.
+        for carries_last, by_day in plans if not made.is_aggregated else [(False, seed == 1 and known_at is not True)]:
             found = sail.read(query, rows, frame, carries_last=carries_last, by_day=by_day)
 
             assert not differences(found, wanted, made), (carries_last, by_day)
@@ -230,7 +239,7 @@ def test_the_rows_of_the_hottest_key_are_counted(sail: SailReads) -> None:
     query = PointInTime(reads(view(Field("value", Int64), source=EVENTS)))
     spine = sail.spine(pa.table({"user": pa.array([1], pa.int64()), "event_timestamp": pa.array([NOON + 2], US)}))
 
-    assert sail.fetch(key_counts(query, sail.tables(query, rows), spine, query.reads[0])) == [{"rows": 3, "mean": 3.0}]
+    assert sail.fetch(key_counts(query, sail.tables(query, rows), spine, query.reads[0])) == [{"rows": 3, "total": 3}]
 
 
 def test_a_value_that_does_not_fit_is_named(sail: SailReads) -> None:

@@ -55,12 +55,12 @@ def test_of_an_upload_that_breaks_off_nothing_is_seen(storage: ObjectStorage, bu
 def test_an_object_is_created_only_once_and_replaced_only_unchanged(storage: ObjectStorage, bucket: str) -> None:
     assert storage.create(f"{bucket}/v1", b"one")
     assert not storage.create(f"{bucket}/v1", b"two")
-    found = storage.read_with_etag(f"{bucket}/v1")
+    found = storage.read_with_version(f"{bucket}/v1")
     assert found is not None and found[0] == b"one"
 
-    assert storage.replace(f"{bucket}/v1", b"three", etag=found[1])
-    assert not storage.replace(f"{bucket}/v1", b"four", etag=found[1])
-    assert not storage.replace(f"{bucket}/v2", b"four", etag=found[1])
+    assert storage.replace(f"{bucket}/v1", b"three", version=found[1])
+    assert not storage.replace(f"{bucket}/v1", b"four", version=found[1])
+    assert not storage.replace(f"{bucket}/v2", b"four", version=found[1])
     assert storage.read(f"{bucket}/v1") == b"three"
     with pytest.raises(ObjectChanged, match="changed meanwhile"):
         storage.read(f"{bucket}/v1", etag=found[1])

@@ -279,7 +279,7 @@ def stack(tmp_path: Path, private_service: Any) -> Iterator[Callable[..., Stack]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("offline", ["duckdb", "postgres"])
+@pytest.mark.parametrize("offline", [pytest.param("duckdb", marks=pytest.mark.soak), "postgres"])
 def test_whatever_dies_nothing_is_lost_or_doubled(stack: Callable[..., Stack], offline: str) -> None:
     stack = stack(offline, Redis, seed=7)
     stack.live(

@@ -59,7 +59,7 @@ def kafka_jars() -> Path:
     """The folder of Kafka's jars."""
     folder = cache() / f"kafka-{KAFKA_VERSION}"
     if not folder.exists():
-        with _new(folder) as new:
+        with new_folder(folder) as new:
             pom = new / "pom.xml"
             pom.write_text(_POM.format(kafka=KAFKA_VERSION, log4j=LOG4J_VERSION))
             _maven("Kafka", "dependency:copy-dependencies", "-f", str(pom), f"-DoutputDirectory={new}")
@@ -70,7 +70,7 @@ def schema_registry_app() -> Path:
     """The folder of Apicurio Registry, unpacked."""
     folder = cache() / f"apicurio-registry-{APICURIO_VERSION}"
     if not folder.exists():
-        with _new(folder) as new:
+        with new_folder(folder) as new:
             artifact = f"io.apicurio:apicurio-registry-app:{APICURIO_VERSION}:tar.gz:all"
             _maven("Schema registry", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={new}")
             (archive,) = new.glob("*.tar.gz")
@@ -84,7 +84,7 @@ def spark_home() -> Path:
     """The folder of Spark: its jars, and the Python of its workers."""
     folder = cache() / f"spark-{SPARK_VERSION}"
     if not folder.exists():
-        with _new(folder) as new:
+        with new_folder(folder) as new:
             # Alone, in a folder that is on nobody's path: it has the same modules as the client without a JVM.
             pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
             try:
@@ -99,7 +99,7 @@ def fetch_all() -> list[Path]:
     return [kafka_jars(), schema_registry_app()]
 
 
-class _new:  # noqa: N801, used like a function
+class new_folder:  # noqa: N801, used like a function
     """A folder that takes its place only when it is complete, whoever else makes it meanwhile."""
 
     def __init__(self, folder: Path) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from tests.services.certificates import Certificates
@@ -42,7 +44,10 @@ class S3(Server):
     @property
     def storage(self) -> dict[str, object]:
         """The section `storage:` that reaches it."""
-        return storage_at(self.url)
+        return {
+            "endpoint": self.url, "region": REGION, "allow_http": True, "access_key_id": ACCESS_KEY,
+            "secret_access_key": SECRET_KEY,
+        }  # fmt: skip
 
     def create_bucket(self, name: str) -> str:
         """Make a bucket; returns its address."""
@@ -50,12 +55,16 @@ class S3(Server):
             return f"s3://{name}"
 
 
-def storage_at(url: str) -> dict[str, object]:
-    """The settings that reach a server at this URL."""
-    return {
-        "endpoint": url, "region": REGION, "allow_http": True, "access_key_id": ACCESS_KEY,
-        "secret_access_key": SECRET_KEY,
-    }  # fmt: skip
+class BucketServer(Protocol):
+    """A server of a provider, as a proxy stands before it."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def storage(self) -> dict[str, object]:
+        """The section `storage:` that reaches it."""
+        ...
 
 
 class S3Proxy:
@@ -69,18 +78,20 @@ class S3Proxy:
         refuse: how many requests to answer with 503 SlowDown.
         deny: how many requests to answer with 403 AccessDenied.
         drop: how many requests to pass on, and then to close the connection without a response.
+        after: how many requests pass before the first of these.
         delay_s: how long each response is held back.
         sent_bytes: bytes of all responses' bodies.
     """
 
-    def __init__(self, server: S3, tls: Certificates | None = None) -> None:
+    def __init__(self, server: BucketServer, tls: Certificates | None = None) -> None:
         self.requests: list[tuple[str, str]] = []
-        self.refuse = self.deny = self.drop = 0
+        self.refuse = self.deny = self.drop = self.after = 0
         self.delay_s = 0.0
         self.sent_bytes = 0
         self.only = ""
         self.lock = threading.Lock()
         self.target = server.port
+        self._storage = server.storage
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self._scheme = "https" if tls else "http"
@@ -96,7 +107,8 @@ class S3Proxy:
 
     @property
     def storage(self) -> dict[str, object]:
-        return storage_at(self.url)
+        """The server's section `storage:`, by way of this proxy."""
+        return {**self._storage, "endpoint": self.url + urlsplit(str(self._storage["endpoint"])).path}
 
     def close(self) -> None:
         self._http.shutdown()
@@ -115,6 +127,9 @@ class S3Proxy:
         with self.lock:
             left = getattr(self, name)
             if not left or (self.only and self.only != method):
+                return False
+            if self.after:
+                self.after -= 1
                 return False
             setattr(self, name, left - 1)
             return True

@@ -74,7 +74,7 @@ CASES: list[tuple[FeatureView | OnDemandFeatureView, list[str]]] = [
         "Without any it is 0.",
     ]),
     (aggregated(function="count", window=Sliding("1d"), boundary="exclusive"), [
-        "Number of events, for each user, in the 1 day before the moment.",
+        "Number of events, for each user, in the day before the moment.",
         "An event at exactly the moment is left out; one exactly 1 day older counts.",
         "The window's start moves in steps of 1 hour: what is older by less than that may still count.",
         "Without any it is 0.",

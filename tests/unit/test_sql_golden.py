@@ -214,6 +214,18 @@ def test_the_text_of_a_hot_key_cut_by_day_in_spark() -> None:
     _check("spark/windows_by_day", made)
 
 
+@pytest.mark.parametrize("boundary", ["inclusive", "exclusive"])
+def test_the_text_of_windows_of_two_states_in_spark(boundary: str) -> None:
+    made = [Aggregation("price", each, name=each, window=Sliding("7d"), dtype=Float64) for each in ("max", "std")]
+    view = FeatureView(
+        "merged", source=ORDERS, entities=[Entity("user", ["user_id"])], schema=FIELDS, aggregations=made,
+        boundary=boundary,  # type: ignore[arg-type]
+    ).resolved(schema=FIELDS, aggregations=made)  # fmt: skip
+    text = spark_read.compile_select(PointInTime((_read(view),)), VIEWS_IN_SPARK, SMALL_IN_SPARK)
+
+    _check(f"spark/windows_merged_{boundary}", text)
+
+
 @pytest.mark.parametrize("kind", [NewestRows, TouchedKeys, RowsOfKeys])
 def test_the_text_of_a_read_of_a_view_s_own_rows_in_spark(kind: type) -> None:
     chosen = RowFilter(latest=1_706_745_600_000_000, news_from=1_704_067_200_000_000, events_from=1_704_000_000_000_000)

@@ -51,6 +51,9 @@ def test_both_drivers_get_the_same_settings() -> None:
     assert (delta["aws_endpoint"], delta["aws_region"], delta["aws_access_key_id"]) == ("http://s3", "eu", "k")
     assert (delta["allow_http"], delta["max_retries"], delta["aws_conditional_put"]) == ("true", "2", "etag")
     assert StorageSettings(account_key="k").delta_options("az")["azure_storage_account_key"] == "k"
+    google = StorageSettings(endpoint="https://storage.example", service_account="key.json")
+    assert google.of_scheme("gs") == {"base_url": "https://storage.example", "service_account": "key.json"}
+    assert google.delta_options("gs")["google_base_url"] == "https://storage.example"
     assert "secret" not in repr(StorageSettings(secret_access_key="secret", account_key="secret"))
 
 
@@ -73,6 +76,10 @@ def test_what_a_driver_says_is_one_clear_error() -> None:
     for text, kind, said in (
         ("Generic S3 error: ... 403 Forbidden: <Error><Code>AccessDenied</Code>", StorageError, "access denied"),
         ("... 503 Service Unavailable: <Code>SlowDown</Code>", StorageOutage, "slow down"),
+        ("Generic MicrosoftAzure error\n ↳ Invalid Access Key\n ↳ Invalid symbol 33", StorageError, "is no key"),
+        ("... 403 Forbidden: Server failed to authenticate the request.", StorageError, "secret key is wrong"),
+        ("↳ Unable to open service account file from /key.json", StorageError, "service_account cannot be read"),
+        ("Unable to decode service account file: missing field", StorageError, "is no key file"),
         ("HTTP error: error sending request\n\nDebug source:\n…", StorageOutage, "cannot be reached"),
         ("Kernel error -> ...\n  failed to load IMDS session token", StorageError, "no credentials"),
         ("412 Precondition Failed", ObjectChanged, "changed meanwhile"),

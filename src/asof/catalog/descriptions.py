@@ -50,7 +50,8 @@ def _aggregate(view: FeatureView, made: Aggregation) -> Iterator[str]:
     elif made.function == "count":
         measure = f"Number of {rows}{f'{condition} and' if condition else ''} for which {column} is not null"
     elif made.function == "last_n":
-        measure = f"The latest {made.n} values of {column} that are not null, oldest first{of_rows}"
+        latest = f"latest {made.n} values" if made.n != 1 else "latest value"
+        measure = f"The {latest} of {column} that {'are' if made.n != 1 else 'is'} not null, oldest first{of_rows}"
     else:
         measure = _MEASURES[made.function].format(column) + of_rows
     yield f"{measure}, {_by(view)}, {_over(view, made)}."
@@ -63,7 +64,9 @@ def _aggregate(view: FeatureView, made: Aggregation) -> Iterator[str]:
 def _over(view: FeatureView, made: Aggregation) -> str:
     until = "before" if view.boundary == "exclusive" else "up to"
     if isinstance(made.window, Sliding):
-        return f"in the {span_prose(made.window.length)} {until} {_moment(view)}"
+        length = span_prose(made.window.length)
+        one_unit = length.removeprefix("1 ")
+        return f"in the {length if ' ' in one_unit else one_unit} {until} {_moment(view)}"
     if isinstance(made.window, Session):
         return f"in the session that is open at {_moment(view)}"
     return f"over all {_rows(view.source)} {until} {_moment(view)}"

@@ -125,7 +125,7 @@ def train_from_frame(subject: SnippetSubject) -> str:
     columns = [f"    {_python(name)}: [{_literal(each)}],\n" for name, each in subject.row.items()]
     lines = [
         f'rows = pd.DataFrame({{\n{"".join(columns)}    "{TIME}": [pd.Timestamp("{_time(subject.at)}")],\n}})',
-        f"training = {_historical(subject, 'rows')}.to_df()",
+        _historical("training = ", subject, ".to_df()"),
         "print(training)",
     ]
     return _python_file(["import pandas as pd", *_imports(subject)], ["", "store = FeatureStore()", *lines])
@@ -133,7 +133,7 @@ def train_from_frame(subject: SnippetSubject) -> str:
 
 def train_from_sql(subject: SnippetSubject) -> str:
     """Python: the features of training rows that SQL chooses."""
-    lines = [_sql_lines(subject), f"training = {_historical(subject, 'rows')}.to_df()", "print(training)"]
+    lines = [_sql_lines(subject), _historical("training = ", subject, ".to_df()"), "print(training)"]
     return _python_file([_STORE], ["", "store = FeatureStore()", *lines])
 
 
@@ -142,10 +142,16 @@ def save_training_set(subject: SnippetSubject) -> str:
     name = _python(subject.training_set)
     lines = [
         _sql_lines(subject),
-        f"saved = {_historical(subject, 'rows')}.save({name}, overwrite=True)",
+        _historical("saved = ", subject, f".save({name}, overwrite=True)"),
         "print(saved.rows, saved.reproducible)",
         f"training = store.read_training_set({name}).to_df()",
     ]
+    return _python_file([_STORE], ["", "store = FeatureStore()", *lines])
+
+
+def rebuild_training_set(name: str) -> str:
+    """Python: make a saved training set again, and compare each value."""
+    lines = [f"report = store.rebuild_training_set({_python(name)})", "print(report)"]
     return _python_file([_STORE], ["", "store = FeatureStore()", *lines])
 
 
@@ -160,7 +166,7 @@ def train_by_cli(subject: SnippetSubject) -> str:
 def serve_by_store(subject: SnippetSubject) -> str:
     """Python: the features now, read from the online store."""
     lines = [
-        f"response = store.get_online_features({_features(subject)}, [{_row(subject)}]{_full(subject)})",
+        _call("response = store.get_online_features", [_features(subject), f"[{_row(subject)}]", *_full(subject)]),
         "print(response.to_dict())",
     ]
     return _python_file(_imports(subject), ["", "store = FeatureStore()", *lines])
@@ -172,7 +178,7 @@ def serve_by_client(subject: SnippetSubject) -> str:
     key = ', api_key=os.environ["ASOF_API_KEY"]' if subject.is_guarded else ""
     lines = [
         f"with Client({_python(subject.server)}{key}) as client:",
-        f"    response = client.get_online_features({_features(subject)}, [{_row(subject)}]{_full(subject)})",
+        _call("    response = client.get_online_features", [_features(subject), f"[{_row(subject)}]", *_full(subject)]),
         "print(response.to_dict())",
     ]
     return _python_file([*imports, *_value_imports(subject)], ["", *lines])
@@ -226,8 +232,20 @@ def _value_imports(subject: SnippetSubject) -> list[str]:
     ]
 
 
-def _historical(subject: SnippetSubject, rows: str) -> str:
-    return f"store.get_historical_features({rows}, {_features(subject)}{_full(subject)})"
+def _historical(left: str, subject: SnippetSubject, then: str) -> str:
+    return _call(f"{left}store.get_historical_features", ["rows", _features(subject), *_full(subject)], then)
+
+
+def _call(left: str, arguments: Sequence[str], then: str = "") -> str:
+    """A call on one line where that is in sight without scrolling, else an argument per line."""
+    line = f"{left}({', '.join(arguments)}){then}"
+    if len(line) <= _PYTHON_LINE:
+        return line
+    space = left[: len(left) - len(left.lstrip())]
+    return "\n".join([f"{left}(", *(f"{space}    {each}," for each in arguments), f"{space}){then}"])
+
+
+_PYTHON_LINE = 68
 
 
 def _features(subject: SnippetSubject) -> str:
@@ -236,8 +254,8 @@ def _features(subject: SnippetSubject) -> str:
     return f"[{', '.join(map(_python, subject.features))}]"
 
 
-def _full(subject: SnippetSubject) -> str:
-    return ", full_feature_names=True" if subject.full_names else ""
+def _full(subject: SnippetSubject) -> list[str]:
+    return ["full_feature_names=True"] if subject.full_names else []
 
 
 def _row(subject: SnippetSubject) -> str:
@@ -316,6 +334,7 @@ def _json(each: TypedValue) -> object:
 
 
 __all__ = [
-    "Snippet", "SnippetSubject", "SqlRows", "TypedValue", "save_training_set", "serve_by_cli", "serve_by_client",
-    "serve_by_http", "serve_by_store", "snippets_of", "train_by_cli", "train_from_frame", "train_from_sql",
+    "Snippet", "SnippetSubject", "SqlRows", "TypedValue", "rebuild_training_set", "save_training_set", "serve_by_cli",
+    "serve_by_client", "serve_by_http", "serve_by_store", "snippets_of", "train_by_cli", "train_from_frame",
+    "train_from_sql",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from asof.definitions.base import as_list, text_of
 from asof.definitions.entities import Entity, Field
+from asof.definitions.expectations import Expectation
 from asof.definitions.identity import KnownFunction
 from asof.definitions.sources import RequestSource
 from asof.definitions.views import FeatureView, Projection, View
@@ -31,6 +32,8 @@ class OnDemandFeatureView(View):
         mode: `python`, `pandas` or `polars`.
         version: stands for what the function uses and Asof cannot compare, such as a loaded model: change it when that
             changes. All else that decides its value is compared without it.
+        expectations: what its values must be; `asof profile` checks them. Not with a request source: a profile has no
+            values for it.
     """
 
     kind = "on-demand feature view"
@@ -47,6 +50,7 @@ class OnDemandFeatureView(View):
     source_text: str
     version: str
     code: KnownFunction
+    expectations: tuple[Expectation, ...]
 
     def __init__(
         self,
@@ -64,15 +68,10 @@ class OnDemandFeatureView(View):
         source_text: str = "",
         function_name: str = "",
         identity: Mapping[str, object] | None = None,
+        expectations: Sequence[Expectation] | None = None,
         **ignored: object,
     ) -> None:
-        expectations = ignored.pop("expectations", None)
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
-        if expectations:
-            raise self.refuse(
-                "takes no expectations: they are checked against the rows of a source",
-                hint="give them to the views that it is made of; `asof profile` shows its own values",
-            )
         if mode not in MODES:
             raise self.refuse(f"mode {mode!r}", hint=f"choose one of {', '.join(MODES)}")
         if not schema:
@@ -84,6 +83,17 @@ class OnDemandFeatureView(View):
             if not isinstance(source, Projection | RequestSource):
                 raise self.refuse(f"sources= contains {source!r}", hint="give feature views and request sources only")
             inputs.append(source)
+        expected = self._expectations(expectations)
+        if expected and any(isinstance(each, RequestSource) for each in inputs):
+            raise self.refuse(
+                "takes no expectations: it needs request values, which profiles do not have",
+                hint="give them to the views that it is made of",
+            )
+        if any(not each.feature for each in expected):
+            raise self.refuse(
+                "expects to be fresh, and has no rows of its own",
+                hint="give Expectation.fresh to the views it is made of",
+            )
         # Feast's default says that nothing was said.
         version = "" if version == "latest" else str(version or "")
         if udf is not None:
@@ -91,7 +101,7 @@ class OnDemandFeatureView(View):
             function_name = getattr(udf, "__qualname__", "")
         self._set(
             schema=tuple(schema), sources=tuple(inputs), mode=mode, function=udf, function_name=function_name,
-            source_text=source_text, entities=tuple(as_list(entities)), version=version,
+            source_text=source_text, entities=tuple(as_list(entities)), version=version, expectations=expected,
             code=KnownFunction(
                 udf, name=function_name, source_text=source_text, mode=mode, version=version,
                 identity=identity,
@@ -147,6 +157,7 @@ class OnDemandFeatureView(View):
             "function": self.function_name,
             "source_text": self.source_text,
             **({"version": self.version} if self.version else {}),
+            **({"expectations": [each.content() for each in self.expectations]} if self.expectations else {}),
             **self.code.content(),
         }
 
@@ -162,6 +173,7 @@ def on_demand_feature_view(
     tags: Mapping[str, str] | None = None,
     owner: str = "",
     version: str = "",
+    expectations: Sequence[Expectation] | None = None,
     **options: object,
 ) -> Callable[[Callable[..., object]], OnDemandFeatureView]:
     """Decorator that makes a function an on-demand feature view with the function's name."""
@@ -171,7 +183,7 @@ def on_demand_feature_view(
         return OnDemandFeatureView(
             name or function.__name__, sources=sources, schema=schema, mode=mode, udf=function, entities=entities,
             description=(inspect.getdoc(function) or "") if description is None else description, tags=tags,
-            owner=owner, version=version, **others,
+            owner=owner, version=version, expectations=expectations, **others,
         )  # fmt: skip
 
     return decorate

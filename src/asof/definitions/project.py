@@ -253,6 +253,7 @@ def _on_demand_of(
         requests[each["request"]] if "request" in each else _projection_of(each, views) for each in values["sources"]
     ]
     values["function_name"] = values.pop("function")
+    values["expectations"] = [Expectation.of(each) for each in values.get("expectations", ())]
     return OnDemandFeatureView(**values)
 
 

@@ -34,6 +34,14 @@ class View(Definition):
     def join_keys(self) -> tuple[str, ...]:
         raise NotImplementedError
 
+    def _expectations(self, given: Sequence[Expectation] | None) -> tuple[Expectation, ...]:
+        for each in as_list(given):
+            if not isinstance(each, Expectation):
+                raise self.refuse(
+                    f"expectations= contains {each!r}", hint="give for example Expectation.not_null('amount')"
+                )
+        return tuple(as_list(given))
+
 
 class FeatureView(View):
     """Features of some entities, read off one source.
@@ -99,18 +107,13 @@ class FeatureView(View):
         for entity in as_list(entities):
             if not isinstance(entity, Entity):
                 raise self.refuse(f"entities= contains {entity!r}", hint="give Entity objects only")
-        for expectation in as_list(expectations):
-            if not isinstance(expectation, Expectation):
-                raise self.refuse(
-                    f"expectations= contains {expectation!r}", hint="give for example Expectation.not_null('amount')"
-                )
         if boundary not in BOUNDARIES:
             raise self.refuse(f"boundary {boundary!r}", hint=f"choose one of {', '.join(BOUNDARIES)}")
         self._set(
             entities=tuple(as_list(entities)), source=source, schema=tuple(schema or ()),
             aggregations=tuple(aggregations or ()), ttl=self._duration("ttl", ttl),
             delay=self._duration("delay", delay), lookback=self._duration("lookback", lookback), boundary=boundary,
-            online=bool(online), expectations=tuple(as_list(expectations)),
+            online=bool(online), expectations=self._expectations(expectations),
         )  # fmt: skip
         self._check()
 

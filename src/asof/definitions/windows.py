@@ -24,6 +24,17 @@ _SPACED = re.compile(r"\w+(?:[ .-]\w+)+")
 MAX_HOPS = 1000
 
 
+def _micros(parameter: str, value: timedelta | str | None) -> Micros:
+    """A duration of a window in microseconds."""
+    try:
+        return span(value)
+    except ValueError as error:
+        raise DefinitionError(
+            f"{parameter}={value!r} is not a duration", hint="give a timedelta, or text like '1h30m' or '7d'",
+            where=written_at(),
+        ) from error  # fmt: skip
+
+
 @dataclass(frozen=True, init=False)
 class Sliding:
     """A window of fixed length that ends at t: events with `floor(t - length, hop) <= event_time <= t`.
@@ -37,10 +48,7 @@ class Sliding:
     hop: Micros
 
     def __init__(self, length: timedelta | str, hop: timedelta | str | None = None) -> None:
-        try:
-            size, step = span(length), span(hop)
-        except ValueError as error:
-            raise DefinitionError(str(error), where=written_at()) from error
+        size, step = _micros("sliding window: length", length), _micros("sliding window: hop", hop)
         if size <= 0 or step < 0:
             raise DefinitionError(
                 f"window of length {length!r}, hop {hop!r}: expected positive durations", where=written_at()
@@ -66,10 +74,7 @@ class Session:
     gap: Micros
 
     def __init__(self, gap: timedelta | str) -> None:
-        try:
-            size = span(gap)
-        except ValueError as error:
-            raise DefinitionError(str(error), where=written_at()) from error
+        size = _micros("session window: gap", gap)
         if size <= 0:
             raise DefinitionError(f"session gap {gap!r}: expected a positive duration", where=written_at())
         object.__setattr__(self, "gap", size)

@@ -39,11 +39,15 @@ def derive(table: pa.Table, derivations: Sequence[Derivation], *, event_time_col
         DerivationError: a function raised, or returned a wrong type, length or set of fields.
         MissingExtra: pandas or Polars is needed and not installed.
     """
-    if not derivations:
+    return run_calls(table, [call_of(each) for each in derivations], event_time_column=event_time_column)
+
+
+def run_calls(table: pa.Table, calls: Sequence[DerivationCall], *, event_time_column: str) -> pa.Table:
+    """See `derive`: the same with functions that are prepared to run."""
+    if not calls:
         return table
     moments = moments_of(_column(table, event_time_column, "the times of the rows"))
-    for derivation in derivations:
-        call = call_of(derivation)
+    for call in calls:
         inputs = pa.table(
             [*(_input(call, table, place) for place in range(len(call.names))), moments],
             names=[*call.names, EVENT_TIMESTAMP],

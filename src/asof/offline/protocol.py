@@ -105,6 +105,52 @@ class DistributedResult(Protocol):
         ...
 
 
+@runtime_checkable
+class FinishingResult(Protocol):
+    """A point-in-time read that functions can finish where it is computed; optional."""
+
+    def takes(self, function: BatchFunction, packages: Mapping[str, str], inputs: Sequence[str]) -> bool:
+        """Whether the function would do there what it does here.
+
+        Args:
+            packages: what it imports → its version here.
+            inputs: the entity frame's columns that it takes.
+        """
+        ...
+
+    def finished(
+        self, function: BatchFunction, schema: pa.Schema, *, inputs: Sequence[str],
+        check: Callable[[pa.Table], None],
+    ) -> QueryResult:  # fmt: skip
+        """The entity frame's columns, then those that the function makes.
+
+        Args:
+            function: has the inputs and the features, in batches; its rows are as many, in their order.
+            schema: of its rows.
+            check: is given the entity frame's rows beforehand, and refuses them.
+        """
+        ...
+
+
+@runtime_checkable
+class ResultSaver(Protocol):
+    """A store whose engine writes the rows of a result itself; optional."""
+
+    def save_result(
+        self, project: str, name: str, result: QueryResult, schema: pa.Schema, *, columns: Sequence[int],
+        check: Callable[[pa.RecordBatch], object], progress: Callable[[int], None],
+    ) -> bool:  # fmt: skip
+        """Save the rows of a result under a name, as `Archives.save_table` does; False where this process must.
+
+        Args:
+            schema: of the table.
+            columns: of each of its columns the number of the result's column.
+            check: is given all rows, in their order, as they were written and before they are saved.
+            progress: given the number of rows written.
+        """
+        ...
+
+
 class Engine(Protocol):
     """Runs queries over named inputs."""
 
@@ -186,6 +232,18 @@ class Engine(Protocol):
     def reaches(self, given: Input | None) -> bool:
         """Whether reads can compute over these rows as they are."""
         ...
+
+    def server_problems(self, packages: Mapping[str, str], *, runs_functions: bool) -> list[AsofError]:
+        """What the engine's server cannot do, though all can be read without it; none of an engine without a server.
+
+        Args:
+            packages: what users' functions import → its version here.
+            runs_functions: whether there is anything to be run by its executors.
+
+        Raises:
+            StorageError: it does not respond.
+        """
+        return []
 
     @property
     def reach_hint(self) -> str:

@@ -20,6 +20,7 @@ from asof.definitions import (
 from asof.dtypes import DType
 from asof.errors import AsofError, nearest, some
 from asof.planning.changes import Finding
+from asof.planning.expectations import check_expectations
 from asof.planning.sources import (
     ActualColumn,
     CheckedSource,
@@ -146,6 +147,7 @@ def _derived(
     ):
         if clash:
             findings.error(derived, f"{some(sorted(clash))} would name both {label}", hint="rename one of them")
+    check_expectations(derived, findings=findings)
     return derived
 
 

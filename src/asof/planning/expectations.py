@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 
-from asof.definitions import Expectation, FeatureView
+from asof.definitions import Expectation, FeatureView, OnDemandFeatureView
 from asof.definitions.expectations import Plain
 from asof.dtypes import INT_BOUNDS, DType
 from asof.errors import nearest
@@ -18,7 +18,7 @@ _SUITABLE: dict[str, tuple[str, ...]] = {"between": _COMPARED, "accepted_values"
 """Kind → the types of features that it is for; kinds that are not listed are for any."""
 
 
-def check_expectations(view: FeatureView, *, findings: Findings) -> None:
+def check_expectations(view: FeatureView | OnDemandFeatureView, *, findings: Findings) -> None:
     """Add a finding for each expectation that the view's features do not fit."""
     types = {field.name: field.dtype for field in view.features}
     for each in view.expectations:

@@ -37,6 +37,7 @@ class SourceTable:
         dialect: of the engine that reads it.
         indexes: the columns of each index of the relation, in their order, as far as the engine says so.
         names: column → its name in the relation, where that is another (`asof.sql.names`).
+        metadata: a FROM term of the bounds of its row groups; empty where it has none.
     """
 
     relation: str
@@ -46,6 +47,7 @@ class SourceTable:
     dialect: Dialect
     indexes: tuple[tuple[str, ...], ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    metadata: str = ""
 
     def column(self, name: str) -> str:
         """The SQL of a column."""

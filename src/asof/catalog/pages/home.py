@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,16 +10,18 @@ from heapq import nsmallest
 
 from asof.catalog.health import Health
 from asof.catalog.live import LiveValue
-from asof.catalog.pages.page import Page, PageRequest
+from asof.catalog.pages.page import Link, Page, PageRequest
 from asof.catalog.pages.runs import RunRow, runs_of
 from asof.catalog.urls import url_of
 from asof.defaults import USE_DAYS
+from asof.definitions import FeatureView, OnDemandFeatureView
 from asof.lineage import hides_values
 
 _CHANGES = 8
 _RUNS = 6
 _USED = 8
 _MOST_CHECKS = 20
+_MOST_UNPROFILED = 5
 _BUDGET_S = 0.01
 """The home page shows many values, and waits but a little for each; what is late is there when it is opened again."""
 _MAX_AGE_S = 120.0
@@ -32,7 +35,6 @@ class Change:
     version: int
     who: str
     when: datetime
-    note: str
     summary: str
 
 
@@ -62,15 +64,17 @@ class UsedFeature:
 
 @dataclass(frozen=True)
 class Expectations:
-    """What the newest profiles say of all views that the viewer may read.
+    """What the newest checks and profiles say of all views that the viewer may read.
 
     Args:
         failing: expectations that do not hold.
-        unprofiled: how many views were never profiled.
+        unprofiled: the first views that were never profiled.
+        more_unprofiled: how many more there are.
     """
 
     failing: Sequence[Attention]
-    unprofiled: int
+    unprofiled: Sequence[Link]
+    more_unprofiled: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +131,8 @@ def _attention(request: PageRequest, health: Health, *, is_whole: bool) -> Itera
     for source in health.sources.values():
         if source.attention and index.shows_source(viewer, source.name):
             for reason in source.attention:
-                yield Attention(f"source {source.name}", reason, url=url_of("source", source.name))
+                text = reason.removeprefix(f"source {source.name!r} has ").removeprefix(f"source {source.name!r}: ")
+                yield Attention(f"source {source.name}", text, url=url_of("source", source.name))
     for view in health.views.values():
         found = index.view(view.name)
         # An on-demand view only repeats what is said of its inputs.
@@ -153,34 +158,43 @@ def _url_of_part(part: str) -> str:
 
 
 def _changes(request: PageRequest) -> Sequence[Change]:
-    return [
-        Change(each.version, each.who, each.when, each.note, each.summary) for each in request.store.history(_CHANGES)
-    ]
+    return [Change(each.version, each.who, each.when, each.summary) for each in request.store.history(_CHANGES)]
 
 
 def _expectations(request: PageRequest) -> LiveValue[Expectations]:
-    def fetched() -> Mapping[str, Sequence[tuple[str, str, str]]]:
-        """View → feature, name and finding of each expectation that does not hold."""
-        return {
-            kept.view: [(each.feature, each.expectation, f"expected {each.expected}, found {each.found}")
-                        for each in kept.failed]
-            for kept in request.store.kept_profiles()
-        }  # fmt: skip
+    def fetched() -> tuple[set[str], Mapping[str, Sequence[tuple[str, str, str]]]]:
+        """The views that were profiled; view → feature, name and finding of each expectation that does not hold."""
+        failed: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+        for each in request.store.kept_expectations():
+            if not each.ok:
+                failed[each.view].append(
+                    (each.feature, each.expectation, f"expected {each.expected}, found {each.found}")
+                )
+        return {each.view for each in request.store.kept_profiles()}, failed
 
     live = request.live.get("expectations", fetched, budget_s=_BUDGET_S, max_age_s=_MAX_AGE_S)
     if live.value is None:
         return LiveValue(None, live.age_s, live.is_late, live.error, live.hint)
+    profiled, failed = live.value
     failing: list[Attention] = []
-    unprofiled = 0
-    for view in request.index.project.views.values():
+    unprofiled: list[str] = []
+    project = request.index.project
+    views: list[FeatureView | OnDemandFeatureView] = [*project.views.values(), *project.on_demand_views.values()]
+    for view in views:
         if not request.index.shows_view(request.viewer, view):
             continue
-        unprofiled += view.name not in live.value
-        for feature, name, text in live.value.get(view.name, ()):
+        kind = "view" if isinstance(view, FeatureView) else "on-demand-view"
+        if kind == "view" and view.name not in profiled:
+            unprofiled.append(view.name)
+        for feature, name, text in failed.get(view.name, ()):
             is_hidden = feature in view.feature_names and hides_values(view, feature)
             said = name.partition("(")[0] if is_hidden else f"{name}: {text}"
-            failing.append(Attention(f"view {view.name}", said, url=url_of("view", view.name)))
-    return LiveValue(Expectations(failing[:_MOST_CHECKS], unprofiled), live.age_s, live.is_late)
+            failing.append(Attention(f"view {view.name}", said, url=url_of(kind, view.name)))
+    found = Expectations(
+        failing[:_MOST_CHECKS], [Link(each, url_of("view", each)) for each in unprofiled[:_MOST_UNPROFILED]],
+        max(len(unprofiled) - _MOST_UNPROFILED, 0),
+    )  # fmt: skip
+    return LiveValue(found, live.age_s, live.is_late)
 
 
 def _used(request: PageRequest, health: Health, *, is_whole: bool) -> Sequence[UsedFeature]:

@@ -15,8 +15,9 @@ from asof.lineage.nodes import KINDS, noun
 
 _MOST_STEPS = 6
 
-_NODES = 60
-"""How many nodes are drawn at most, and how many more for each group that is expanded."""
+_NODES, _MORE = 30, 90
+"""How many nodes are drawn at most, so that a drawing is seen without much scrolling; and how many more for each group
+that is expanded."""
 
 _MOST_EXPANDED = 5
 """So many groups may be expanded at once; of more the last."""
@@ -117,7 +118,7 @@ def drawn_lineage(
     Args:
         expanded: IDs of groups; one that is there twice has twice as many more of its members shown.
     """
-    limit = _NODES * (1 + len(expanded))
+    limit = _NODES + _MORE * len(expanded)
     whole = graph.neighbourhood(node, upstream=steps, downstream=steps, limit=limit, expanded=expanded)
     found, hidden = _visible(request, whole)
     urls = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING
 from asof.catalog.live import LiveValue
 from asof.catalog.pages.page import Link, Page, PageRequest
 from asof.catalog.urls import page_url, url_of
-from asof.display import cell
+from asof.display import cell, counted
 from asof.errors import NotFound, RequestError, some
 from asof.registry.records import RUN_KINDS
 
 if TYPE_CHECKING:
     from asof.flows.admin.history import AppliedVersion, VersionChanges
+    from asof.flows.admin.schedule import ScheduledJobStatus
     from asof.flows.runs import Run
 
 APPLY = "apply"
 KINDS = (APPLY, *RUN_KINDS)
 OUTCOMES = ("done", "failed", "stopped", "running")
+
+_COUNTED = {"rows": "row", "messages": "message"}
+"""Numbers of a source that are said as in prose."""
 
 _SHOWN = 50
 _MOST = 500
@@ -36,6 +40,7 @@ class RunRow:
     Args:
         started, seconds: a version was made at its time, and has no duration; nor has a run that is running.
         views, sources: links to those that it wrote, and the rows of each as text.
+        training_set: the one that it saved.
         details: what else is to be said of it.
         dead_letters: kind of reason → number.
         url: the page of a version; empty for others.
@@ -49,6 +54,7 @@ class RunRow:
     rows: int | None
     views: Sequence[tuple[Link, int]]
     sources: Sequence[tuple[Link, str]]
+    training_set: Link | None
     details: Sequence[tuple[str, str]]
     dead_letters: Mapping[str, int]
     error: str
@@ -63,6 +69,7 @@ class RunsPage(Page):
     Args:
         kind, outcome: the filters; empty for all.
         is_whole: whether the viewer sees the runs of all views; others see those of their own views, and no versions.
+        schedule: how the jobs of the schedule stand; None to others, and where there is none.
         more_url: the address of the same with more of them; empty if these are all.
     """
 
@@ -72,6 +79,7 @@ class RunsPage(Page):
     outcome: str
     is_whole: bool
     runs: LiveValue[Sequence[RunRow]]
+    schedule: LiveValue[Sequence[ScheduledJobStatus]] | None
     more_url: str
 
 
@@ -90,7 +98,6 @@ class AppliedChanges:
 
     who: str
     when: datetime
-    note: str
     lines: Sequence[ChangeLine]
     before: Link | None
     after: Link | None
@@ -111,14 +118,23 @@ def runs_page(request: PageRequest) -> RunsPage:
     rows = [each for each in found.value or () if not outcome or each.outcome == outcome]
     is_all = len(rows) <= shown or shown == _MOST
     query = {"kind": kind, "outcome": outcome, "limit": min(shown * 4, _MOST)}
+    is_whole = request.viewer.may("read")
     return RunsPage(
         title="Runs", above=[Link("Home", page_url())], kinds=KINDS, outcomes=OUTCOMES, kind=kind, outcome=outcome,
-        is_whole=request.viewer.may("read"),
+        is_whole=is_whole, schedule=_schedule(request) if is_whole else None,
         runs=LiveValue(
             rows[:shown] if found.value is not None else None, found.age_s, found.is_late, found.error, found.hint
         ),
         more_url="" if is_all else page_url("runs", query=query),
     )  # fmt: skip
+
+
+def _schedule(request: PageRequest) -> LiveValue[Sequence[ScheduledJobStatus]] | None:
+    def fetched() -> Sequence[ScheduledJobStatus]:
+        return list(request.store.schedule_status())
+
+    found = request.live.get("schedule", fetched, budget_s=_BUDGET_S)
+    return None if found.value is not None and not found.value else found
 
 
 def runs_of(
@@ -138,7 +154,8 @@ def runs_of(
     # The summary of a version names objects that a viewer of some views may not know.
     rows = [_row_of_version(each) for each in versions] if is_whole else []
     rows += [row for each in runs if (row := _row_of_run(request, each, is_whole=is_whole)) is not None]
-    rows.sort(key=lambda each: each.started, reverse=True)
+    # Of one moment, as a clock that stands still makes it, the version was there before its runs.
+    rows.sort(key=lambda each: (each.started, each.kind != APPLY), reverse=True)
     return LiveValue(rows[:limit], live.age_s, live.is_late)
 
 
@@ -171,7 +188,7 @@ def _filter(request: PageRequest, name: str, known: Sequence[str]) -> str:
 def _row_of_version(each: AppliedVersion) -> RunRow:
     return RunRow(
         kind=APPLY, outcome="done", started=each.when, seconds=None, who=each.who, rows=None, views=(), sources=(),
-        details=[("note", each.note)] if each.note else [], dead_letters={}, error="", summary=each.summary,
+        training_set=None, details=(), dead_letters={}, error="", summary=each.summary,
         url=page_url("runs", APPLY, str(each.version)),
     )  # fmt: skip
 
@@ -192,13 +209,16 @@ def _row_of_run(request: PageRequest, run: Run, *, is_whole: bool) -> RunRow | N
         for reason, count in found.items() if isinstance(found, Mapping) else ():
             dead_letters[reason] = dead_letters.get(reason, 0) + int(count)
     # An error and the details may name what is not theirs.
-    rest = [(name.replace("_", " "), cell(value)) for name, value in run.details.items()] if is_whole else []
+    details = dict(run.details) if is_whole else {}
+    saved = details.pop("training_set", None)
     return RunRow(
         kind=run.kind, outcome=run.outcome, started=run.started, seconds=run.seconds, who=run.who,
         rows=run.rows if is_whole else sum(views.values()) or None,
         views=[(Link(name, _url(request, "view", name)), rows) for name, rows in views.items()],
         sources=[(Link(name, _url(request, "source", name)), _numbers(said)) for name, said in sources.items()],
-        details=rest, dead_letters=dead_letters, error=(run.error or "") if is_whole else "", summary="", url="",
+        training_set=Link(saved, page_url("training-set", saved)) if isinstance(saved, str) else None,
+        details=list(_details(details)), dead_letters=dead_letters, error=(run.error or "") if is_whole else "",
+        summary="", url="",
     )  # fmt: skip
 
 
@@ -207,11 +227,32 @@ def _url(request: PageRequest, kind: str, name: str) -> str:
     return url_of(kind, name) if known is not None else ""
 
 
+def _details(details: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """What else is to be said of a run, by name; of counts those that are not 0."""
+    for name, value in details.items():
+        if isinstance(value, Mapping):
+            yield from ((_name(inner), _text(each)) for inner, each in value.items() if each)
+        else:
+            yield _name(name), _text(value)
+
+
 def _numbers(said: Mapping[str, object]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {cell(value)}" for name, value in said.items()
-        if not isinstance(value, Mapping) and value is not None
-    )  # fmt: skip
+    """The numbers of one source."""
+    parts = []
+    for name, value in said.items():
+        if name in _COUNTED and isinstance(value, int):
+            parts.append(counted(value, _COUNTED[name]))
+        elif not isinstance(value, Mapping) and value is not None and value != 0:
+            parts.append(f"{_name(name)} {_text(value)}")
+    return ", ".join(parts)
+
+
+def _name(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _text(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else cell(value)
 
 
 def _content_of(request: PageRequest, found: VersionChanges) -> AppliedChanges:
@@ -219,7 +260,7 @@ def _content_of(request: PageRequest, found: VersionChanges) -> AppliedChanges:
         return Link(f"version {version}", page_url("runs", APPLY, str(version))) if version else None
 
     return AppliedChanges(
-        found.who, found.when, found.note, [_line(each) for each in found.lines], link(found.before), link(found.after)
+        found.who, found.when, [_line(each) for each in found.lines], link(found.before), link(found.after)
     )
 
 

@@ -44,6 +44,7 @@ class SearchPage(Page):
         late: what this does not go by yet, a sentence each.
         again_url: the address of these results, to be asked for again while something is late; else empty.
         more_url: the address of the same with more matches; empty if these are all.
+        is_short: whether these are a few to choose from as one types.
     """
 
     text: str
@@ -53,6 +54,7 @@ class SearchPage(Page):
     late: Sequence[str]
     again_url: str
     more_url: str
+    is_short: bool
 
 
 def search_page(request: PageRequest) -> SearchPage:
@@ -85,7 +87,7 @@ def search_page(request: PageRequest) -> SearchPage:
     more = "" if is_all else page_url("search", query={"q": text, **filters, "limit": min(shown * 4, _MOST)})
     return SearchPage(
         title=f"Search: {text}" if text else "Search", above=[Link("Home", page_url())], text=text, filters=filters,
-        kinds=KINDS, found=found, late=late, more_url=more,
+        kinds=KINDS, found=found, late=late, more_url=more, is_short=request.text("part") == "matches",
         again_url=page_url("search", query={"q": text, **filters, "limit": shown, "part": "results"}) if late else "",
     )  # fmt: skip
 

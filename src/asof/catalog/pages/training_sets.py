@@ -8,6 +8,7 @@ from datetime import datetime
 
 from asof.catalog.live import LiveValue
 from asof.catalog.pages.page import Link, Page, PageRequest, missing
+from asof.catalog.snippets import rebuild_training_set
 from asof.catalog.urls import page_url, url_of
 from asof.definitions.facts import SourceMark, TrainingSet
 from asof.display import counted
@@ -73,6 +74,7 @@ class TrainingSetPage(Page):
         is_query: whether the frame is a SELECT.
         changes: what has changed since, by which its values may differ if it is made again; None where the viewer may
             not see all of its sources.
+        rebuild: code that makes it again.
         others: the other training sets, to compare with.
     """
 
@@ -93,6 +95,7 @@ class TrainingSetPage(Page):
     reproducible: bool
     why: str
     changes: LiveValue[Sequence[str]] | None
+    rebuild: str
     others: Sequence[str]
 
 
@@ -169,6 +172,7 @@ def training_set_page(request: PageRequest) -> TrainingSetPage:
         title=name, above=[Link("Home", page_url()), Link("Training sets", page_url("training-sets"))], name=name,
         rows=found.rows, created=_when(found.created), created_by=found.created_by,
         features=[Link(each, url_of("feature", each) if _is_applied(request, each) else "") for each in found.features],
+        rebuild=rebuild_training_set(name),
         columns=[
             ColumnRow(
                 each["name"], each["type"], each["name"] not in found.frame_columns,

@@ -25,7 +25,11 @@ document.addEventListener("DOMContentLoaded", () => {
   centre();
   const find = document.getElementById("find"), found = document.getElementById("found");
   if (!find) return;
-  const close = () => found.replaceChildren();
+  // What was asked for before the list was closed may come after it, and must not open it again.
+  let isClosed = false;
+  const close = () => { isClosed = true; found.replaceChildren(); };
+  find.addEventListener("input", () => (isClosed = false));
+  document.addEventListener("htmx:before:swap", (event) => { if (event.target === find && isClosed) event.preventDefault(); });
   document.addEventListener("keydown", (event) => {
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName);
     if (event.key === "/" && !typing) { event.preventDefault(); find.focus(); }

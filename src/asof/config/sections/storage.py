@@ -13,7 +13,9 @@ class StorageSection(Section, frozen=True, kw_only=True):
 
     SECTION: ClassVar[str] = "storage"
 
-    endpoint: Annotated[Prefix, OptionDoc("URL of a server that speaks S3 (or Azure's protocol); default: AWS.")] = ""
+    endpoint: Annotated[
+        Prefix, OptionDoc("URL of a server that speaks S3 (Google's, Azure's protocol); default: the provider's.")
+    ] = ""
     region: Annotated[Prefix, OptionDoc("S3: the region; default: `AWS_REGION`, else `us-east-1`.")] = ""
     allow_http: Annotated[bool, OptionDoc("Whether the endpoint may be `http://`, without TLS.")] = False
     ca_file: Annotated[

@@ -19,7 +19,10 @@ class ObjectChanged(StorageError):
     may_pass = True
 
 
-_CREDENTIALS = "check access_key_id and secret_access_key of storage:, or the provider's own variables and files"
+_CREDENTIALS = (
+    "check access_key_id and secret_access_key of storage: (Azure: account_name, account_key), or the provider's own "
+    "variables and files"
+)
 _SIGNS: tuple[tuple[str, type[AsofError], str, str], ...] = (
     (
         r"169\.254\.169\.254|metadata\.google|no credentials|NoCredentials|missing credentials|IMDS|"
@@ -33,12 +36,27 @@ _SIGNS: tuple[tuple[str, type[AsofError], str, str], ...] = (
         "give account_name in storage:, or set AZURE_STORAGE_ACCOUNT_NAME",
     ),
     (
+        r"Invalid Access Key", StorageError,
+        "account_key is no key",
+        "copy a key of the storage account: it is base64",
+    ),
+    (
+        r"Unable to open service account file", StorageError,
+        "the key file of service_account cannot be read",
+        "check service_account of storage: and who may read that file",
+    ),
+    (
+        r"Unable to decode service account file", StorageError,
+        "the file of service_account is no key file",
+        "make a key of the service account in JSON, and name that file",
+    ),
+    (
         r"NoSuchBucket|ContainerNotFound|bucket does not exist", StorageError,
         "there is no such bucket",
         "create it, or check the address",
     ),
     (
-        r"SignatureDoesNotMatch|AuthenticationFailed|Bad signature", StorageError,
+        r"SignatureDoesNotMatch|AuthenticationFailed|Bad signature|Server failed to authenticate", StorageError,
         "the signature does not match: the secret key is wrong",
         _CREDENTIALS,
     ),

@@ -26,7 +26,8 @@ class StorageSettings:
     """What a driver needs to reach buckets. What is left out, it finds by its provider's chain (variables, instance).
 
     Args:
-        endpoint: URL of a server that speaks S3; empty is AWS.
+        endpoint: URL of a server that speaks S3 (or Google's or Azure's protocol, for their addresses); empty is the
+            provider's own.
         allow_http: whether the endpoint may be without TLS.
         ca_file: PEM file of the authority that the endpoint's certificate is from.
         profile: a profile in AWS' own files, for what is not given here.
@@ -68,7 +69,7 @@ class StorageSettings:
         return own
 
     def _of_google(self) -> dict[str, str]:
-        return {"service_account": self.service_account}
+        return {"service_account": self.service_account, "base_url": self.endpoint}
 
     def _of_azure(self) -> dict[str, str]:
         return {"account_name": self.account_name, "account_key": self.account_key, "endpoint": self.endpoint}
@@ -103,7 +104,8 @@ class StorageSettings:
 
         with this authority that it uses for no request to the endpoint.
         """
-        host = urlsplit(self.of_scheme(scheme).get("endpoint", "")).hostname
+        given = self.of_scheme(scheme)
+        host = urlsplit(given.get("endpoint") or given.get("base_url", "")).hostname
         if not host:
             raise ConfigError(
                 "storage.ca_file is the authority of an endpoint, and there is no endpoint",

@@ -9,11 +9,11 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from asof.connections.object_storage.errors import translated
+from asof.connections.object_storage.errors import ObjectChanged, translated
 from asof.connections.object_storage.objects import StoredObject
 from asof.connections.object_storage.settings import StorageSettings
 from asof.errors import AsofError, ConfigError, MissingExtra, StorageError
@@ -84,7 +84,11 @@ class ObjectStorage:
             options["range"] = {"offset": start}
         with _wrapping(address):
             try:
-                return bytes(_driver().get(store, key, options=options or None).bytes())
+                found = _driver().get(store, key, options=options or None)
+                # Not every server that speaks a provider's protocol heeds `if_match`.
+                if etag and _bare(found.meta["e_tag"]) not in ("", _bare(etag)):
+                    raise ObjectChanged(f"{address}: it was changed meanwhile", hint="run it again")
+                return bytes(found.bytes())
             except FileNotFoundError as error:
                 _refuse_bucket(error, address)
                 return None
@@ -97,13 +101,13 @@ class ObjectStorage:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(self.read, wanted))
 
-    def read_with_etag(self, address: str) -> tuple[bytes, str] | None:
-        """An object and its etag, for `replace`; None if it is not there."""
+    def read_with_version(self, address: str) -> tuple[bytes, str] | None:
+        """An object and its version, for `replace`: its etag, or on Google its generation; None if it is not there."""
         store, key = self._at(address)
         with _wrapping(address):
             try:
                 found = _driver().get(store, key)
-                return bytes(found.bytes()), found.meta["e_tag"] or ""
+                return bytes(found.bytes()), found.meta[_version_of(address)] or ""
             except FileNotFoundError as error:
                 _refuse_bucket(error, address)
                 return None
@@ -128,7 +132,9 @@ class ObjectStorage:
             if page is None:
                 return
             for each in page:
-                yield _stored(top + each["path"], each)
+                # Not every server that speaks a provider's protocol knows where to begin.
+                if top + each["path"] > after:
+                    yield _stored(top + each["path"], each)
 
     def folders(self, address: str) -> list[str]:
         """The names right below an address that have something below them, ascending."""
@@ -154,22 +160,22 @@ class ObjectStorage:
             except _exceptions().AlreadyExistsError:
                 return False
 
-    def replace(self, address: str, data: bytes, *, etag: str) -> bool:
-        """Write an object only if the one that is there has this etag; returns whether it had."""
+    def replace(self, address: str, data: bytes, *, version: str) -> bool:
+        """Write an object only if the one that is there has this version; returns whether it had."""
         store, key = self._at(address)
         with _wrapping(address):
             if scheme_of(address) == "file":
-                return self._replace_file(address, data, etag)
+                return self._replace_file(address, data, version)
             try:
-                _driver().put(store, key, data, mode={"e_tag": etag}, use_multipart=False)
+                _driver().put(store, key, data, mode={_version_of(address): version}, use_multipart=False)
                 return True
             except (_exceptions().PreconditionError, FileNotFoundError):
                 return False
 
-    def _replace_file(self, address: str, data: bytes, etag: str) -> bool:
+    def _replace_file(self, address: str, data: bytes, version: str) -> bool:
         with _one_writer:
             found = self.head(address)
-            if found is None or found.etag != etag:
+            if found is None or found.etag != version:
                 return False
             self.write(address, data)
             return True
@@ -202,7 +208,10 @@ class ObjectStorage:
                 try:
                     _driver().delete(store, keys)
                 except FileNotFoundError:
-                    pass  # of a folder; buckets do not say so
+                    # S3 does not say so. Where one is not there, the driver leaves those after it.
+                    for key in keys:
+                        with suppress(FileNotFoundError):
+                            _driver().delete(store, key)
 
     def _at(self, address: str) -> tuple[Any, str]:
         """The driver's store of an address, and the key in it."""
@@ -244,6 +253,16 @@ class ObjectStorage:
         with _wrapping(f"{scheme}://{bucket}"):
             return made(bucket, config=settings.of_scheme(scheme), client_options=settings.client_options(),
                         retry_config=retry)  # fmt: skip
+
+
+def _version_of(address: str) -> str:
+    """The name under which the driver keeps what a replacement is conditional on."""
+    return "version" if scheme_of(address) == "gs" else "e_tag"
+
+
+def _bare(etag: str | None) -> str:
+    """An etag as Azure lists it: without the quotes that it has in headers."""
+    return (etag or "").removeprefix("W/").strip('"')
 
 
 def _stored(address: str, meta: Mapping[str, Any]) -> StoredObject:

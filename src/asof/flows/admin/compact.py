@@ -22,13 +22,13 @@ class CompactResult(Record):
             `files_after`, `bytes_before` and `bytes_after` of what a reader of all rows opens; `busy`, 1 where another
             process was compacting it, so that nothing was done.
         dead_letters: log source → the same of its dead letters, if it has any.
-        served: feature service → the same of its feature log, if it has one.
+        feature_logs: feature service → the same of its feature log, if it has one.
         expired: number of expired online rows that were deleted.
     """
 
     archives: Mapping[str, Mapping[str, int]]
     dead_letters: Mapping[str, Mapping[str, int]]
-    served: Mapping[str, Mapping[str, int]]
+    feature_logs: Mapping[str, Mapping[str, int]]
     expired: int
 
 
@@ -36,7 +36,7 @@ def compact(stores: Stores, snapshot: Snapshot, *, progress: Progress = silent) 
     """Sort and join the files of archives, and delete expired online rows."""
     events: dict[str, Mapping[str, int]] = {}
     dead_letters: dict[str, Mapping[str, int]] = {}
-    served: dict[str, Mapping[str, int]] = {}
+    feature_logs: dict[str, Mapping[str, int]] = {}
     kept = stores.offline.names(stores.project, "letters")
     for source in snapshot.project.sources.values():
         if not isinstance(source, LogSource):
@@ -52,10 +52,11 @@ def compact(stores: Stores, snapshot: Snapshot, *, progress: Progress = silent) 
         if name.startswith(PREFIX):
             service = name.removeprefix(PREFIX)
             archive = Archive(stores.project, name)
-            served[service] = _compacted(
+            feature_logs[service] = _compacted(
                 stores, archive, f"feature log of {service}", order=[SERVED_AT], time=SERVED_AT, progress=progress
             )
-    return CompactResult(events, dead_letters, served, stores.online.delete_expired(stores.project, stores.clock()))
+    expired = stores.online.delete_expired(stores.project, stores.clock())
+    return CompactResult(events, dead_letters, feature_logs, expired)
 
 
 def _compacted(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from asof.definitions import Expectation, FeatureView, OnDemandFeatureView, Snapshot
-from asof.flows.admin.measure import RowChoice, measure_view
+from asof.flows.admin.measure import Functions, RowChoice, measure_view
 from asof.flows.stores import Progress, Stores, silent
 from asof.profiles.expectations import ExpectationResult, result_of_age, result_of_rows
 from asof.profiles.summary import MeasuredRows
@@ -24,7 +24,13 @@ KEPT_RESULTS = 60
 
 
 def check_view(
-    stores: Stores, snapshot: Snapshot, view: FeatureView, *, chosen: RowChoice, progress: Progress = silent
+    stores: Stores,
+    snapshot: Snapshot,
+    view: FeatureView | OnDemandFeatureView,
+    *,
+    chosen: RowChoice,
+    functions: Functions,
+    progress: Progress = silent,
 ) -> list[ExpectationResult]:
     """Check a view's expectations, and measure nothing else."""
     about = {each.feature for each in view.expectations}
@@ -35,7 +41,7 @@ def check_view(
         for place, each in enumerate(view.features) if each.name in about
     ]  # fmt: skip
     found = measure_view(
-        stores, snapshot, view, columns, chosen=chosen, functions=lambda selection: selection,
+        stores, snapshot, view, columns, chosen=chosen, functions=functions,
         progress=lambda done, total: progress(f"check {view.name}", done, total),
     )  # fmt: skip
     return results_of(view, found, when=stores.clock())
@@ -43,8 +49,6 @@ def check_view(
 
 def expectations_of(view: FeatureView | OnDemandFeatureView, feature: str) -> tuple[Expectation, ...]:
     """The expectations about one feature."""
-    if isinstance(view, OnDemandFeatureView):
-        return ()
     return tuple(each for each in view.expectations if each.feature == feature)
 
 
@@ -52,8 +56,6 @@ def results_of(
     view: FeatureView | OnDemandFeatureView, found: MeasuredRows, *, when: Micros
 ) -> list[ExpectationResult]:
     """The results of a view's expectations in what was measured, in the order of the expectations."""
-    if isinstance(view, OnDemandFeatureView):
-        return []
     values = {each.feature: each.rows - each.nulls for each in found.features}
     seen: dict[str, int] = {}
     results = []
@@ -87,7 +89,7 @@ def kept_results(stores: Stores, snapshot: Snapshot, name: str | None = None) ->
     """The newest kept results of a view, or of all views; only of expectations that it still has."""
     found = []
     for record in stores.registry.records(stores.project, RESULT_KIND, name, limit=1_000_000, per_subject=1):
-        view = snapshot.project.views.get(record.subject)
+        view = snapshot.project.view(record.subject)
         current = {each.name for each in view.expectations} if view is not None else set()
         results = record.body.get("results")
         for each in results if isinstance(results, list) else ():

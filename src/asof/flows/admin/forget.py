@@ -51,7 +51,7 @@ class ForgetResult(Record):
         log: topic → number of messages removed.
         archive, dead_letters: source → number of rows removed.
         online: view → number of rows removed.
-        served: service → number of rows removed from its feature log.
+        feature_log: service → number of rows removed from its feature log.
         training_sets: name and number of rows of each saved training set with the key; they are left as they are.
         sources: sources with the key that Asof does not write.
         undecided_dead_letters: IDs of undecodable dead letters that may hold the key: those of JSON contain its value.
@@ -64,7 +64,7 @@ class ForgetResult(Record):
     archive: dict[str, int] = field(default_factory=dict)
     dead_letters: dict[str, int] = field(default_factory=dict)
     online: dict[str, int] = field(default_factory=dict)
-    served: dict[str, int] = field(default_factory=dict)
+    feature_log: dict[str, int] = field(default_factory=dict)
     training_sets: list[dict[str, object]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     undecided_dead_letters: list[str] = field(default_factory=list)
@@ -107,7 +107,7 @@ def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s:
         _forget_events(stores, source, fields, matchers[source.name], report)
     _forget_online(stores, snapshot, found, values, report)
     report.notes += _rebuild_notes(snapshot, found, report)
-    report.served = forget_served(stores, snapshot, found, values)
+    report.feature_log = forget_served(stores, snapshot, found, values)
     report.training_sets = _training_sets(stores, found, values)
     of_key = set(found.join_keys)
     read = {view.source.name for view in snapshot.project.views.values() if of_key and of_key <= set(view.join_keys)}

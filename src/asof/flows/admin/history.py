@@ -14,6 +14,8 @@ from asof.registry.protocol import Commit, empty
 from asof.results import Record, Records
 from asof.timing import moment
 
+_OF_FACTS = "; facts: "
+
 
 @dataclass(frozen=True)
 class AppliedVersion(Record):
@@ -73,7 +75,9 @@ def version_changes(stores: Stores, version: int) -> VersionChanges:
 
 
 def _said(commit: Commit) -> tuple[int, str, datetime, str, str]:
-    return commit.version, commit.who, moment(commit.when), commit.note, commit.summary
+    # What a version of definitions changed of the store's progress with them is the registry's own business.
+    summary = commit.summary.partition(_OF_FACTS)[0]
+    return commit.version, commit.who, moment(commit.when), commit.note, summary
 
 
 __all__ = ["AppliedVersion", "VersionChanges", "applied_versions", "version_changes"]

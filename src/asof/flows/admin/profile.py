@@ -178,6 +178,7 @@ def check(
     n: int = PROFILE_ROWS,
     seed: int = SEED,
     keep: bool = True,
+    functions: Functions,
     progress: Progress = silent,
 ) -> Records[ExpectationResult]:
     """Check the expectations of views, over the rows that `profile` measures, and measure nothing else.
@@ -188,9 +189,9 @@ def check(
     upto = stores.clock() + 1 if end is None else end
     chosen = RowChoice(start, upto, n, seed)
     found = {
-        view.name: check_view(stores, snapshot, view, chosen=chosen, progress=progress)
+        view.name: check_view(stores, snapshot, view, chosen=chosen, functions=functions, progress=progress)
         for view in views_to_measure(snapshot.project, names)
-        if isinstance(view, FeatureView) and view.expectations
+        if view.expectations
     }
     if keep:
         keep_results(stores, found)

@@ -264,6 +264,20 @@ def check_archives(stores: Stores, project: Project) -> list[Finding]:
     return findings
 
 
+def check_offline_server(stores: Stores, project: Project) -> list[Finding]:
+    """A server of the offline store that does not respond, and what its executors cannot run."""
+    codes = [view.code for view in project.on_demand_views.values() if view.code.function is not None]
+    packages = {
+        name: version for code in codes if code.identity is not None for name, version in code.identity.packages.items()
+    }
+    try:
+        runs = bool(codes) or stores.remote is not None
+        problems = stores.offline.server_problems(packages, runs_functions=runs)
+    except StorageError as error:
+        return [Finding("error", "offline store", error.where, "", error.message, error.hint)]
+    return [Finding("warning", "offline store", each.where, "", each.message, each.hint) for each in problems]
+
+
 def check_online_store(stores: Stores, project: Project) -> list[Finding]:
     """An online store that `apply` could not use, and a setting by which it removes rows that have not expired."""
     if not any(view.online for view in project.views.values()):

@@ -16,6 +16,7 @@ from asof.flows.apply.checks import (
     check_history,
     check_local_log,
     check_null_keys,
+    check_offline_server,
     check_online_store,
     check_reach,
     check_removed,
@@ -60,7 +61,11 @@ def make_plan(stores: Stores, project: Project) -> Plan:
     more += check_removed(plan, applied.project)
     more += check_formats(stores, resolved) + check_transforms(stores, resolved)
     more += check_message_schemas(stores, resolved)
-    more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
+    server = check_offline_server(stores, resolved)
+    more += server
+    if not any(each.severity == "error" for each in server):
+        more += check_reach(stores, resolved, described)
+    more += check_logs(stores, resolved) + check_sharing(stores, resolved)
     more += check_local_log(stores, resolved) + check_environment(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
         more += check_archives(stores, resolved)

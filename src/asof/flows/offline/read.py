@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from asof.defaults import BATCH_ROWS
 from asof.definitions import Snapshot
-from asof.derive import derive
 from asof.errors import Argument, EntityFrameError, some
 from asof.flows.offline.entity_frame import (
     TIME,
@@ -23,10 +23,11 @@ from asof.flows.offline.entity_frame import (
     spine_of,
     time_column,
 )
+from asof.flows.offline.finished_rows import FinishedRows
 from asof.flows.offline.inputs import inputs_of
 from asof.flows.rows.checks import refuse_misfits
 from asof.flows.stores import Stores
-from asof.offline.protocol import ReportingResult
+from asof.offline.protocol import FinishingResult, QueryResult, ReportingResult
 from asof.results import pandas_frame
 from asof.selection import OutputColumn, Selection, ViewRead
 from asof.sources.protocol import Files
@@ -139,12 +140,17 @@ class HistoricalRead:
         result = self.run()
         if progress is not None and isinstance(result, ReportingResult):
             result = result.reporting(progress)
+        if (whole := self._finished_there(result)) is not None:
+            yield from whole.reader(batch_rows)
+            return
         for batch in result.reader(batch_rows):
             yield from self._finished(pa.Table.from_batches([batch])).combine_chunks().to_batches()
 
     def table(self) -> pa.Table:
         """All rows."""
-        return self._finished(self.run().reader().read_all())
+        result = self.run()
+        whole = self._finished_there(result)
+        return self._finished(result.reader().read_all()) if whole is None else whole.reader().read_all()
 
     def data_frame(self) -> pd.DataFrame:
         """All rows as a data frame: the entity frame's own columns and index as they came, then the features."""
@@ -157,22 +163,57 @@ class HistoricalRead:
         features.index = self.given.index
         return pd.concat([self.given, features], axis=1)
 
-    def _finished(self, table: pa.Table) -> pa.Table:
+    @cached_property
+    def _last_step(self) -> FinishedRows:
+        return FinishedRows.of(self.selection, self.query, self.shape.frame)
+
+    def _finished_there(self, result: Any) -> QueryResult | None:
+        """The read with its functions run where the engine has the rows; None where they are run here."""
+        if not (self.selection.derivations and self.query.outputs and isinstance(result, FinishingResult)):
+            return None
+        last = self._last_step
+        if not result.takes(last, last.packages, last.inputs):
+            return None
+        return result.finished(last, last.schema, inputs=last.inputs, check=self._check)
+
+    def computed_there(self) -> tuple[QueryResult, list[int]] | None:
+        """The read for an engine that writes its rows itself, and of each column the number of the engine's.
+
+        None where functions must run here. Features are to be checked by `refuse_misfits` then.
+        """
+        width = len(self.shape.frame)
+        frame = list(range(width))
+        result = self.run()
+        if self.selection.derivations:
+            whole = self._finished_there(result)
+            return None if whole is None else (whole, [*frame, *range(width, len(self.schema))])
+        if self.spine is not None and not isinstance(self.spine, pa.Table):
+            return None  # its rows are checked as they are read
+        indexes = {each.output: width + place for place, each in enumerate(self.query.outputs)}
+        return result, [*frame, *(indexes[each.column] for each in self.selection.outputs)]
+
+    def refuse_misfits(self, batch: pa.RecordBatch) -> None:
+        """Refuse features that are no values of their types, in rows of the result."""
+        found = {each.column: batch.column(len(self.shape.frame) + place)
+                 for place, each in enumerate(self.selection.outputs)}  # fmt: skip
+        for read in self.query.reads:
+            refuse_misfits(
+                read.view,
+                {each.name: (found[each.output], each.dtype) for each in read.features if each.output in found},
+            )
+
+    def _check(self, frame: pa.Table) -> None:
+        """Check rows of a query or file, of which nothing is known before they are read."""
         if not isinstance(self.spine, pa.Table) and self.spine is not None:
-            # The columns of a query or file are known only after it is read.
-            check_frame(table, self.selection, self.query.time)
-            check_keys(table, self.selection)
+            check_frame(frame, self.selection, self.query.time)
+            check_keys(frame, self.selection)
+
+    def _finished(self, table: pa.Table) -> pa.Table:
+        self._check(table)
         # By place: the frame may have columns of any names, also `view__feature`, as features are called in here.
         width = len(self.shape.frame)
         frame, found = table.select(range(width)), table.select(range(width, table.num_columns))
-        for read in self.query.reads:
-            refuse_misfits(read.view, {each.name: (found[each.output], each.dtype) for each in read.features})
-        own = [name for name in frame.column_names if name not in found.column_names]
-        table = pa.table({name: frame[name] for name in own} | {name: found[name] for name in found.column_names})
-        table = derive(table, self.selection.derivations, event_time_column=self.query.time)
-        columns = frame.columns
-        columns += [table[output.column].cast(output.dtype.arrow()) for output in self.selection.outputs]
-        return pa.table(columns, schema=self.schema)
+        return pa.table(frame.columns + self._last_step.columns(frame, found), schema=self.schema)
 
 
 def _frameless(message: str) -> EntityFrameError:

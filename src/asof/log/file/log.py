@@ -30,6 +30,7 @@ import numpy as np
 
 from asof.connections.private_files import make_folder, make_folder_like_its_own
 from asof.defaults import SEGMENT_BYTES, SESSION_TIMEOUT_S
+from asof.display import counted
 from asof.errors import LogError
 from asof.forks import ForkListener, listen_to_forks
 from asof.log.file.consumer import FileConsumer
@@ -190,7 +191,7 @@ class FileLog(ForkListener):
         size = len(values)
         for column, cells in (("keys", keys), ("timestamps_us", timestamps_us), ("headers", headers)):
             if cells is not None and len(cells) != size:
-                raise LogError(f"a send to topic {topic!r} has {size} values, but {len(cells)} {column}")
+                raise LogError(f"a send to topic {topic!r} has {counted(size, 'value')}, but {len(cells)} {column}")
         if not size:
             return []
         times: Sequence[Micros] | Micros = self._clock() if timestamps_us is None else timestamps_us

@@ -20,6 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import OffsetSpec
 
 from asof.defaults import KAFKA_TIMEOUT_S
+from asof.display import counted
 from asof.errors import LogError
 from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 from asof.log.kafka.cluster import Broker
@@ -154,7 +155,7 @@ class KafkaLog(LogDefaults, ForkListener):
         size = len(values)
         for column, cells in (("keys", keys), ("timestamps_us", timestamps_us), ("headers", headers)):
             if cells is not None and len(cells) != size:
-                raise LogError(f"a send to topic {topic!r} has {size} values, but {len(cells)} {column}")
+                raise LogError(f"a send to topic {topic!r} has {counted(size, 'value')}, but {len(cells)} {column}")
         found = self.topic(topic, max_age_s=KNOWN_S)
         if not size:
             return []

@@ -27,6 +27,7 @@ from asof.offline.delta.compaction import Compaction, Sizes, bounds_of, drop_lef
 from asof.offline.delta.folders import Folder, folder_of
 from asof.offline.delta.levels import ArchiveFile
 from asof.offline.delta.offsets import application
+from asof.offline.delta.pieces import drop_saved, load_saved
 from asof.offline.delta.predicates import equal_to
 from asof.offline.protocol import ARRIVAL_COLUMNS, COMPACTED, LATER_COLUMNS, Archive, Archives, Engine
 from asof.sources.protocol import ArchiveOrder, Files
@@ -311,13 +312,13 @@ class DeltaArchives(Archives):
         """The rows saved by `save_table`, in order and in bounded memory."""
         path = self._table_path(project, name)
         try:
-            return self._folder.load(path)
+            return load_saved(self._folder, path)
         except (OSError, pa.ArrowInvalid) as error:
             raise _wrapped(error, f"table {name!r} at {path} cannot be read") from error
 
     def drop_table(self, project: str, name: str) -> None:
         """Delete the rows saved by `save_table`."""
-        self._folder.remove(self._table_path(project, name))
+        drop_saved(self._folder, self._table_path(project, name))
 
     def _table_path(self, project: str, name: str) -> str:
         return self._folder.address(project, "tables", f"{name}.parquet")
@@ -395,6 +396,5 @@ def _wrapped(error: Exception, problem: str) -> AsofError:
         return StorageError(f"{problem}: the disk is full", hint="free space, then run it again; nothing was lost")
     if "Permission denied" in text:
         return StorageError(f"{problem}: permission denied", hint="check offline_store.path and its owner")
-    return StorageError(
-        f"{problem}: {text.splitlines()[0] if text else type(error).__name__}", hint="check offline_store.path"
-    )
+    line = text.splitlines()[0] if text else type(error).__name__
+    return StorageError(f"{problem}: {line}", hint="check offline_store.path")

@@ -201,6 +201,8 @@ class LocalFolder:
         for each in (Path(address) / tables).glob("*.parquet"):
             if each.is_file():
                 each.unlink(missing_ok=True)
+        for each in (Path(address) / tables).glob("*.pieces"):
+            shutil.rmtree(each, ignore_errors=True)
         for folder, _, _ in os.walk(address, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)
@@ -292,7 +294,11 @@ class BucketFolder:
         # A bucket has no empty folders.
         place = f"{address}/{tables}/"
         below = (each.address for each in self.storage.objects_below(place.rstrip("/")))
-        self.storage.delete(each for each in below if each.endswith(".parquet") and "/" not in each[len(place) :])
+        self.storage.delete(
+            each for each in below
+            if (each.endswith(".parquet") and "/" not in each[len(place) :])
+            or each[len(place) :].partition("/")[0].endswith(".pieces")
+        )  # fmt: skip
 
 
 class _SyncedFile(io.BufferedWriter):

@@ -1,7 +1,7 @@
 """The archived offsets of Delta tables in a bucket, kept from one use to the next: only new commits are read.
 
-The driver reads the log since its last checkpoint for each partition each time. Here, what was known at one version is
-carried on by the commits since then:
+The driver reads the log since its last checkpoint for each partition each time. Here, it is read once for all of them,
+and what was known at one version is carried on by the commits since then:
 
     version 7: partition 0 → 41, partition 1 → 17
     8.json:    "txn" of partition 1 → 20            ⇒  version 8: partition 0 → 41, partition 1 → 20
@@ -12,10 +12,14 @@ again or its log was cleaned up, and nothing is known.
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from asof.connections.object_storage import ObjectStorage
@@ -28,11 +32,17 @@ class _OffsetsAtVersion:
     Args:
         last: partition → offset in that version's own commit.
         offsets: partition → its last archived offset, else -1; of those that were looked for.
+        has_all: whether partitions that are not in `offsets` have none.
     """
 
     version: int
     last: Mapping[int, int]
     offsets: Mapping[int, int]
+    has_all: bool = False
+
+    def of(self, partition: int) -> int | None:
+        """The partition's offset; None where it is to be looked for."""
+        return self.offsets.get(partition, -1 if self.has_all else None)
 
 
 class OffsetCache:
@@ -59,18 +69,20 @@ class OffsetCache:
     def offsets(self, address: str, table: DeltaTable, partitions: Sequence[int]) -> dict[int, int]:
         """Each partition's last archived offset in the table at its version or a later one, else -1."""
         known = self._at_version(address, table)
-        missing = {each: archived_offset(table, each) for each in partitions if each not in known.offsets}
+        missing = {each: archived_offset(table, each) for each in partitions if known.of(each) is None}
         offsets = {**missing, **known.offsets}
         # Where another thread knows a later version, what this table lacks may be outdated there.
         if known.version == table.version():
-            self._known[address] = _OffsetsAtVersion(known.version, known.last, offsets)
-        return {each: offsets[each] for each in partitions}
+            self._known[address] = replace(known, offsets=offsets)
+        return {each: offsets.get(each, -1) for each in partitions}
 
     def committed(self, address: str, version: int, offsets: Mapping[int, int]) -> None:
         """Take over the offsets of the commit that made this version."""
         known = self._known.get(address)
         if known is not None and known.version == version - 1:
-            self._known[address] = _OffsetsAtVersion(version, dict(offsets), {**known.offsets, **offsets})
+            self._known[address] = _OffsetsAtVersion(
+                version, dict(offsets), {**known.offsets, **offsets}, known.has_all
+            )
 
     def forget(self, below: str) -> None:
         """Forget the tables below an address."""
@@ -88,8 +100,39 @@ class OffsetCache:
                 offsets = dict(known.offsets)
                 for each in found:
                     offsets.update(each)
-                return _OffsetsAtVersion(version, found[-1], offsets)
-        return _OffsetsAtVersion(version, (self._commits(address, [version]) or [None])[0] or {}, {})
+                return _OffsetsAtVersion(version, found[-1], offsets, known.has_all)
+        return self._from_log(address, version)
+
+    def _from_log(self, address: str, version: int) -> _OffsetsAtVersion:
+        """What the last checkpoint and the commits since then say; nothing where the log has another form."""
+        at, offsets = self._checkpoint(address)
+        if at is not None and at <= version:
+            # The version's own commit is read also where the checkpoint has it: by that, `is_current` knows the table.
+            first = min(at + 1, version)
+            commits = self._commits(address, range(first, version + 1))
+            found = [each for each in commits if each is not None]
+            if len(found) == len(commits):
+                for each in found:
+                    offsets.update(each)
+                return _OffsetsAtVersion(version, found[-1], offsets, has_all=True)
+        return _OffsetsAtVersion(version, self._commits(address, [version])[0] or {}, {})
+
+    def _checkpoint(self, address: str) -> tuple[int | None, dict[int, int]]:
+        """The last checkpoint and its offsets: -1 where there is none, None where it has another form."""
+        log = f"{address}/_delta_log"
+        data = self._storage.read(f"{log}/_last_checkpoint")
+        if data is None:
+            return -1, {}
+        try:
+            version = int(json.loads(data)["version"])
+            # In several files, or with side files, it has another name.
+            content = self._storage.read(f"{log}/{version:020}.checkpoint.parquet")
+            if content is None:
+                return None, {}
+            column = pq.read_table(io.BytesIO(content), columns=["txn"])["txn"].combine_chunks()
+        except (ValueError, KeyError, TypeError, pa.ArrowException):
+            return None, {}
+        return version, _offsets_of(each for each in column.drop_null().to_pylist() if each["appId"] is not None)
 
     def _commits(self, address: str, versions: Sequence[int]) -> list[dict[int, int] | None]:
         """Partition → offset in the commit of each version; None where there is no such commit."""
@@ -110,12 +153,17 @@ def archived_offset(table: DeltaTable, partition: int) -> int:
 
 def offsets_in(commit: bytes) -> dict[int, int]:
     """Partition → offset in a commit of Delta's log."""
+    lines = (json.loads(line) for line in commit.splitlines() if b'"txn"' in line)
+    return _offsets_of(each["txn"] for each in lines if each.get("txn"))
+
+
+def _offsets_of(transactions: Iterable[Mapping[str, Any]]) -> dict[int, int]:
+    """Partition → offset of Delta's transactions; those of other applications say nothing."""
     found = {}
-    for line in commit.splitlines():
-        transaction = json.loads(line).get("txn", {}) if b'"txn"' in line else {}
-        name, _, number = transaction.get("appId", "").partition(" ")
+    for each in transactions:
+        name, _, number = each["appId"].partition(" ")
         if name == "partition":
-            found[int(number)] = int(transaction["version"])
+            found[int(number)] = int(each["version"])
     return found
 
 

@@ -14,7 +14,7 @@ from asof.definitions import Source
 from asof.definitions.logs import TOMBSTONE
 from asof.dtypes import from_arrow
 from asof.errors import SourceError
-from asof.offline.duckdb.tables import copy, schema_of, view_files
+from asof.offline.duckdb.tables import copy, metadata_sql, schema_of, view_files
 from asof.offline.files import read_files
 from asof.offline.needs import archived_bounds, columns_of_files, need_of, times_of
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS, Spine
@@ -196,6 +196,7 @@ def _source_table(
     relation = f"asof__source_{index}"
     arrival_columns = (*ARRIVAL_COLUMNS, *LATER_COLUMNS, TOMBSTONE) if source.is_log else ()
     names: dict[str, str] = {}
+    metadata = ""
     if isinstance(given, Files) and given.bounds is not None:
         given = rows_needed(given, source, _need(query, source, columns_of_files(given), spine, fetching))
         given = rows_within(given, archived_bounds(query, source, given))
@@ -203,6 +204,7 @@ def _source_table(
         # The files' own row numbers avoid a copy; the order of the paths is part of the row order.
         number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"
         view_files(cursor, relation, given, f", {number} AS {ROW}")
+        metadata = metadata_sql(given)
         if isinstance(spine, str):
             expose(cursor, {source.name: given}, fetching)
     elif isinstance(given, Relation):
@@ -227,7 +229,7 @@ def _source_table(
     arrival = arrival_of(source, given, sql_types)
     if not names:
         del sql_types[ROW]
-    return SourceTable(relation, sql_types, dtypes, arrival, DUCKDB, names=names)
+    return SourceTable(relation, sql_types, dtypes, arrival, DUCKDB, names=names, metadata=metadata)
 
 
 def _number(

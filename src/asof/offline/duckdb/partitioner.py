@@ -1,15 +1,19 @@
-"""In how many partitions a read's rows are read, so that each fits the memory limit."""
+"""In how many partitions a read's rows are read, and which, so that each fits the memory limit."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from math import ceil
 
 import duckdb
 
+from asof.offline.duckdb.key_ranges import RowGroup, are_even, cuts
 from asof.sql.duckdb.hash_partition import SortedRow
-from asof.sql.source_rows import ROW, SourceRows
+from asof.sql.quoting import text
+from asof.sql.source_rows import ROW, SourceRows, SpineTable
 
 _SHARE = 0.85
 """Share of the memory limit for the rows of one partition; results and batches take the rest."""
@@ -28,6 +32,10 @@ _ROWS_OF_SAMPLE = 122_880
 
 _LONGEST_TEXT = 4096
 """Rows whose texts fit the memory limit at so many bytes each are not sampled for their length."""
+
+
+_RANGED = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "VARCHAR"}
+"""Types of which DuckDB compares a literal with the bounds of row groups."""
 
 
 class ByMemory:
@@ -55,6 +63,45 @@ class ByMemory:
             # Metadata has the number of all rows only.
             count = self._cut_count(rows)
         return max(1, min(_MOST, ceil(count * width * size.needed / self._room)))
+
+    def cuts(self, rows: SourceRows, spine: SpineTable, keys: Sequence[str], of: int) -> tuple[str, ...]:
+        """See `Partitioner.cuts`: ranges where files are sorted by the key, and the rows even."""
+        literals = self._literals(rows, of)
+        if not literals:
+            return ()
+        # Those of the files are even; what of them the read needs, and asks for, may be of few ranges.
+        theirs = rows.spine_key(spine, 0, keys[0])
+        if not self._are_even(theirs, spine.relation, literals):
+            return ()
+        if _is_cut(rows) and not self._are_even("k0", f"(\n{rows.select(without=rows.ties)}\n)", literals):
+            return ()
+        return literals
+
+    def _literals(self, rows: SourceRows, of: int) -> tuple[str, ...]:
+        """The cuts of the row groups by the first key; none where it is of another type than the column."""
+        table, column = rows.table, rows.source.raw(rows.keys[0])
+        dtype = table.dtypes.get(column)
+        is_integer = dtype is not None and dtype.is_integer
+        is_plain = rows.key(rows.keys[0]) == table.column(column) and table.sql_types.get(column) in _RANGED
+        if not (table.metadata and is_plain and (is_integer or (dtype is not None and dtype.is_text))):
+            return ()
+        found = self._cursor.execute(
+            f"SELECT stats_min_value, stats_max_value, row_group_num_rows FROM {table.metadata} "
+            "WHERE path_in_schema = ?", [column],
+        ).fetchall()  # fmt: skip
+        if not found or any(least is None or greatest is None for least, greatest, _ in found):
+            return ()
+        if is_integer:
+            return tuple(map(str, cuts([(int(least), int(greatest), count) for least, greatest, count in found], of)))
+        groups: list[RowGroup[str]] = [(str(least), str(greatest), int(count)) for least, greatest, count in found]
+        return tuple(map(text, cuts(groups, of)))
+
+    def _are_even(self, key: str, relation: str, literals: Sequence[str]) -> bool:
+        """Whether the rows of a relation lie evenly in the ranges of a key."""
+        below = ", ".join(f"count(*) FILTER ({key} < {each})" for each in literals)
+        found = self._cursor.execute(f"SELECT {below}, count({key}) FROM {relation}").fetchone()
+        assert found is not None
+        return are_even([each - before for before, each in pairwise((0, *map(int, found)))])
 
     def _cut_count(self, rows: SourceRows) -> int:
         """About how many rows the read needs: by a sample where row numbers are dense, and else by a scan."""

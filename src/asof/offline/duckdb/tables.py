@@ -51,11 +51,19 @@ def reach(cursor: duckdb.DuckDBPyConnection, files: Files) -> None:
 
 def files_sql(files: Files) -> str:
     """Files as a FROM term."""
-    paths = ", ".join(text(_literal_path(path)) for path in files.paths)
     # Hive partitions are off: a folder's name would add or replace columns that the source does not declare.
     # To find the columns of all, DuckDB opens all, each time that it is asked for the columns.
     union = "" if len(files.paths) == 1 or files.are_alike else ", union_by_name = true"
-    return f"read_parquet([{paths}], hive_partitioning = false{union})"
+    return f"read_parquet({_paths(files)}, hive_partitioning = false{union})"
+
+
+def metadata_sql(files: Files) -> str:
+    """The footers of files, a row for each column of each row group, as a FROM term."""
+    return f"parquet_metadata({_paths(files)})"
+
+
+def _paths(files: Files) -> str:
+    return f"[{', '.join(text(_literal_path(path)) for path in files.paths)}]"
 
 
 def _of_folders(files: Files) -> str:
@@ -149,4 +157,4 @@ def schema_of(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Schema:
     return pa.schema([field.with_name(name) for field, name in zip(fields, names, strict=True)])
 
 
-__all__ = ["copy", "drop", "files_sql", "reach", "schema_of", "stream", "view_files"]
+__all__ = ["copy", "drop", "files_sql", "metadata_sql", "reach", "schema_of", "stream", "view_files"]

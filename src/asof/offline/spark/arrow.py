@@ -68,6 +68,14 @@ def stored_as(kind: pa.DataType) -> tuple[pa.DataType, str] | None:
     return None
 
 
+def arrives(kind: pa.DataType) -> bool:
+    """Whether a column of this type is the same after it was sent."""
+    found = stored_as(kind)
+    if found is None or pa.types.is_null(kind):
+        return False
+    return found[0] == kind or (pa.types.is_timestamp(kind) and kind.unit == "us")
+
+
 def is_read_from_files(kind: pa.DataType) -> bool:
     """Whether every engine reads a Parquet column of this type as what it is: no nanoseconds, no unsigned integers."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -159,4 +167,6 @@ def arrow_schema(schema: spark.StructType) -> pa.Schema:
     return pa.schema([pa.field(each.name, to_arrow_type(each.dataType, timezone="UTC")) for each in schema.fields])
 
 
-__all__ = ["arrow_schema", "data_type", "is_read_from_files", "stored_as", "struct_of", "travelling", "type_of"]
+__all__ = [
+    "arrives", "arrow_schema", "data_type", "is_read_from_files", "stored_as", "struct_of", "travelling", "type_of",
+]  # fmt: skip

@@ -14,9 +14,9 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 from pyspark import cloudpickle
@@ -57,6 +57,7 @@ class Executors:
         self._lock = threading.Lock()
         self._tried: Trial | None = None
         self._sent: weakref.WeakSet[ServerSession] = weakref.WeakSet()
+        self._versions: dict[str, str] = {}
 
     def trial(self, session: ServerSession) -> Trial:
         """Try them, unless that was done; the session has the package then, if the server takes files."""
@@ -67,6 +68,43 @@ class Executors:
                 _send(session)
             self._sent.add(session)
             return self._tried
+
+    def differences(self, session: ServerSession, packages: Mapping[str, str]) -> list[StorageError]:
+        """Where the executors' versions of packages are not those of this process; empty if they run no functions.
+
+        Args:
+            packages: by the names of their modules → version here.
+        """
+        if not packages or self.trial(session).refusal is not None:
+            return []
+        with self._lock:
+            unknown = sorted(packages.keys() - self._versions.keys())
+            if unknown:
+                self._versions |= versions_there(session, unknown)
+            return [
+                package_differs(name, self._versions[name], version)
+                for name, version in sorted(packages.items())
+                if self._versions[name] != version
+            ]
+
+    def rows(
+        self, session: ServerSession, frame: DataFrame, function: BatchFunction, schema: pa.Schema, *,
+        given: pa.Schema, order: tuple[str, ...] = (),
+    ) -> DataFrame:  # fmt: skip
+        """The rows that a function makes, and `ERROR`; nothing runs yet. See `mapped`.
+
+        Args:
+            order: columns by which a part's rows are sorted in the executor's memory.
+        """
+        self._trial(session)
+        made = pa.schema([*schema, pa.field(ERROR, pa.string())])
+        return frame.mapInArrow(_reported(function, made, given, order), from_arrow_schema(made))
+
+    def _trial(self, session: ServerSession) -> Trial:
+        trial = self.trial(session)
+        if trial.refusal is not None:
+            raise trial.refusal
+        return trial
 
     def mapped(
         self, session: ServerSession, frame: DataFrame, function: BatchFunction, schema: pa.Schema, *,
@@ -83,17 +121,14 @@ class Executors:
         Raises:
             AsofError: they cannot run functions, or what the function refused.
         """
-        trial = self.trial(session)
-        if trial.refusal is not None:
-            raise trial.refusal
+        sorts = self._trial(session).sorts
         if keys:
             frame = frame.repartition(*(functions.col(_quoted(key)) for key in keys))
-        if order and trial.sorts:
+        if order and sorts:
             frame = frame.sortWithinPartitions(*(functions.col(_quoted(each)) for each in order))
-        made = pa.schema([*schema, pa.field(ERROR, pa.string())])
-        run = _reported(function, made, given, () if trial.sorts else tuple(order))
+        made = self.rows(session, frame, function, schema, given=given, order=() if sorts else tuple(order))
         try:
-            for batch in session.stream(frame.mapInArrow(run, from_arrow_schema(made))):
+            for batch in session.stream(made):
                 _raise_first(batch.column(ERROR))
                 yield pa.RecordBatch.from_arrays(
                     [column.cast(field.type) for column, field in zip(batch.columns, schema)], schema=schema
@@ -102,6 +137,20 @@ class Executors:
             if (known := failure_of(error)) is not None:
                 raise known from error
             raise
+
+
+def raise_refusal(text: str) -> NoReturn:
+    """Raise what a function refused.
+
+    Args:
+        text: what `ERROR` holds.
+    """
+    said = json.loads(text)
+    kind: Any = getattr(asof.errors, said["error"], None)
+    is_plain = isinstance(kind, type) and issubclass(kind, AsofError) and kind.__init__ is AsofError.__init__
+    made: AsofError = (kind if is_plain else StorageError)(said["message"], hint=said["hint"], where=said["where"])
+    made.may_pass = bool(said["may_pass"])
+    raise made
 
 
 def failure_of(error: BaseException) -> StorageError | None:
@@ -143,9 +192,43 @@ def module_missing(name: str) -> StorageError:
     )
 
 
+def package_differs(name: str, there: str, here: str) -> StorageError:
+    """The error of executors with another version of a package that users' functions import."""
+    found = f"{name} {there}" if there else f"no {name}"
+    return StorageError(
+        f"the executors have {found}, this process {here}: on-demand functions that import it run in this process",
+        hint=f"install {name} {here} in the executors' Python",
+    )
+
+
+def is_picklable(function: BatchFunction) -> bool:
+    """Whether a function can be sent: what it refers to may be bound to this process."""
+    try:
+        _pickled(function)
+    except Exception:  # each object has its own for that
+        return False
+    return True
+
+
+def versions_there(session: ServerSession, modules: list[str]) -> dict[str, str]:
+    """The executors' versions of the packages that have these modules; empty where there is none."""
+
+    def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from asof.definitions.identity.objects import installed_version as version_of
+
+        for batch in batches:
+            if batch.num_rows:
+                found = [version_of(each) for each in modules]
+                yield pa.RecordBatch.from_arrays([pa.array(modules), pa.array(found)], ["module", "version"])
+
+    schema = pa.schema([("module", pa.string()), ("version", pa.string())])
+    found = session.spark.range(1).mapInArrow(look, from_arrow_schema(schema)).toArrow().to_pylist()
+    return {each["module"]: each["version"] for each in found}
+
+
 def _tried(session: ServerSession) -> Trial:
     try:
-        there = _python_there(session)
+        there = python_there(session)
         if there.split(".")[:2] != platform.python_version().split(".")[:2]:
             return Trial(python_differs(_minor(there), _minor(platform.python_version())))
         is_sent = _send(session)
@@ -172,7 +255,7 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _python_there(session: ServerSession) -> str:
+def python_there(session: ServerSession) -> str:
     """The executors' version of Python, by a function that is sent by its name: code would not survive the way."""
     version: Any = functions.udf(platform.python_version, StringType())
     return str(session.spark.range(1).select(version()).toArrow().column(0)[0].as_py())
@@ -260,12 +343,7 @@ _THERE = {"asof", "builtins", "functools", *sys.stdlib_module_names} - {"__main_
 def _raise_first(errors: pa.Array) -> None:
     if errors.null_count == len(errors):
         return
-    said = json.loads(errors.drop_null()[0].as_py())
-    kind: Any = getattr(asof.errors, said["error"], None)
-    is_plain = isinstance(kind, type) and issubclass(kind, AsofError) and kind.__init__ is AsofError.__init__
-    made: AsofError = (kind if is_plain else StorageError)(said["message"], hint=said["hint"], where=said["where"])
-    made.may_pass = bool(said["may_pass"])
-    raise made
+    raise_refusal(errors.drop_null()[0].as_py())
 
 
 def _last_line(text: str) -> str:
@@ -277,4 +355,4 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-__all__ = ["Executors", "Trial", "failure_of"]
+__all__ = ["Executors", "Trial", "failure_of", "is_picklable", "python_there", "raise_refusal", "versions_there"]

@@ -16,13 +16,16 @@ from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS, Spine
 from asof.offline.pruning import rows_needed, rows_within
 from asof.offline.results import arrival_of, empty_rows
 from asof.offline.spark.arrow import type_of
-from asof.offline.spark.files import schema_of_files
+from asof.offline.spark.files import rows_in, schema_of_files
 from asof.offline.spark.read import Given, SparkRead
 from asof.sources.protocol import Batches, Files
 from asof.sql.dialect import Dialect
 from asof.sql.names import alike, are_safe, safe_names
 from asof.sql.query import WANTED, PointInTime, ViewRows
 from asof.sql.source_rows import ROW, SourceTable
+
+_FEW_FILES = 64
+"""So many footers are read to know how many rows there are."""
 
 
 def prepare(
@@ -83,7 +86,10 @@ def _source_table(
     if isinstance(given, Files) and are_safe(names):
         frame = read.native(given, columns, numbered=numbered)
     if frame is not None:
+        assert isinstance(given, Files)
         read.session.view(relation, frame)
+        if len(given.paths) <= _FEW_FILES:
+            read.rows[relation] = rows_in(given)
         types = {name: type_of(fields.field(name).type, name) for name in columns}
     else:
         rows = given if given is not None else empty_rows(source)

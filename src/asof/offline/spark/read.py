@@ -33,11 +33,15 @@ class SparkRead:
 
     Args:
         what: what is read, for messages.
+
+    Attributes:
+        rows: name of a view → the number of its rows, as far as it is known.
     """
 
     def __init__(self, session: ServerSession, server: SparkServer, what: str) -> None:
         self.session, self.server, self.what = session, server, what
         self.snapshots = Snapshots()
+        self.rows: dict[str, int] = {}
         self._shipped = 0
         self._staged: list[str] = []
         self._files: list[tuple[DataFrame, Files]] = []
@@ -153,11 +157,13 @@ class SparkRead:
         target = empty.rename_columns(struct.names).schema
         pieces = (each.rename_columns(struct.names) for each in _pieces(rows, numbered=numbered))
         held: list[pa.Table] = []
+        self.rows.pop(name, None)
         for piece in pieces:
             held.append(piece)
             if sum(each.nbytes for each in held) > self.server.upload_bytes:
                 self._stage(chain(held, pieces), target, name)
                 return types
+        self.rows[name] = sum(each.num_rows for each in held)
         views = [self._view(self.session.local(each, struct)) for each in held or [target.empty_table()]]
         union = "\nUNION ALL\n".join(f"SELECT * FROM {each}" for each in views)
         self.session.view(name, self.session.frame(union))

@@ -9,7 +9,7 @@ from asof.offline.spark.arrow import struct_of
 from asof.offline.spark.executors import Executors
 from asof.offline.spark.files import MAGIC, has_row_numbers, literal_path
 from asof.offline.spark.staging import StagingFolder
-from asof.sql.spark.capabilities import DECIMALS, WINDOWS, Capabilities
+from asof.sql.spark.capabilities import DECIMALS, HOT_KEY_ROWS, WINDOWS, Capabilities
 
 _NO_FILE = "/asof/no/such/[[]folder/file.parquet"
 
@@ -19,10 +19,21 @@ class SparkServer:
 
     Args:
         upload_bytes: so many bytes of an input are sent in messages; larger inputs go through a file.
+        hot_key_rows: see `HOT_KEY_ROWS`.
+        piece_rows: of a piece of a table that the server writes.
     """
 
-    def __init__(self, pool: SessionPool, staging: StagingFolder, *, upload_bytes: int) -> None:
-        self.pool, self.staging, self.upload_bytes = pool, staging, upload_bytes
+    def __init__(
+        self,
+        pool: SessionPool,
+        staging: StagingFolder,
+        *,
+        upload_bytes: int,
+        hot_key_rows: int = HOT_KEY_ROWS,
+        piece_rows: int = 0,
+    ) -> None:
+        self.pool, self.staging, self.upload_bytes, self.hot_key_rows = pool, staging, upload_bytes, hot_key_rows
+        self.piece_rows = piece_rows
         self.executors = Executors()
         self._capabilities: Capabilities | None = None
         self._ignores_missing_files: bool | None = None

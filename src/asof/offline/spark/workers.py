@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -41,6 +42,38 @@ def reported(
         yield pa.RecordBatch.from_arrays([*nulls, pa.array([text])], schema=schema)
 
 
+@dataclass(frozen=True)
+class NumberedRows:
+    """A function over some columns of rows, whose rows get the others back.
+
+    Args:
+        kept: so many columns, from the first on, are those of the rows that it makes, too; the first numbers them.
+        inputs: the indexes of the columns that it takes first; then come those from `features` on.
+    """
+
+    function: BatchFunction
+    kept: int
+    inputs: tuple[int, ...]
+    features: int
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """See `_pickled` of the executors: the modules of the function."""
+        return (type(self.function).__module__, *getattr(self.function, "modules", ()))
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            taken = [*self.inputs, *range(self.features, batch.num_columns)]
+            schema = pa.schema([batch.schema.field(place) for place in taken])
+            rest = pa.RecordBatch.from_arrays([batch.column(place) for place in taken], schema=schema)
+            made = pa.Table.from_batches(list(self.function(iter([rest])))) if rest.num_rows else None
+            if made is not None:
+                columns = [column.combine_chunks() for column in made.columns]
+                columns = [each.chunk(0) if isinstance(each, pa.ChunkedArray) else each for each in columns]
+                columns = [*batch.columns[: self.kept], *columns]
+                yield pa.RecordBatch.from_arrays(columns, [str(place) for place in range(len(columns))])
+
+
 def in_order(batches: Iterator[pa.RecordBatch], order: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The rows of a part, sorted in memory."""
     held = list(batches)
@@ -49,4 +82,4 @@ def in_order(batches: Iterator[pa.RecordBatch], order: Sequence[str]) -> Iterato
         yield from table.sort_by([(name, "ascending") for name in order]).combine_chunks().to_batches()
 
 
-__all__ = ["ERROR", "in_order", "reported"]
+__all__ = ["ERROR", "NumberedRows", "in_order", "reported"]

@@ -15,6 +15,7 @@ import psycopg
 from asof.connections.postgres.database import Postgres, only_row
 from asof.connections.postgres.schema import lock, migrate, schema_of
 from asof.defaults import ONLINE_STATEMENT_S, SCAN_ROWS
+from asof.display import counted
 from asof.errors import StorageError
 from asof.online.postgres import statements
 from asof.online.postgres.drops import drop_table
@@ -284,13 +285,11 @@ class PostgresOnlineStore(OnlineStoreDefaults):
     def ping(self) -> str:
         """See `OnlineStore.ping`."""
 
-        def count(db: psycopg.Connection[Any]) -> int:
-            return int(only_row(db.execute(f"SELECT count(*) FROM {self._schema}.online_tables"))[0])
-
+        query = f"SELECT count(*) FROM {self._schema}.online_tables"
         with self._database.connection(WHAT) as db:
             version = db.info.parameter_status("server_version") or ""
-        tables = self._look(count, absent=0)
-        return f"{self._database.place.address}, version {version.split()[0]}, {tables} tables"
+        tables = counted(self._look(lambda db: int(only_row(db.execute(query))[0]), absent=0), "table")
+        return f"{self._database.place.address}, version {version.split()[0]}, {tables}"
 
     def close(self) -> None:
         """See `OnlineStore.close`."""

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from asof.defaults import REDIS_PREFIX, SCAN_ROWS
+from asof.display import counted
 from asof.errors import ConfigError, StorageError
 from asof.online.protocol import (
     Condition,
@@ -257,8 +258,9 @@ class RedisOnlineStore(OnlineStoreDefaults):
         version = first.get("valkey_version", first.get("redis_version", ""))
         replicas = sum(int(each.get("connected_slaves", 0)) for each in infos)
         size = sum(int(each.get("used_memory", 0)) for each in infos) / (1 << 20)
-        masters = f"{len(infos)} masters, " if len(infos) > 1 else ""
-        return f"{product} {version}, {self.settings.place}, {masters}{replicas} replicas, {size:.1f} MiB"
+        masters = f"{counted(len(infos), 'master')}, " if len(infos) > 1 else ""
+        servers = f"{masters}{counted(replicas, 'replica')}"
+        return f"{product} {version}, {self.settings.place}, {servers}, {size:.1f} MiB"
 
     def warnings(self) -> list[str]:
         """See `OnlineStore.warnings`."""

@@ -16,6 +16,7 @@ from itertools import repeat
 from typing import Any, TypeVar
 
 from asof.defaults import BUSY_TIMEOUT_S, SCAN_ROWS
+from asof.display import counted
 from asof.errors import StorageError
 from asof.online.protocol import (
     Condition,
@@ -256,8 +257,8 @@ class SqliteOnlineStore(OnlineStoreDefaults):
                 db.execute("PRAGMA page_count").fetchone(),
                 db.execute("PRAGMA page_size").fetchone(),
             )
-            size = f"{pages * page_bytes / (1 << 20):.1f} MiB"
-            return f"SQLite {sqlite3.sqlite_version}, file {self.path}, format {FORMAT}, {tables} tables, {size}"
+            size = f"{counted(tables, 'table')}, {pages * page_bytes / (1 << 20):.1f} MiB"
+            return f"SQLite {sqlite3.sqlite_version}, file {self.path}, format {FORMAT}, {size}"
 
         return self._file.look(work)
 

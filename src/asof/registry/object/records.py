@@ -146,7 +146,7 @@ class ObjectRecords:
         address, token = self._counts_at(project, kind, day), uuid.uuid4().hex
         with wrapping():
             for attempt in range(_ATTEMPTS):
-                found = self._storage.read_with_etag(address)
+                found = self._storage.read_with_version(address)
                 content = json.loads(found[0]) if found is not None else {"counts": {}, "writes": []}
                 if token in content["writes"]:
                     break  # it was added, and the response to it was lost
@@ -157,7 +157,7 @@ class ObjectRecords:
                 if found is None:
                     is_done = self._storage.create(address, data)
                 else:
-                    is_done = self._storage.replace(address, data, etag=found[1])
+                    is_done = self._storage.replace(address, data, version=found[1])
                 if is_done:
                     break
                 time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))

@@ -28,7 +28,7 @@ from asof.server.security.callers import RequestPrincipal, Security
 from asof.server.security.guard import Guard
 from asof.server.settings import ServerSettings
 from asof.server.telemetry.access_log import AccessLog, said_of
-from asof.server.telemetry.feature_log import ServedLog
+from asof.server.telemetry.feature_log import FeatureLog
 from asof.server.telemetry.request_counts import RequestCounts, SharedCounts
 from asof.server.telemetry.tracing import Tracing
 from asof.server.telemetry.use_counts import FLUSH_S
@@ -75,9 +75,9 @@ class Service:
         self.failure: AsofError | None = None
         self.counts = RequestCounts()
         self.access_log = AccessLog(self.settings.access_log)
-        self.served = None
+        self.feature_log = None
         if self.settings.feature_log_share:
-            self.served = ServedLog(
+            self.feature_log = FeatureLog(
                 store, self.counts, share=self.settings.feature_log_share,
                 services=self.settings.feature_log_services or (), most_rows=self.settings.feature_log_queue,
             )  # fmt: skip
@@ -107,8 +107,8 @@ class Service:
             most_bytes=self.settings.max_response_bytes,
         )
         # The fast path has no response object for the feature log or traces, and writes no CORS headers.
-        self.takes_fast_path = (
-            self.settings.fast_path and self.served is None and self.tracing is None and not store.config.auth.origins
+        self.takes_fast_path = self.settings.fast_path and not (
+            self.feature_log or self.tracing or store.config.auth.origins
         )
         self.shared_counts = SharedCounts(self.folder, self.counts)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -124,8 +124,8 @@ class Service:
         self.run_aside(self._sweep())
         self.run_aside(self._write_down())
         self.run_aside(self._keep_use())
-        if self.served is not None:
-            self.run_aside(self._keep_served())
+        if self.feature_log is not None:
+            self.run_aside(self._keep_feature_log())
 
     async def stop(self) -> None:
         """Archive pushed rows, and close everything."""
@@ -135,8 +135,8 @@ class Service:
         await self.reading.close()
         if self.reading.applied.is_known:
             await self._flush_use()
-        if self.served is not None:
-            await self.in_writer(self.served.flush)
+        if self.feature_log is not None:
+            await self.in_writer(self.feature_log.flush)
         if "site" in self.__dict__:
             await self.in_writer(self.site.close)
         if "_page_threads" in self.__dict__:
@@ -169,8 +169,8 @@ class Service:
             request.use.served += 1
         if response is not None:
             self.counts.answered(response)
-            if self.served is not None:
-                self.served.note(service, response)
+            if self.feature_log is not None:
+                self.feature_log.note(service, response)
         if error is not None:
             self.counts.error(type(error).__name__)
         said = said_of(error, has_messages=self.settings.log_messages)
@@ -381,11 +381,11 @@ class Service:
             # A stop goes on to archive what was pushed, whatever became of the counts.
             log.exception("keeping the use of features failed")
 
-    async def _keep_served(self) -> None:
-        assert self.served is not None
+    async def _keep_feature_log(self) -> None:
+        assert self.feature_log is not None
         while True:
             await asyncio.sleep(self.settings.feature_log_flush_s)
-            await self.in_writer(self.served.flush)
+            await self.in_writer(self.feature_log.flush)
 
     async def _sweep(self) -> None:
         """Cancel requests past their receive or request timeout."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("asof.server")
 
 
-class ServedLog:
+class FeatureLog:
     """Buffer of served rows that are to be written.
 
     Args:

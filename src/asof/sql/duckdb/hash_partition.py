@@ -1,4 +1,8 @@
-"""Hash partitions of a read's keys: one is read after the other, so that memory does not grow with the source."""
+"""Partitions of a read's keys: one is read after the other, so that memory does not grow with the source.
+
+They are of keys whose hashes are alike; or, where the source's files are sorted by the first key, ranges of it, so that
+each partition reads only the row groups of its range.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,14 @@ class Partitioner(Protocol):
         """Number of partitions for a plan that sorts these rows."""
         ...
 
+    def cuts(self, rows: SourceRows, spine: SpineTable, keys: Sequence[str], of: int) -> tuple[str, ...]:
+        """Where all ranges of the first key but the first begin, as literals; none for partitions by hash.
+
+        Args:
+            keys: the spine's key columns, in the order of the view's.
+        """
+        ...
+
 
 class InOneGo:
     """A `Partitioner` for reads that need none."""
@@ -39,6 +51,9 @@ class InOneGo:
 
     def partitions(self, rows: SourceRows, size: SortedRow) -> int:
         return 1
+
+    def cuts(self, rows: SourceRows, spine: SpineTable, keys: Sequence[str], of: int) -> tuple[str, ...]:
+        return ()
 
 
 @dataclass(frozen=True)
@@ -58,13 +73,19 @@ class SortedRow:
 
 @dataclass(frozen=True)
 class HashPartition:
-    """The keys whose hash has one remainder; all keys where `of` is 1.
+    """The keys whose hash has one remainder, or whose first is in one range; all keys where `of` is 1.
 
     Rows and spine are cut alike, so that a key's rows are all in the partition of its spine rows.
+
+        cuts '300', '600':   number 0 | null, … 299      number 1 | 300 … 599      number 2 | 600 …
+
+    Args:
+        cuts: see `Partitioner.cuts`.
     """
 
     number: int = 0
     of: int = 1
+    cuts: tuple[str, ...] = ()
 
     def rows(self, rows: SourceRows) -> SourceRows:
         """The partition's rows; where they are looked up among the spine's keys, only among the partition's.
@@ -73,7 +94,7 @@ class HashPartition:
         """
         if self.of == 1:
             return rows
-        mine = self._is_in([rows.key(key) for key in rows.keys], rows)
+        mine = self._is_in([rows.key(key) for key in rows.keys], rows, has_nulls=False)
         table = replace(rows.table, relation=f"(SELECT * FROM {rows.table.relation} WHERE {mine})")
         cut, spine = rows.cut, rows.cut.spine
         if spine is not None:
@@ -88,7 +109,17 @@ class HashPartition:
             return select
         return f"SELECT * FROM (\n{select}\n) WHERE {self._is_in(rows.key_columns, rows)}"
 
-    def _is_in(self, keys: Sequence[str], rows: SourceRows) -> str:
+    def _is_in(self, keys: Sequence[str], rows: SourceRows, *, has_nulls: bool = True) -> str:
+        """The SQL of whether a key is in the partition.
+
+        Args:
+            has_nulls: whether keys may be null; a row with such a key is of no use, but every spine row has a result.
+        """
+        if self.cuts:
+            ends = [f"{keys[0]} >= {self.cuts[self.number - 1]}"] if self.number else []
+            ends += [f"{keys[0]} < {self.cuts[self.number]}"] if self.number < len(self.cuts) else []
+            within = " AND ".join(ends)
+            return f"({within}) IS NOT FALSE" if has_nulls and not self.number else within
         hashed = ", ".join(_hashed(rows, place, sql) for place, sql in enumerate(keys))
         return f"(hash({hashed}) >> {_BITS_IN_USE}) % {self.of} = {self.number}"
 
@@ -110,10 +141,17 @@ def of_spine(rows: SourceRows, spine: SpineTable, keys: Sequence[str], partition
     return replace(rows, cut=replace(rows.cut, spine=spine, spine_keys=tuple(keys)))
 
 
-def partitions(rows: SourceRows, size: SortedRow, partitioner: Partitioner) -> list[HashPartition]:
-    """The partitions to read one after the other; a view without keys has one."""
+def partitions(
+    rows: SourceRows, size: SortedRow, partitioner: Partitioner, spine: SpineTable, keys: Sequence[str]
+) -> list[HashPartition]:
+    """The partitions to read one after the other; a view without keys has one.
+
+    Args:
+        keys: the spine's key columns, in the order of the view's.
+    """
     of = partitioner.partitions(rows, size) if rows.keys else 1
-    return [HashPartition(number, of) for number in range(of)]
+    cuts = partitioner.cuts(rows, spine, keys, of) if of > 1 else ()
+    return [HashPartition(number, of, cuts) for number in range(of)]
 
 
 def row_size(

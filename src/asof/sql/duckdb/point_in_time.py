@@ -91,7 +91,7 @@ def _latest_steps(
     as_known = request.known_at is True
     steps = []
     sorted_rows = of_spine(rows, spine, read.keys, partitioner)
-    for each in partitions(sorted_rows, latest.size_of(sorted_rows), partitioner):
+    for each in partitions(sorted_rows, latest.size_of(sorted_rows), partitioner, spine, read.keys):
         adds, mine = each.number > 0, each.rows(sorted_rows)
         if rows.table.arrival == "columns" and not as_known:
             steps.append(QueryStep(outdone, find_outdone(mine)))
@@ -114,7 +114,7 @@ def _windows_steps(
     windows = windows_of(request, tables, spine, group)
     windows = replace(windows, rows=of_spine(windows.rows, spine, group[0].keys, partitioner))
     made, numbered = f"asof__windows_{index}", f"asof__numbered_{index}"
-    cut = partitions(windows.rows, positions.size_of(windows), partitioner)
+    cut = partitions(windows.rows, positions.size_of(windows), partitioner, spine, group[0].keys)
     if request.known_at is True:
         if len(cut) == 1:
             return [QueryStep(made, over_pairs(windows, spine))]

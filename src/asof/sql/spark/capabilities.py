@@ -19,7 +19,15 @@ _RESCANNING = "WindowAggExec"
 """The operator that looks for the last value from each row backwards, through all rows of a partition."""
 
 HOT_KEY_ROWS = 100_000
-"""So many rows of one key are cut by day (`asof.sql.spark.latest`)."""
+"""A key with fewer rows delays no task, whatever the others have."""
+
+_TASKS = 200
+"""Into so many parts an engine divides a shuffle; a key with more rows than a part of them makes its task the last."""
+
+
+def is_hot(rows: int, total: int, *, least: int = HOT_KEY_ROWS) -> bool:
+    """Whether a key with so many of all rows is to be cut by day (`asof.sql.spark.latest`)."""
+    return rows >= least and rows * _TASKS >= total
 
 
 @dataclass(frozen=True)
@@ -51,4 +59,4 @@ class Capabilities:
         return SPARK if self.has_try_decimals else CHECKED
 
 
-__all__ = ["DECIMALS", "HOT_KEY_ROWS", "WINDOWS", "Capabilities"]
+__all__ = ["DECIMALS", "HOT_KEY_ROWS", "WINDOWS", "Capabilities", "is_hot"]

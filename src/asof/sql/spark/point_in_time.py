@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from asof.selection import FeatureOut, ViewRead
@@ -11,7 +11,7 @@ from asof.sql.query import PointInTime, grouped, latest_rows, range_rows
 from asof.sql.source_rows import SourceTable, SpineTable
 from asof.sql.spark.capabilities import Capabilities
 from asof.sql.spark.dialect import SPARK, N
-from asof.sql.spark.latest import latest
+from asof.sql.spark.latest import latest, rows_without_values
 from asof.sql.spark.windows import windowed
 from asof.sql.windows import windows_of
 
@@ -24,6 +24,7 @@ def compile_select(
     capabilities: Capabilities | None = None,
     hot: frozenset[str] = frozenset(),
     with_spine: bool = True,
+    carried: Sequence[str] = (),
     ordered: bool = True,
 ) -> str:
     """One SELECT: the spine's columns (if asked for), then the outputs, one row per spine row.
@@ -33,6 +34,7 @@ def compile_select(
         spine: has the column `asof_n`, which numbers its rows, in addition to those of the frame.
         hot: the names of views whose rows are cut by day (`key_counts` says which have a hot key).
         with_spine: otherwise the SELECT begins with `asof_n`.
+        carried: columns of the spine that come after `asof_n`, by their place: asof_i0, asof_i1, ….
         ordered: in the spine's order.
     """
     capabilities = capabilities or Capabilities()
@@ -47,7 +49,7 @@ def compile_select(
             known=request.known_at is True, by_day=any(read.view.name in hot for read in group),
         )  # fmt: skip
         parts.append((select, [feature for read in group for feature in read.features]))
-    return _together(request, parts, spine, with_spine=with_spine, ordered=ordered)
+    return _together(request, parts, spine, with_spine=with_spine, carried=carried, ordered=ordered)
 
 
 def _latest(
@@ -73,6 +75,7 @@ def _together(
     spine: SpineTable,
     *,
     with_spine: bool,
+    carried: Sequence[str],
     ordered: bool,
 ) -> str:
     """The SELECTs of all views, joined: each has every spine row's number once."""
@@ -83,6 +86,7 @@ def _together(
     }
     selected = [f"asof_s.{spine.column(name)} AS {spine.quote(name)}" for name in spine.sql_types] if with_spine else []
     selected = selected or [f"asof_s.{N} AS {N}"]
+    selected += [f"asof_s.{spine.column(name)} AS asof_i{place}" for place, name in enumerate(carried)]
     for feature in request.outputs:
         value = columns[feature.output]
         if feature.default is not None:
@@ -97,12 +101,11 @@ def _together(
 
 
 def key_counts(request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, read: ViewRead) -> str:
-    """SELECT of how many rows a view's key has at most, as `rows`, and on the average, as `mean`."""
+    """SELECT of how many rows a view's key has at most, as `rows`, and all keys together, as `total`."""
     rows = latest_rows(request, tables, read, spine)
-    keys = rows.key_names()
-    by_key = f"\nGROUP BY {keys}" if keys else ""
-    select = rows.select(without=rows.ties)
-    return f"SELECT max(c) AS rows, avg(c) AS mean FROM (\nSELECT count(*) AS c FROM (\n{select}\n){by_key}\n)"
+    by_key = f"\nGROUP BY {rows.key_names()}" if rows.keys else ""
+    select = rows_without_values(rows)
+    return f"SELECT max(c) AS rows, sum(c) AS total FROM (\nSELECT count(*) AS c FROM (\n{select}\n){by_key}\n)"
 
 
 def range_spine(request: PointInTime, tables: Mapping[str, SourceTable]) -> str:

@@ -8,7 +8,8 @@
 
 Counts and exact sums are such differences. Of all other aggregates those over everything so far, and over a session,
 run along with the events, and are fetched by the number of the last event (`events`); the first and last values of a
-window are fetched by their numbers among the values. What is left is made of pairs (`asof.sql.spark.pairs`).
+window are fetched by their numbers among the values; and what merges is made of two states (`asof.sql.spark.blocks`).
+What is left is made of pairs (`asof.sql.spark.pairs`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from asof.definitions import Session, Sliding
 from asof.definitions.windows import ORDERED
 from asof.sql.source_rows import SourceRows, SpineTable
 from asof.sql.spark.aggregates import aggregate, as_bigint, is_exact_sum, mean_of
+from asof.sql.spark.blocks import BlockStates, block_states, fits_blocks
 from asof.sql.spark.dialect import normal
 from asof.sql.spark.latest import SO_FAR, same_key, spine_rows
 from asof.sql.spark.pairs import aggregate_pairs, declared
@@ -41,6 +43,7 @@ class _WindowOutputs:
         running: the SQL of an aggregate that runs along with the events → its column.
         firsts: value and session, if any → the column that marks the first event of each value.
         fetched: the joins of values that are fetched by their number.
+        blocks: the states of sliding windows that are merged, and of which values they are.
         paired: aggregates that are made of pairs.
     """
 
@@ -53,6 +56,7 @@ class _WindowOutputs:
     running: dict[str, str] = field(default_factory=dict)
     firsts: dict[tuple[str, Session | None], str] = field(default_factory=dict)
     fetched: dict[str, str] = field(default_factory=dict)
+    blocks: dict[Sliding, tuple[BlockStates, dict[str, None]]] = field(default_factory=dict)
     paired: list[WindowAggregate] = field(default_factory=list)
 
     @property
@@ -101,6 +105,7 @@ def windowed(windows: WindowGroup, spine: SpineTable, *, known: bool, by_day: bo
         join = [*same_key(plan.rows, "asof_m", "asof_r"), "asof_m.events = asof_r.place"]
         joins.append(f"LEFT JOIN (\n{_events(plan)}\n) AS asof_r ON {' AND '.join(join)}")
     joins += plan.fetched.values()
+    joins += [_in_blocks(plan, *each) for each in plan.blocks.values()]
     if plan.paired:
         pairs = aggregate_pairs(windows, plan.paired, spine, known=known)
         joins.append(f"LEFT JOIN (\n{pairs}\n) AS asof_p ON asof_p.n = asof_m.n")
@@ -136,7 +141,13 @@ def _output(plan: _WindowOutputs, each: WindowAggregate) -> str:
         return f"CASE WHEN {plan.moment} - {latest} <= {window.gap} THEN {_along(plan, each, window)} END"
     if _is_difference(each):
         return _difference(plan, each, window)
-    return _along(plan, each, None) if window is None else _paired(plan, each)
+    if window is None:
+        return _along(plan, each, None)
+    return (
+        _merged(plan, each, window)
+        if made.function != "count_distinct" and fits_blocks(window)
+        else _paired(plan, each)
+    )
 
 
 def _is_difference(each: WindowAggregate) -> bool:
@@ -198,6 +209,14 @@ def _by_number(plan: _WindowOutputs, each: WindowAggregate) -> str:
     if isinstance(window, Session):
         is_any += f" AND {plan.moment} - {plan.along('ts')} <= {window.gap}"
     return f"CASE WHEN {is_any} THEN {found} END"
+
+
+def _merged(plan: _WindowOutputs, each: WindowAggregate, window: Sliding) -> str:
+    """An aggregate of two partial states."""
+    made = each.aggregation
+    blocks, values = plan.blocks.setdefault(window, (BlockStates(window, f"asof_b{len(plan.blocks)}"), {}))
+    values[each.value] = None
+    return aggregate(made.function, each.value, each.dtype, wrap=blocks.merged)
 
 
 def _paired(plan: _WindowOutputs, each: WindowAggregate) -> str:
@@ -268,6 +287,15 @@ FROM (
 GROUP BY {by_day}
 )
 ) AS asof_d ON {join}"""
+
+
+def _in_blocks(plan: _WindowOutputs, blocks: BlockStates, values: dict[str, None]) -> str:
+    """The join of a window's states."""
+    states = block_states(
+        blocks, plan.rows.select(without=plan.rows.ties), spine_rows(plan.rows, plan.windows.read, plan.spine),
+        keys=plan.rows.key_columns, values=list(values), exclusive=bool(plan.windows.exclusive),
+    )  # fmt: skip
+    return f"LEFT JOIN (\n{states}\n) AS {blocks.alias} ON {blocks.alias}.n = asof_m.n"
 
 
 def _start(plan: _WindowOutputs, window: Sliding) -> str:

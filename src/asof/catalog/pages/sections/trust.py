@@ -29,7 +29,7 @@ class FeatureTrust:
     Args:
         profile: the newest; None if there is none yet, or its values are hidden.
         over_time: nulls and distribution of the kept profiles, as far as there are some; of hidden values only nulls.
-        expectations: those of the feature and of the whole view, of the newest profile.
+        expectations: those of the feature and of the whole view, as they were checked last.
     """
 
     when: datetime | None
@@ -60,7 +60,7 @@ class ProfiledView:
     Args:
         when, rows: of the newest; None and 0 if there is none yet.
         sampled: how many moments an aggregated view was read as of; None: all rows were read.
-        expectations: what they found.
+        expectations: what they found when they were checked last.
     """
 
     when: datetime | None
@@ -70,16 +70,26 @@ class ProfiledView:
     expectations: Sequence[ExpectationResult]
 
 
-def view_profiles(request: PageRequest, view: View) -> LiveValue[Sequence[ViewProfile]]:
-    """The newest profiles of a view, newest first; empty if it was never profiled."""
-    return request.live.get(
-        ("profiles", view.name), lambda: list(request.store.kept_profiles(view.name, limit=_PROFILES))
-    )
+@dataclass(frozen=True)
+class _KeptProfiles:
+    """What the registry keeps of a view: its newest profiles, newest first, and what its expectations found last."""
+
+    profiles: Sequence[ViewProfile]
+    results: Sequence[ExpectationResult]
+
+
+def _kept(request: PageRequest, view: View) -> LiveValue[_KeptProfiles]:
+    def fetched() -> _KeptProfiles:
+        # A check alone keeps newer results than the newest profile has.
+        results = list(request.store.kept_expectations(view.name)) if view.expectations else []
+        return _KeptProfiles(list(request.store.kept_profiles(view.name, limit=_PROFILES)), results)
+
+    return request.live.get(("profiles", view.name), fetched)
 
 
 def feature_trust(request: PageRequest, view: View, feature: str) -> LiveValue[FeatureTrust]:
     """What the profiles of its view say of a feature."""
-    found = view_profiles(request, view)
+    found = _kept(request, view)
     if found.value is None:
         return LiveValue(None, found.age_s, found.is_late, found.error, found.hint)
     return LiveValue(_trust(found.value, view, feature), found.age_s, found.is_late)
@@ -87,13 +97,14 @@ def feature_trust(request: PageRequest, view: View, feature: str) -> LiveValue[F
 
 def view_trust(request: PageRequest, view: View) -> LiveValue[ProfiledView]:
     """What the newest profile of a view says of each of its features."""
-    found = view_profiles(request, view)
+    found = _kept(request, view)
     if found.value is None:
         return LiveValue(None, found.age_s, found.is_late, found.error, found.hint)
-    newest = found.value[0] if found.value else None
+    profiles = found.value.profiles
+    newest = profiles[0] if profiles else None
     features = []
     for name in view.feature_names:
-        own = _of_feature(found.value, name)
+        own = _of_feature(profiles, name)
         medians = [each.quantiles.get("0.5") for _, each in own]
         is_shown = len(own) > 1 and not hides_values(view, name) and own[-1][1].measured in ("value", "length")
         features.append(
@@ -104,7 +115,7 @@ def view_trust(request: PageRequest, view: View) -> LiveValue[ProfiledView]:
         )  # fmt: skip
     trust = ProfiledView(
         None if newest is None else moment(newest.when), newest.rows if newest is not None else 0,
-        newest.sampled if newest is not None else None, features, newest.expectations if newest is not None else (),
+        newest.sampled if newest is not None else None, features, found.value.results,
     )  # fmt: skip
     return LiveValue(trust, found.age_s, found.is_late)
 
@@ -114,7 +125,8 @@ def profile_command(view: str) -> str:
     return f"asof profile {quote(view)}"
 
 
-def _trust(profiles: Sequence[ViewProfile], view: View, feature: str) -> FeatureTrust:
+def _trust(kept: _KeptProfiles, view: View, feature: str) -> FeatureTrust:
+    profiles = kept.profiles
     newest = profiles[0] if profiles else None
     own = _of_feature(profiles, feature)
     series = [null_shares(own), None if hides_values(view, feature) else distributions(own)]
@@ -122,7 +134,7 @@ def _trust(profiles: Sequence[ViewProfile], view: View, feature: str) -> Feature
         when=None if newest is None else moment(newest.when),
         profile=None if newest is None else newest.feature(feature),
         over_time=[each for each in series if each is not None],
-        expectations=[each for each in newest.expectations if each.feature in ("", feature)] if newest else [],
+        expectations=[each for each in kept.results if each.feature in ("", feature)],
     )  # fmt: skip
 
 
@@ -134,6 +146,5 @@ def _of_feature(profiles: Sequence[ViewProfile], feature: str) -> list[tuple[Mic
 
 
 __all__ = [
-    "FeatureTrust", "ProfiledFeature", "ProfiledView", "feature_trust", "profile_command", "view_profiles",
-    "view_trust",
+    "FeatureTrust", "ProfiledFeature", "ProfiledView", "feature_trust", "profile_command", "view_trust",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.hashes import TableHash
 from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, manifest_of, mark_of, sources_read
 from asof.flows.stores import Progress, silent
+from asof.offline.protocol import ResultSaver
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 
@@ -39,9 +40,11 @@ def save_training_set(
     marks = {source.name: mark_of(stores, source) for source in sources}
     seen = {each: as_seen(mark) for each, mark in marks.items() if mark.kind == "archive"}
     table = f"{name}.{uuid.uuid4().hex[:12]}"
+    pinned = read.up_to(seen)
     digest = TableHash(read.schema)
-    batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(_counted(read.up_to(seen), name, progress)))
-    stores.offline.save_table(stores.project, table, batches)
+    if not _saved_there(pinned, name, table, digest, progress):
+        batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(_counted(pinned, name, progress)))
+        stores.offline.save_table(stores.project, table, batches)
     changed = [each for each, mark in marks.items() if mark.kind == "files" and not files_are_same(stores, mark)]
     saved = manifest_of(read, name, table, digest, marks, changed)
     former: list[str] = []
@@ -60,6 +63,23 @@ def save_training_set(
     for each in former:
         stores.offline.drop_table(stores.project, each)
     return saved
+
+
+def _saved_there(read: HistoricalRead, name: str, table: str, digest: TableHash, progress: Progress) -> bool:
+    """Have the engine write the rows where it computes them, if it can; the hash is of what it wrote."""
+    stores = read.stores
+    if not isinstance(stores.offline, ResultSaver) or (found := read.computed_there()) is None:
+        return False
+    result, columns = found
+    total = read.spine.num_rows if isinstance(read.spine, pa.Table) else None
+
+    def check(batch: pa.RecordBatch) -> None:
+        read.refuse_misfits(digest.add(batch))
+
+    return stores.offline.save_result(
+        stores.project, table, result, read.schema, columns=columns, check=check,
+        progress=lambda done: progress(f"compute training set {name}", done, total),
+    )  # fmt: skip
 
 
 def _counted(read: HistoricalRead, name: str, progress: Progress) -> Iterator[pa.RecordBatch]:
