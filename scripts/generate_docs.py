@@ -399,7 +399,9 @@ def _documented(name: str, thing: Any, *, methods: bool = False, signature: bool
 
 def _public_members(thing: type) -> Iterator[tuple[str, Any]]:
     # `FeatureStore` has some of its verbs from these, which users do not meet.
-    inherited = [each for each in thing.__mro__[1:] if each.__name__ in ("StoreReports", "AppliedObjects")]
+    inherited = [
+        each for each in thing.__mro__[1:] if each.__name__ in ("StoreBackups", "StoreReports", "AppliedObjects")
+    ]
     for owner in (thing, *inherited):
         for name, member in vars(owner).items():
             if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):

@@ -118,6 +118,10 @@ class OpenStore(ForkListener):
         self._applied.refresh()
         self._looked_at = time.monotonic()
 
+    def forget(self) -> None:
+        """Take nothing that is known of the registry for given: all of it may be another one."""
+        self._applied.forget()
+
     def close(self) -> None:
         """Archive what was pushed, and give back files and connections."""
         try:

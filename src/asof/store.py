@@ -21,7 +21,7 @@ from asof.open_store import OpenStore
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences
 from asof.store_admin import StoreAdmin
-from asof.store_reports import StoreReports
+from asof.store_backups import StoreBackups
 from asof.timing import PATIENCE_S, moment
 from asof.values.frame_types import EntityFrame, Rows
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from asof.planning import Plan
 
 
-class FeatureStore(StoreReports):
+class FeatureStore(StoreBackups):
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:

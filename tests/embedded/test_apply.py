@@ -199,6 +199,22 @@ def test_findings_of_the_real_sources_come_all_at_once_and_nothing_changes(root,
     assert open_store_of(store).snapshot().version == 0
 
 
+def test_a_source_that_cannot_be_read_is_an_error_and_no_change_of_its_views(root, store):
+    write(root, FEATURES + """
+inferred = FeatureView(name="inferred", entities=[user], source=users)
+moved = FeatureView(
+    name="moved", entities=[user], source=users,
+    aggregations=[Aggregation(function="last", column="city", window=Sliding("1d"), name="city_1d")],
+)
+""")  # fmt: skip
+    store.apply()
+    (root / "users.parquet").unlink()
+
+    plan = store.plan()
+
+    assert plan.errors and plan.is_empty
+
+
 def test_a_typo_in_a_column_names_the_near_one_and_the_line(root, store):
     write(root, FEATURES.replace('Field("city", String)', 'Field("citty", String)'))
 

@@ -144,7 +144,7 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "a hop without a unit": (BASE.replace("timedelta(hours=1)", "'1h', 5") + view(), 3, ["features.py:5: sliding window: hop=5 is not a duration"]),
     "a window of a fraction": (BASE.replace("timedelta(hours=1)", "0.5") + view(), 3, ["features.py:5: sliding window: length=0.5 is not a duration"]),
     "a gap without a unit": (BASE.replace("Sliding(timedelta(hours=1))", "Session(30)") + view(), 3, ["features.py:5: session window: gap=30 is not a duration"]),
-    "a time_window without a unit": (BASE + counted('function="count"').replace("window=hour", "time_window=3600"), 3, ["features.py:8: 3600 is not a duration like '90s'"]),
+    "a time_window without a unit": (BASE + counted('function="count"').replace("window=hour", "time_window=3600"), 3, ["features.py:8: aggregation 'x': time_window=3600 is not a duration", "text like '1h30m'"]),
     "a delay without a unit": (BASE + view(more=", delay=5"), 3, ["features.py:8: feature view 'v': delay=5 is not a duration"]),
     "a typo in a parameter": (BASE + view(more=", entity=user"), 3, ["features.py:8: feature view 'v' has no parameter 'entity'", "did you mean 'entities'?"]),
     "a name in place of an entity": (BASE + view(more="").replace("[user]", '["user"]'), 3, [

@@ -6,19 +6,37 @@ import json
 import shutil
 import sqlite3
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from asof.definitions import Snapshot
+from asof import FeatureStore
+from asof.aggregation import layout
+from asof.definitions import Snapshot, project
 from asof.definitions.facts import Facts, LastRun, SourceMark, ViewGenerations
+from asof.flows.admin.backup import manifest
 from asof.flows.generations.progress import TableProgress
+from asof.offline.protocol import LATER_COLUMNS
 from asof.online.sqlite import SqliteOnlineStore
+from asof.online.sqlite import file as online_file
+from asof.registry.object import layout as object_layout
 from asof.registry.sqlite import SqliteRegistry
+from asof.registry.sqlite import file as registry_file
 from asof.testing.registry_records import TODAY, records_of
 from asof.timing import SECOND
+from asof.values import packing
 
-STORES = Path(__file__).parents[1] / "stores" / "one_log_folder.tar.gz"
+FOLDER = Path(__file__).parents[1] / "stores"
+STORES = FOLDER / "one_log_folder.tar.gz"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "upgrade.md"
+
+
+UPGRADED = [
+    ("one_log_folder.tar.gz", "shop", None), ("one_log_folder.tar.gz", "two", None),
+    ("one_log_folder.tar.gz", "two", "lab"), ("without_arrival.tar.gz", "prices", None),
+]  # fmt: skip
+"""Archive of stores, folder in it, environment."""
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +143,56 @@ def test_a_first_commit_of_facts_that_was_not_marked_as_one_is_left_out_of_the_d
     with sqlite3.connect(registry.path) as connection:
         connection.execute("UPDATE snapshots SET content = 'damaged' WHERE project = 'lab' AND version = 1")
     assert [each.version for each in registry.history("lab", facts=False)] == [2, 1], "no snapshot has to be readable"
+
+
+def test_every_archive_of_old_stores_is_upgraded_here() -> None:
+    assert {each.name for each in FOLDER.glob("*.tar.gz")} == {archive for archive, *_ in UPGRADED}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("archive, name, env", UPGRADED)
+def test_an_old_store_is_backed_up_and_upgraded_and_its_backup_is_restored(
+    archive: str, name: str, env: str | None, tmp_path: Path
+) -> None:
+    with tarfile.open(FOLDER / archive) as stored:
+        stored.extractall(tmp_path, filter="data")
+    folder = tmp_path / name
+
+    def opened() -> FeatureStore:
+        return FeatureStore(folder, env=env, clock=lambda: datetime(2026, 1, 1, 14, tzinfo=UTC))
+
+    def is_whole(store: FeatureStore) -> bool:
+        sets = [store.rebuild_training_set(each.name).identical for each in store.training_sets()]
+        return store.audit().ok and all(sets) and store.plan().is_empty
+
+    with opened() as store:
+        done = store.backup(tmp_path / "backup")
+        store.apply()
+        store.materialize()
+        store.stream_run(until_caught_up=True)
+        assert is_whole(store)
+        after = store.history(100).to_dicts()
+    shutil.rmtree(folder / "data")
+    with opened() as store:
+        store.restore(tmp_path / "backup")
+        assert store.history(100).to_dicts() == after[-done.versions :]
+        store.apply()
+        store.stream_run(until_caught_up=True, accept_gap=True)
+        store.rebuild()
+        assert is_whole(store)
+
+
+def test_the_page_about_upgrades_has_the_formats_of_the_code() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")]
+        for line in PAGE.read_text().splitlines()
+        if "|" in line
+    ]
+    formats = {cells[0]: cells[1] for cells in rows if len(cells) > 1}
+    assert formats["versions in the registry"] == str(project.FORMAT)
+    assert formats["registry file"] == str(registry_file.FORMAT)
+    assert formats["registry in a bucket"] == str(object_layout.FORMAT)
+    assert formats["online rows"] == str(packing.ARRIVAL_FORMAT) == str(layout.ARRIVAL_FORMAT)
+    assert formats["online file"] == str(online_file.FORMAT)
+    assert formats["archives"] == "columns " + ", ".join(f"`{each}`" for each in LATER_COLUMNS)
+    assert formats["backup"] == str(manifest.FORMAT)

@@ -89,7 +89,7 @@ def test_each_kind_of_run_is_kept_with_what_it_did(store: FeatureStore) -> None:
         "rebuild", "training-set", "audit", "compact", "backfill", "rebuild", "stream", "materialize",
         "load-history",
     ]  # fmt: skip
-    assert {each.kind for each in runs} == {*RUN_KINDS} - {"profile"}
+    assert {each.kind for each in runs} == {*RUN_KINDS} - {"profile", "backup", "restore"}
     assert {each.outcome for each in runs} == {"done"}
     assert all(each.who and each.error is None and each.started == NOON for each in runs)
     assert all(each.ended is not None and each.seconds is not None and each.ended >= NOON for each in runs)

@@ -195,6 +195,18 @@ def test_a_training_set_has_the_same_hash(stores: tuple[FeatureStore, FeatureSto
     assert saved[0].rows == saved[1].rows == 40
 
 
+def test_a_training_set_of_an_sql_frame_is_the_same(stores: tuple[FeatureStore, FeatureStore]) -> None:
+    sql = (
+        'SELECT user_id, "at" AS event_timestamp, amount AS paid FROM orders WHERE amount > 1 ORDER BY "at", user_id, 3'
+    )
+    here, there = (
+        each.get_historical_features(sql, FEATURES[:4]).save("of_sql", overwrite=True) for each in stores
+    )  # fmt: skip
+
+    assert here.rows == there.rows > 100
+    assert here.content_hash == there.content_hash
+
+
 @pytest.mark.parametrize("features", [DERIVED, FEATURES[:4]], ids=["functions", "none"])
 def test_a_training_set_that_the_server_writes_is_the_same(
     stores: tuple[FeatureStore, FeatureStore],

@@ -120,7 +120,7 @@ class TestEveryCommand:
                 "init", "plan", "apply", "teardown", "list", "show", "history", "get historical", "get online", "push",
                 "keys new", "serve", "materialize", "backfill", "stream run", "stream status", "dead-letters list", "dead-letters show",
                 "dead-letters replay", "sample", "audit", "explain", "rebuild", "forget", "doctor", "demo", "compact",
-                "search", "ui", "lineage", "run", "runs", "profile", "stats",
+                "search", "ui", "lineage", "run", "runs", "profile", "stats", "backup", "restore",
             )
         }  # fmt: skip
 

@@ -22,9 +22,9 @@ SPELT = re.compile(r"pip install (?P<what>(?:-[-\w]+(?: \S+\.txt)? )*(?:'[^']*'|
 OURS = re.compile(r"\.|\.\[[a-z0-9,]+\]|asof-features\[[a-z,]+\] @ git\+https://\S+")
 """How Asof may be spelt in one: from a clone, or from a Git address."""
 
-ANOTHER = re.compile(
-    r"asof(?!-features)\[(?:all|catalog|client|demo|kafka|otel|pandas|plots|polars|postgres|redis|server)\b"
-)
+EXTRAS = set(PROJECT["optional-dependencies"]) - {"test"}
+
+ANOTHER = re.compile(rf"asof(?!-features)\[(?:{'|'.join(sorted(EXTRAS))})\b")
 """The extras of a project that is not ours."""
 
 
@@ -40,6 +40,11 @@ def texts() -> list[Path]:
 def test_the_distribution_has_the_name_that_messages_say() -> None:
     assert PROJECT["name"] == DISTRIBUTION == "asof-features"
     assert list(PROJECT["scripts"]) == ["asof"]
+
+
+def test_the_readme_lists_all_extras() -> None:
+    (listed,) = re.findall(r"# extras: ([\w, ;]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(re.split("[,;] ", listed)) == EXTRAS
 
 
 def test_no_text_installs_asof_under_another_name() -> None:

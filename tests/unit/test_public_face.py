@@ -16,11 +16,11 @@ from tests.unit.architecture.tree import modules, parsed
 
 NAMES = set(
     """
-    apply audit backfill check_expectations close compact config dead_letter dead_letters doctor explain forget get_data_source get_entity
+    apply audit backfill backup check_expectations close compact config dead_letter dead_letters doctor explain forget get_data_source get_entity
     get_feature_service get_feature_view get_historical_features get_on_demand_feature_view get_online_features
     get_source history kept_expectations kept_profiles lineage list_data_sources list_entities list_feature_services list_feature_views
     list_on_demand_feature_views list_sources materialize materialize_incremental now online_keys plan profile project
-    push read_training_set rebuild rebuild_training_set refresh_registry replay_dead_letters run_schedule runs sample schedule_status send
+    push read_training_set rebuild rebuild_training_set refresh_registry restore replay_dead_letters run_schedule runs sample schedule_status send
     served_features source_schema stream_run stream_status teardown training_set training_set_changes training_sets use
     version_changes write_to_online_store
     """.split()

@@ -24,7 +24,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "Train and serve": ("get",),
     "Load": ("push", "materialize", "stream", "backfill", "dead-letters"),
     "Inspect": ("sample", "profile", "stats", "explain", "audit", "runs", "doctor"),
-    "Maintain": ("run", "rebuild", "compact", "forget"),
+    "Maintain": ("run", "rebuild", "compact", "forget", "backup", "restore"),
     "Serve": ("serve", "keys"),
     "Learn": ("demo",),
 }  # fmt: skip

@@ -139,6 +139,8 @@ class Aggregation:
         if time_window is not None and window is not None:
             raise refuse("has both time_window= and window=", hint="give one of them")
         if time_window is not None:
+            # Under the names that were written.
+            _micros(f"{label}: time_window", time_window), _micros(f"{label}: slide_interval", slide_interval)
             window = Sliding(time_window, slide_interval if slide_interval != time_window else None)
         if window is not None and not isinstance(window, Sliding | Session):
             raise refuse(f"window={window!r} is not a window", hint="write Sliding('1d') or Session('1h')")

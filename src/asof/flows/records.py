@@ -6,14 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from asof.errors import AsofError
+from asof.errors import AsofError, RegistryError
 from asof.flows.stores import Stores
 from asof.registry.records import RegistryRecord
 
 log = logging.getLogger("asof.records")
 
-RUN, AUDIT = "run", "audit"
-"""Kinds of records. The subject of a run is its kind; that of an audit is the view."""
+RUN, AUDIT, RESTORING = "run", "audit", "restoring"
+"""Kinds of records. The subject of a run is its kind; that of an audit is the view; of a restore, the backup's ID."""
 
 KEPT: Mapping[str, int] = MappingProxyType(
     {
@@ -41,4 +41,28 @@ def keep_records(stores: Stores, records: Sequence[RegistryRecord]) -> None:
         log.warning("no record of this was kept (%s): %s", what, text)
 
 
-__all__ = ["AUDIT", "KEPT", "RUN", "keep_records"]
+def unfinished_restore(stores: Stores) -> str | None:
+    """The place of the backup that was being restored into this project when the process died; None for none."""
+    newest = stores.registry.records(stores.project, RESTORING, limit=1)
+    if not newest or newest[0].body.get("is_done"):
+        return None
+    return str(newest[0].body.get("target", ""))
+
+
+def refuse_unfinished_restore(stores: Stores) -> None:
+    """Raise where a restore did not come to its end: a part of the history may be there.
+
+    Raises:
+        RegistryError: it did not.
+    """
+    target = unfinished_restore(stores)
+    if target is not None:
+        raise RegistryError(
+            f"a restore of {target} into project {stores.project!r} has not come to its end; nothing was applied",
+            hint=f"run `asof restore {target}` again, or drop what there is: asof teardown --purge",
+        )
+
+
+__all__ = [
+    "AUDIT", "KEPT", "RESTORING", "RUN", "keep_records", "refuse_unfinished_restore", "unfinished_restore",
+]  # fmt: skip

@@ -20,7 +20,7 @@ from asof.results import Record, Records
 from asof.timing import SECOND, moment
 
 (
-    MATERIALIZE, BACKFILL, LOAD_HISTORY, REBUILD, COMPACT, AUDIT, PROFILE, STREAM, TRAINING_SET,
+    MATERIALIZE, BACKFILL, LOAD_HISTORY, REBUILD, COMPACT, AUDIT, PROFILE, STREAM, TRAINING_SET, BACKUP, RESTORE,
 ) = RUN_KINDS  # fmt: skip
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"

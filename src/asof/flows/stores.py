@@ -389,7 +389,7 @@ def log_source_named(snapshot: Snapshot, name: str) -> LogSource:
     if not isinstance(source, LogSource):
         logs = [each.name for each in snapshot.project.sources.values() if each.is_log]
         what = "is not a log or push source" if source is not None else "is not applied"
-        first = "`asof materialize` reads it" if source is not None else "run `asof apply` first"
+        first = "define a LogSource or PushSource" if source is not None else "run `asof apply` first"
         others = f"log and push sources: {some(logs)}" if logs else first
         raise NotFound(f"source {name!r} {what}", hint=nearest(name, logs) or others)
     return source

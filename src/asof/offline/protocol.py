@@ -138,13 +138,15 @@ class ResultSaver(Protocol):
 
     def save_result(
         self, project: str, name: str, result: QueryResult, schema: pa.Schema, *, columns: Sequence[int],
-        check: Callable[[pa.RecordBatch], object], progress: Callable[[int], None],
+        check_frame: Callable[[pa.Table], None], check: Callable[[pa.RecordBatch], object],
+        progress: Callable[[int], None],
     ) -> bool:  # fmt: skip
         """Save the rows of a result under a name, as `Archives.save_table` does; False where this process must.
 
         Args:
             schema: of the table.
             columns: of each of its columns the number of the result's column.
+            check_frame: is given the entity frame's rows beforehand, and refuses them.
             check: is given all rows, in their order, as they were written and before they are saved.
             progress: given the number of rows written.
         """

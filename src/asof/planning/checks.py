@@ -38,12 +38,13 @@ EVENT_TIMESTAMP = "event_timestamp"
 Descriptions = Mapping[str, Sequence[ActualColumn] | AsofError]
 
 
-def resolve(project: Project, described: Descriptions) -> tuple[Project, list[Finding]]:
+def resolve(project: Project, described: Descriptions, applied: Project | None = None) -> tuple[Project, list[Finding]]:
     """Resolve every type of the project, and check it.
 
     Args:
         described: source name → its actual columns, or the error on reading them. A source that is missing here is
             checked by its `schema`, as log sources always are.
+        applied: what was applied last, whose types are taken for those of sources that cannot be read.
 
     Returns:
         The project, usable only if no finding is an error. The findings: errors first.
@@ -60,7 +61,7 @@ def resolve(project: Project, described: Descriptions) -> tuple[Project, list[Fi
     for name, view in project.views.items():
         source = checked[view.source.name]
         if source is None:
-            views[name] = copy_of(view, source=sources[view.source.name])
+            views[name] = _as_applied(copy_of(view, source=sources[view.source.name]), applied)
         else:
             settled = CheckedSource(sources[view.source.name], source.columns, source.times, source.found)
             views[name] = check_view(view, settled, findings=findings)
@@ -73,6 +74,15 @@ def resolve(project: Project, described: Descriptions) -> tuple[Project, list[Fi
     )
     order = ("error", "warning", "note")
     return resolved, sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def _as_applied(view: FeatureView, applied: Project | None) -> FeatureView:
+    """A view whose source cannot be read, with the types it was applied with: that they are unknown is not a change."""
+    known = applied.views.get(view.name) if applied is not None else None
+    if known is None:
+        return view
+    columns = {field.name: field.dtype for field in known.schema}
+    return check_view(view, CheckedSource(view.source, columns, frozenset(), {}), findings=Findings())
 
 
 def _with_batch(source: Source, checked: Mapping[str, CheckedSource | None], findings: Findings) -> Source:

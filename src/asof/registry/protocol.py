@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
@@ -108,6 +108,19 @@ class Registry(Protocol):
         """Delete all versions, records and counts of exactly this project; an unknown project is ignored."""
         ...
 
+    def restore(self, project: str, versions: Iterable[tuple[Commit, Snapshot]]) -> None:
+        """Keep the versions of a backup under their numbers, all of them or none where it raises.
+
+        Where a product cannot do that at once, the newest version is readable first.
+
+        Args:
+            versions: newest first; numbers may be missing in between.
+
+        Raises:
+            RegistryConflict: the project has a version; nothing was written.
+        """
+        ...
+
     def append_records(self, project: str, records: Sequence[RegistryRecord]) -> None:
         """Keep records: all of them, or none where it raises. They are no version of the project, and need none."""
         ...
@@ -191,6 +204,17 @@ def summarize(before: Snapshot, after: Snapshot) -> str:
 def changes_definitions(before: Snapshot, after: Snapshot) -> bool:
     """Whether the two snapshots differ in more than facts."""
     return _contents(before) != _contents(after)
+
+
+def marked(versions: Iterable[tuple[Commit, Snapshot]]) -> Iterator[tuple[Commit, Snapshot, bool]]:
+    """Versions, newest first, each with whether it changed facts only."""
+    newer: tuple[Commit, Snapshot] | None = None
+    for each in versions:
+        if newer is not None:
+            yield *newer, not changes_definitions(each[1], newer[1])
+        newer = each
+    if newer is not None:
+        yield *newer, not changes_definitions(empty(newer[1].name), newer[1])
 
 
 def changed_definitions(commits: list[Commit], first_has_any: Callable[[], bool]) -> list[Commit]:

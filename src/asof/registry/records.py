@@ -20,6 +20,7 @@ Every feature that is used takes one row per day: 10,000 of them are a million r
 
 RUN_KINDS = (
     "materialize", "backfill", "load-history", "rebuild", "compact", "audit", "profile", "stream", "training-set",
+    "backup", "restore",
 )  # fmt: skip
 """The kinds of runs that Asof keeps records of. An apply is a version in the history, not a run."""
 

@@ -47,8 +47,8 @@ def history_rows(columns: Sequence[str], partition: int) -> str:
     return f'SELECT {", ".join(map(quote, columns))}, "offset" FROM archive WHERE "partition" = {partition}'
 
 
-def rows_through(columns: Sequence[str], through: Mapping[int, int], *, order: Sequence[str] = ()) -> str:
-    """The rows up to an offset per partition.
+def rows_to_fold(columns: Sequence[str], through: Mapping[int, int], *, order: Sequence[str] = ()) -> str:
+    """The rows up to an offset per partition, in any order or sorted by some columns.
 
     Args:
         columns: in the order of the result.
@@ -77,6 +77,25 @@ def sorted_rows(columns: Sequence[str], order: Sequence[str], *, time: str = "",
         # Rows without a time are in the last range, as all are that no bound comes after.
         terms.insert(0, f"CASE {ranges} ELSE {len(cuts)} END")
     return f"SELECT {', '.join(map(quote, columns))} FROM archive ORDER BY {', '.join(terms)}"
+
+
+def rows_through(columns: Sequence[str], through: Mapping[int, int]) -> str:
+    """The rows up to an offset per partition, in the order of partitions and offsets.
+
+    Args:
+        columns: in the order of the result.
+        through: partition → last offset; other partitions have no rows.
+    """
+    positions = [f'("partition" = {each} AND "offset" <= {offset})' for each, offset in sorted(through.items())]
+    return (
+        f"SELECT {', '.join(map(quote, columns))} FROM archive WHERE {' OR '.join(positions) or 'false'} "
+        'ORDER BY "partition", "offset"'
+    )
+
+
+def every_column() -> str:
+    """No row, with every column."""
+    return "SELECT * FROM archive WHERE false"
 
 
 def values_of(column: str) -> str:

@@ -251,12 +251,14 @@ class ArchiveSuite:
         assert [row["last"] for row in self._ran(store, statements.last_offsets())] == [4, 2]
         assert [row["offset"] for row in self._ran(store, statements.rows_between(0, after=1, through=3))] == [2, 3]
         assert self._ran(store, statements.count_between(0, after=1, through=3)) == [{"n": 2}]
+        ran = self._ran(store, statements.rows_through(["offset"], {1: 1, 0: 2}))
+        assert [row["offset"] for row in ran] == [0, 1, 2, 0, 1] and self._ran(store, statements.every_column()) == []
         own = self._ran(store, statements.history_rows(["page"], 1))
         assert sorted((len(row), row["offset"]) for row in own) == [(2, 0), (2, 1), (2, 2)]
         assert len(self._ran(store, statements.event_ids("page"))) == 8
-        through = statements.rows_through(["offset", "page"], {0: 3, 1: -1}, order=["page", "offset"])
+        through = statements.rows_to_fold(["offset", "page"], {0: 3, 1: -1}, order=["page", "offset"])
         assert [row["offset"] for row in self._ran(store, through)] == [0, 1, 2, 3]
-        assert len(self._ran(store, statements.rows_through(["offset"], {0: 3, 1: 0}))) == 5
+        assert len(self._ran(store, statements.rows_to_fold(["offset"], {0: 3, 1: 0}))) == 5
         newest = self._ran(store, statements.newest_rows([0, 1, 7], count=2, time="ingested_at"))
         assert sorted((row["partition"], row["offset"]) for row in newest) == [(0, 3), (0, 4), (1, 1), (1, 2)]
         nulls = self._ran(store, statements.count_nulls(["user_id", "page"]), name="source")

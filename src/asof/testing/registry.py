@@ -153,6 +153,30 @@ class RegistrySuite(RegistryRecords):
         assert registry.version("shop") == 0
         assert [registry.load(name).version for name in ("shop_eu", "shop%", "Shop")] == [1, 1, 1]
 
+    def test_versions_are_restored_under_their_numbers_into_a_project_without_any(self, registry: Registry) -> None:
+        registry.commit(shop(), expected=0, who="ana", when=NOON, note="first")
+        registry.commit(shop(round=1), expected=1, who="worker", when=NOON + 1)
+        other = Snapshot(0, "shop", project_of([traffic]))
+        registry.commit(other, expected=2, who="bo", when=NOON + 2, note="third")
+        commits, snapshots = registry.history("shop"), [registry.load_version("shop", each) for each in (3, 2, 1)]
+        definitions = registry.history("shop", facts=False)
+        versions = list(zip(commits, snapshots, strict=True))
+
+        with pytest.raises(RegistryConflict):
+            registry.restore("shop", iter(versions))
+        assert registry.history("shop") == commits
+        registry.drop("shop")
+        # A registry drops old commits of facts, so numbers may be missing.
+        registry.restore("shop", iter([versions[0], versions[2]]))
+
+        assert registry.history("shop") == [commits[0], commits[2]] and registry.version("shop") == 3
+        assert registry.history("shop", facts=False) == definitions == [commits[0], commits[2]]
+        for snapshot in (snapshots[0], snapshots[2]):
+            again = registry.load_version("shop", snapshot.version)
+            assert (again.version, again.project, again.facts) == (snapshot.version, snapshot.project, snapshot.facts)
+        assert registry.load("shop").version == 3
+        assert registry.commit(shop(), expected=3, who="ana", when=NOON).version == 4
+
     def test_a_registry_that_was_closed_can_be_used_again(self, registry: Registry) -> None:
         registry.commit(shop(), expected=0, who="ana", when=NOON)
         registry.close()

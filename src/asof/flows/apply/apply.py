@@ -16,6 +16,7 @@ from asof.flows.facts import commit_change
 from asof.flows.generations.names import next_generation
 from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.generations.switch import drop_generations
+from asof.flows.records import refuse_unfinished_restore
 from asof.flows.rows.archive import archive_schema
 from asof.flows.runs import LOAD_HISTORY, RunNotes, recorded_run
 from asof.flows.stores import Progress, Stores, current_generation, online_views, silent, table_of
@@ -35,12 +36,14 @@ def apply_plan(stores: Stores, plan: Plan, *, progress: Progress = silent) -> Sn
     Raises:
         CheckFailed: the plan has errors; nothing was changed.
         RegistryConflict: another apply ran since the plan was made; nothing was changed.
+        RegistryError: a restore has not come to its end; nothing was changed.
     """
     if plan.errors:
         raise CheckFailed([str(finding) for finding in plan.errors])
+    refuse_unfinished_restore(stores)
     for source in _log_sources(plan):
         make_topic(stores, source)
-        lookups = _lookups(plan.project, source)
+        lookups = lookups_of(plan.project, source)
         stores.offline.create(stores.archive_of(source), archive_schema(source), lookups=lookups)
     # Their rows are checked before anything is changed.
     loads = [HistoryLoad(stores, source, progress=progress) for source in plan.project.sources_with_history()]
@@ -75,7 +78,7 @@ def _upgrade_archives(stores: Stores, project: Project) -> None:
             # Others than its owner go on without, and hear at the next write which statement adds them.
             with suppress(StorageError):
                 stores.offline.create(
-                    stores.archive_of(source), archive_schema(source), lookups=_lookups(project, source)
+                    stores.archive_of(source), archive_schema(source), lookups=lookups_of(project, source)
                 )
 
 
@@ -109,7 +112,7 @@ def _log_sources(plan: Plan) -> list[LogSource]:
     return [source for source in sources.values() if isinstance(source, LogSource)]
 
 
-def _lookups(project: Project, source: LogSource) -> list[list[str]]:
+def lookups_of(project: Project, source: LogSource) -> list[list[str]]:
     """The columns for lookups in the archive: each view's keys, then the event time."""
     views = [view for view in project.views.values() if view.source.name == source.name]
     return [[*(source.raw(key) for key in view.join_keys), source.timestamp_field] for view in views]
@@ -182,4 +185,4 @@ def _overtaken(stores: Stores, plan: Plan) -> RegistryConflict:
     )
 
 
-__all__ = ["apply_plan"]
+__all__ = ["apply_plan", "lookups_of"]

@@ -51,8 +51,8 @@ def make_plan(stores: Stores, project: Project) -> Plan:
             described[source.name] = columns
         except AsofError as error:
             described[source.name] = error
-    resolved, findings = resolve(project, described)
     applied = stores.registry.load(stores.project)
+    resolved, findings = resolve(project, described, applied.project)
     plan = diff(applied, resolved).with_findings(findings)
     more = conflicts + check_reserved_columns(resolved) + check_functions(resolved, applied.project)
     if not plan.errors:

@@ -174,7 +174,7 @@ class HistoricalRead:
         last = self._last_step
         if not result.takes(last, last.packages, last.inputs):
             return None
-        return result.finished(last, last.schema, inputs=last.inputs, check=self._check)
+        return result.finished(last, last.schema, inputs=last.inputs, check=self.check_rows)
 
     def computed_there(self) -> tuple[QueryResult, list[int]] | None:
         """The read for an engine that writes its rows itself, and of each column the number of the engine's.
@@ -187,8 +187,6 @@ class HistoricalRead:
         if self.selection.derivations:
             whole = self._finished_there(result)
             return None if whole is None else (whole, [*frame, *range(width, len(self.schema))])
-        if self.spine is not None and not isinstance(self.spine, pa.Table):
-            return None  # its rows are checked as they are read
         indexes = {each.output: width + place for place, each in enumerate(self.query.outputs)}
         return result, [*frame, *(indexes[each.column] for each in self.selection.outputs)]
 
@@ -202,14 +200,14 @@ class HistoricalRead:
                 {each.name: (found[each.output], each.dtype) for each in read.features if each.output in found},
             )
 
-    def _check(self, frame: pa.Table) -> None:
+    def check_rows(self, frame: pa.Table) -> None:
         """Check rows of a query or file, of which nothing is known before they are read."""
         if not isinstance(self.spine, pa.Table) and self.spine is not None:
             check_frame(frame, self.selection, self.query.time)
             check_keys(frame, self.selection)
 
     def _finished(self, table: pa.Table) -> pa.Table:
-        self._check(table)
+        self.check_rows(table)
         # By place: the frame may have columns of any names, also `view__feature`, as features are called in here.
         width = len(self.shape.frame)
         frame, found = table.select(range(width)), table.select(range(width, table.num_columns))

@@ -128,13 +128,13 @@ def _fold_archive(
     remote = stores.remote
     if remote is not None:
         # The engine puts the rows of a key together when it gives them to its executors.
-        whole = stores.offline.sql(statements.rows_through(columns, base), {"archive": rows})
+        whole = stores.offline.sql(statements.rows_to_fold(columns, base), {"archive": rows})
         if isinstance(whole, DistributedResult) and whole.refusal() is None:
             fold = ArchiveFold(
                 remote, stores.clock(), stores.max_row_bytes, source, feeder.view, feeder.table.generation
             )  # fmt: skip
             return fold_archive(whole, fold, total=total, progress=progress)
-    text = statements.rows_through(columns, base, order=order_of_fold(source, feeder.view))
+    text = statements.rows_to_fold(columns, base, order=order_of_fold(source, feeder.view))
     batches = stores.offline.sql(text, {"archive": rows}).reader(READ_ROWS)
     done = written = 0
     for kept, folded in apply_by_key(feeder, source, batches, clock=stores.clock()):

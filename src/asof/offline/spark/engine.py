@@ -180,7 +180,8 @@ class SparkOffline(SparkEngine, DeltaArchives):
 
     def save_result(
         self, project: str, name: str, result: QueryResult, schema: pa.Schema, *, columns: Sequence[int],
-        check: Callable[[pa.RecordBatch], object], progress: Callable[[int], None],
+        check_frame: Callable[[pa.Table], None], check: Callable[[pa.RecordBatch], object],
+        progress: Callable[[int], None],
     ) -> bool:  # fmt: skip
         """See `ResultSaver.save_result`: the server writes the rows, in pieces, next to its other tables."""
         if not isinstance(result, SparkPointInTimeResult) or not result.can_be_written():
@@ -190,7 +191,9 @@ class SparkOffline(SparkEngine, DeltaArchives):
         path = self._table_path(project, name)
         address = pieces_address(path)
         try:
-            written = result.write_pieces(address, rows=self.server.piece_rows, progress=progress)
+            written = result.write_pieces(
+                address, rows=self.server.piece_rows, check=check_frame, progress=progress
+            )  # fmt: skip
             pieces = written_pieces(self._folder, address, columns)
             if (refused := first_error(self._folder, pieces)) is not None:
                 raise_refusal(refused)

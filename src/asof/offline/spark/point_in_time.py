@@ -163,11 +163,14 @@ class SparkPointInTimeResult(results.PointInTimeResult):
         """Whether the server can write all rows, the entity frame's columns as they are."""
         return all(arrives(each.type) for each in self.schema())
 
-    def write_pieces(self, address: str, *, rows: int, progress: Callable[[int], None]) -> int:
+    def write_pieces(
+        self, address: str, *, rows: int, check: Callable[[pa.Table], None], progress: Callable[[int], None]
+    ) -> int:
         """Have the server write all rows below an address (`asof.offline.delta.pieces`); returns their number.
 
         Args:
             rows: of a piece.
+            check: is given the rows of each pass of the entity frame before they are used.
             progress: given the number of rows so far.
         """
         done = 0
@@ -175,6 +178,7 @@ class SparkPointInTimeResult(results.PointInTimeResult):
             tables = self._prepare(read)
             frame, hot = self._frame(read, tables), HotViews(self.query)
             for place, chunk in enumerate(_chunks(frame, self.chunk)):
+                check(chunk)
                 views = read.session.views
                 whole = self._whole(read, tables, chunk, hot)
                 whole.selectExpr("*", f"coalesce({NUMBER} DIV {rows}, -1) AS {PIECE}").repartition(
@@ -198,7 +202,6 @@ class SparkPointInTimeResult(results.PointInTimeResult):
         if last is None:
             names = [NUMBER, *(f"c{place}" for place in range(len(own) + len(features)))]
             return read.session.frame(select).toDF(*names)
-        last.check(chunk)
         run = NumberedRows(
             last.function, 1 + len(own), tuple(1 + frame.index(name) for name in last.inputs), 1 + len(own)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from asof.registry.protocol import (
     checksum,
     conflict,
     empty,
+    marked,
     no_version,
     summarize,
 )
@@ -153,6 +155,23 @@ class ObjectRegistry(ObjectRecords):
                 if below:
                     self._storage.delete(below)
             self._seen.pop(project, None)
+
+    def restore(self, project: str, versions: Iterable[tuple[Commit, Snapshot]]) -> None:
+        with wrapping():
+            newest = self._newest(project)
+            if newest:
+                raise conflict(project, expected=0, newest=self._commit_of(project, newest))
+            for commit, snapshot, facts_only in marked(versions):
+                definitions, rest = parted(snapshot)
+                name = checksum(definitions)
+                if name not in self._definitions:
+                    self._storage.create(self._definitions_at(project, name), definitions)
+                    self._keep(name, definitions)
+                made = StoredVersion(commit, uuid.uuid4().hex, facts_only, name, rest)
+                if not self._storage.create(self._version_at(project, commit.version), made.encode()):
+                    there = self._stored(project, commit.version)
+                    if there is None or there.token != made.token:
+                        raise conflict(project, expected=0, newest=there.commit if there else None)
 
     def close(self) -> None:
         """Nothing is held open between two requests but idle connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from asof.registry.protocol import (
     decode,
     empty,
     has_definitions,
+    marked,
     no_version,
     summarize,
 )
@@ -88,7 +90,6 @@ class PostgresRegistry(PostgresRecords, RegistryDefaults):
             if (newest[0].version if newest else 0) != expected:
                 raise conflict(snapshot.name, expected=expected, newest=newest[0] if newest else None)
             after = replace(snapshot, version=expected + 1)
-            content = after.encode()
             before, facts_only = empty(snapshot.name), False
             try:
                 before = self._decode(connection, snapshot.name, expected) if newest else before
@@ -96,11 +97,8 @@ class PostgresRegistry(PostgresRecords, RegistryDefaults):
             except UnreadableVersion:
                 # A good version replaces a damaged one.
                 pass
-            connection.execute(
-                f"INSERT INTO {self._table} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                (after.name, after.version, who, when, note, summarize(before, after), facts_only,
-                 checksum(content), content),
-            )  # fmt: skip
+            commit = Commit(after.version, who, when, note, summarize(before, after))
+            self._insert(connection, commit, after, facts_only)
             connection.execute(
                 f"DELETE FROM {self._table} WHERE project = %s AND facts_only AND version <= %s",
                 (after.name, after.version - KEPT_FACT_COMMITS),
@@ -131,8 +129,27 @@ class PostgresRegistry(PostgresRecords, RegistryDefaults):
                 connection.execute(f"DELETE FROM {self._table} WHERE project = %s", (project,))
             self._drop_records(connection, project)
 
+    def restore(self, project: str, versions: Iterable[tuple[Commit, Snapshot]]) -> None:
+        with self._database.transaction(WHAT) as connection:
+            self._tables.migrate(connection)
+            lock(connection, f"{self._table} {project}")
+            if there := self._commits(connection, project, limit=1):
+                raise conflict(project, expected=0, newest=there[0])
+            for commit, snapshot, facts_only in marked(versions):
+                self._insert(connection, commit, snapshot, facts_only)
+
     def close(self) -> None:
         self._database.close()
+
+    def _insert(
+        self, connection: psycopg.Connection[Any], commit: Commit, snapshot: Snapshot, facts_only: bool
+    ) -> None:
+        content = snapshot.encode()
+        connection.execute(
+            f"INSERT INTO {self._table} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (snapshot.name, commit.version, commit.who, commit.when, commit.note, commit.summary, facts_only,
+             checksum(content), content),
+        )  # fmt: skip
 
     def _one(self, connection: psycopg.Connection[Any], columns: str, rest: str, project: str, *more: Any) -> Any:
         found = self._tables.rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from asof.registry.protocol import (
     decode,
     empty,
     has_definitions,
+    marked,
     no_version,
     summarize,
 )
@@ -70,7 +72,6 @@ class SqliteRegistry(SqliteRecords):
                 commits = self._commits(connection, snapshot.name, limit=1)
                 raise conflict(snapshot.name, expected=expected, newest=commits[0] if commits else None)
             after = replace(snapshot, version=expected + 1)
-            content = after.encode()
             before, facts_only = empty(snapshot.name), False
             try:
                 before = self._decode(connection, snapshot.name, newest) if newest else before
@@ -78,20 +79,8 @@ class SqliteRegistry(SqliteRecords):
             except UnreadableVersion:
                 # A good version replaces a damaged one.
                 pass
-            connection.execute(
-                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    after.name,
-                    after.version,
-                    who,
-                    when,
-                    note,
-                    summarize(before, after),
-                    facts_only,
-                    checksum(content),
-                    content,
-                ),
-            )
+            commit = Commit(after.version, who, when, note, summarize(before, after))
+            self._insert(connection, commit, after, facts_only)
             connection.execute(
                 "DELETE FROM snapshots WHERE project = ? AND facts_only AND version <= ?",
                 (after.name, after.version - KEPT_FACT_COMMITS),
@@ -123,8 +112,23 @@ class SqliteRegistry(SqliteRecords):
             connection.execute("DELETE FROM snapshots WHERE project = ?", (project,))
             drop_records(connection, project)
 
+    def restore(self, project: str, versions: Iterable[tuple[Commit, Snapshot]]) -> None:
+        with self._file.writing() as connection:
+            if there := self._commits(connection, project, limit=1):
+                raise conflict(project, expected=0, newest=there[0])
+            for commit, snapshot, facts_only in marked(versions):
+                self._insert(connection, commit, snapshot, facts_only)
+
     def close(self) -> None:
         self._file.close()
+
+    def _insert(self, connection: sqlite3.Connection, commit: Commit, snapshot: Snapshot, facts_only: bool) -> None:
+        content = snapshot.encode()
+        connection.execute(
+            "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (snapshot.name, commit.version, commit.who, commit.when, commit.note, commit.summary, facts_only,
+             checksum(content), content),
+        )  # fmt: skip
 
     def _newest(self, connection: sqlite3.Connection | None, project: str) -> int:
         return connection.execute(_NEWEST, (project,)).fetchone()[0] or 0 if connection else 0

@@ -77,7 +77,7 @@ def _saved_there(read: HistoricalRead, name: str, table: str, digest: TableHash,
         read.refuse_misfits(digest.add(batch))
 
     return stores.offline.save_result(
-        stores.project, table, result, read.schema, columns=columns, check=check,
+        stores.project, table, result, read.schema, columns=columns, check_frame=read.check_rows, check=check,
         progress=lambda done: progress(f"compute training set {name}", done, total),
     )  # fmt: skip
 
