@@ -73,7 +73,7 @@ collected: $(READY)
 	@tail -n 1 .pytest_collected
 
 installed-services: $(READY)
-	@scripts/install_services.sh
+	@scripts/install_services.sh spark
 
 style: $(READY)
 	$(BIN)/ruff check .
@@ -92,11 +92,11 @@ docs: $(READY) ## Write the generated pages and the picture of docs/ again
 	$(BIN)/python scripts/draw_architecture.py
 
 bench: $(READY) ## Measure the figures (ARGS='--quick', ARGS='import')
-	@scripts/install_services.sh
+	@scripts/install_services.sh spark
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 soak: $(READY) ## Run the long tests
-	@scripts/install_services.sh
+	@scripts/install_services.sh spark
 	$(BIN)/python -m pytest tests -m soak -rs --timeout=7200 $(ARGS)
 
 dist: $(READY) ## Build wheel and sdist into dist/, and check them

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what tests run against: PostgreSQL, Redis and Chromium from Debian's packages, Kafka and a schema registry
-# (which run on Java) from Maven Central. Quick and quiet where all is there. Never starts a server.
+# (which run on Java) from Maven Central; with the argument `spark` also Spark, 220 MB. Quick and quiet where all is there.
+# Never starts a server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,4 +45,4 @@ if ((${#missing[@]})); then
     fi
 fi
 
-"${VENV:-.venv}/bin/python" -m tests.services install
+"${VENV:-.venv}/bin/python" -m tests.services install "$@"

@@ -145,7 +145,8 @@ def parse(text: str) -> DType:
 def from_arrow(kind: pa.DataType) -> DType | None:
     """The type whose values an Arrow column of this type holds, exactly; None where there is none.
 
-    Lists of a fixed size are arrays, UUIDs text, structs and maps JSON.
+    Lists of a fixed size are arrays, UUIDs text, structs and maps JSON; but of a struct whose fields differ by case
+    alone engines rename one.
     """
     import pyarrow as pa
 
@@ -154,7 +155,7 @@ def from_arrow(kind: pa.DataType) -> DType | None:
     if isinstance(kind, pa.UuidType):
         return String
     if pa.types.is_struct(kind) or pa.types.is_map(kind):
-        return Json
+        return Json if _has_distinct_names(kind) else None
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner = from_arrow(kind.value_type)
         return None if inner is None else Array(inner)
@@ -172,6 +173,13 @@ def from_arrow(kind: pa.DataType) -> DType | None:
         if fits(kind):
             return dtype
     return None
+
+
+def _has_distinct_names(kind: pa.DataType) -> bool:
+    """Whether no two fields of a struct, however deep, differ by case alone."""
+    fields = [kind.field(place) for place in range(kind.num_fields)]
+    names = {each.name.lower() for each in fields}
+    return len(names) == len(fields) and all(_has_distinct_names(each.type) for each in fields)
 
 
 @lru_cache(maxsize=256)

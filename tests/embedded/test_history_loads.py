@@ -574,3 +574,17 @@ def test_asof_apply_loads_what_came_since_also_where_no_definition_changed(tmp_p
     found = asof("get", "online", "--features", "newest:price", "--key", "item=1", "--output", "json")
     assert '"price": 7' in found.stdout or '"price":7' in found.stdout, found.stdout
     assert "warning" not in found.stderr
+
+
+def test_rows_of_history_without_an_event_time_are_counted(stores: Stores, tmp_path: Path) -> None:
+    times = pa.array([None, NOW - MINUTE, -62_135_596_800_000_001], pa.timestamp("us", "UTC"))
+    (tmp_path / "old").mkdir(exist_ok=True)
+    pq.write_table(pa.table({"item": [1, 2, 3], "price": [7, 8, 9], "at": times}), tmp_path / "old" / "rows.parquet")
+    plan = make_plan(stores, project_of(definitions(source())))
+
+    [warned] = [each for each in plan.findings if "event times" in each.expected]
+    assert (warned.object, warned.severity) == ("source 'prices'", "warning")
+    assert warned.found == "2 rows without one (null, infinite or outside)"
+    apply_plan(stores, plan)
+    done = materialize(stores)
+    assert {each.undated for each in done} == {2}

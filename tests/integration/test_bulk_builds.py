@@ -25,7 +25,7 @@ from asof.flows.batch.rebuild import rebuild_views
 from asof.flows.stores import Stores
 from asof.offline.spark.executors import Executors
 from asof.opening.stores import open_stores
-from tests.services import Redis, Sail, SparkCluster
+from tests.services import Redis, Sail, Spark, SparkCluster
 
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
 
@@ -141,9 +141,9 @@ def build(repository: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> It
         each.close()
 
 
-def _values(store: FeatureStore) -> dict[str, list[Any]]:
+def _values(store: FeatureStore, features: list[str] = FEATURES) -> dict[str, list[Any]]:
     rows = [{"user_id": user, "region": region} for user in range(USERS) for region in ("north", "süd")]
-    return store.get_online_features(FEATURES, rows).to_dict()
+    return store.get_online_features(features, rows).to_dict()
 
 
 def _pushed(store: FeatureStore) -> None:
@@ -169,6 +169,37 @@ def test_executors_write_the_rows_that_this_process_writes(there: Sail, build: B
     assert done == local and rebuilt == rebuilt_here
     assert _values(store) == expected
     assert any(value is not None for value in expected["twice"])
+
+
+@pytest.mark.timeout(900)
+def test_spark_itself_computes_a_training_set_and_writes_online_rows(
+    spark: Spark, redis: Redis, build: Build, taken: list[str], repository: Path
+) -> None:
+    # All tests share this server, so its executors' environment has nothing of this one.
+    configuration = repository / "feature_store.yaml"
+    configuration.write_text(configuration.read_text().replace("${ASOF_TEST_BULK_REDIS}", redis.url))
+    configuration = repository / "feature_store.spark.yaml"
+    configuration.write_text(configuration.read_text() + "  settings: {spark.sql.codegen.wholeStage: false}\n")
+    store, stores = build(spark.url)
+    embedded, here = build()
+    views, features = ["profile", "bought"], FEATURES[:5]
+    local = [each.rows for each in materialize(here, views=views, full=True)]
+    expected = _values(embedded, features)
+
+    done = [each.rows for each in materialize(stores, views=views, full=True)]
+
+    assert taken == ["NewestBuild", "WindowsBuild"]
+    assert done == local
+    assert _values(store, features) == expected
+    frame = pa.table({
+        "user_id": [user % USERS for user in range(1_000)], "region": ["north", "süd"] * 500,
+        "event_timestamp": pa.array([NOW - timedelta(hours=each) for each in range(1_000)], pa.timestamp("us", "UTC")),
+    })  # fmt: skip
+    saved = [
+        each.get_historical_features(frame, features).save(name)
+        for each, name in ((embedded, "here"), (store, "there"))
+    ]
+    assert saved[0]["content_hash"] == saved[1]["content_hash"]
 
 
 @pytest.mark.soak

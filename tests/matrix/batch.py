@@ -124,6 +124,9 @@ def assert_sql_frame_has_its_columns(store: FeatureStore, source: str, feature: 
     table = store.get_historical_features(sql, [feature]).to_arrow()
     for place, (name, case) in enumerate(cases.items()):
         found = table[f"label{place}"].combine_chunks()
+        if isinstance(case.kind, pa.UuidType):  # DuckDB returns them as text
+            assert found.to_pylist() == [case.expected]
+            continue
         assert found.to_string() == case.array.cast(found.type).to_string(), name
 
 

@@ -123,6 +123,12 @@ def _cases() -> dict[str, Case]:
         Case("struct into json", Json, pa.struct([("a", i64)]), {"a": 1}, '{"a":1}'),
         Case("map into json", Json, pa.map_(text, i64), [("a", 1)], '{"a":1}'),
         Case("struct into string", String, pa.struct([("a", i64)]), {"a": 1}, '{"a":1}'),
+        Case("struct with nulls into json", Json, pa.struct([("a", pa.struct([("b", i64)])), ("c", f64)]),
+             {"a": {"b": None}, "c": None}, '{"a":{"b":null},"c":null}'),
+        Case("uuid into string", String, pa.uuid(), b"0123456789abcdef", "30313233-3435-3637-3839-616263646566"),
+        Case("decimal of 32 bits", Decimal(5, 2), pa.decimal32(5, 2), Number("1.50"), Number("1.50")),
+        Case("date in milliseconds", Date, pa.date64(), date(2026, 1, 1), date(2026, 1, 1)),
+        Case("array of texts of a dictionary", Array(String), pa.list_(pa.dictionary(pa.int8(), text)), ["a", None], ["a", None]),
         # what does not fit
         Case("fraction into int64", Int64, f64, 3.7, REFUSED), Case("inf into int64", Int64, f64, INF, REFUSED),
         Case("float beyond 2**53 into int64", Int64, f64, 2.0**53 + 2, REFUSED),
@@ -168,6 +174,8 @@ OTHERWISE: dict[tuple[str, str], Any] = {
     ("push of arrow", "text into time"): datetime(2026, 1, 1, tzinfo=UTC),
     ("push of polars", "text into time"): datetime(2026, 1, 1, tzinfo=UTC),
     ("push of pandas", "text into time"): datetime(2026, 1, 1, tzinfo=UTC),
+    ("push of polars", "uuid into string"): REFUSED,  # there these are bytes
+    ("push of polars", "date in milliseconds"): REFUSED,  # there these are times
     ("push of dicts", "float32 beyond 2**24 into int64"): 2**24 + 2,
     ("push of dicts", "map into json"): '[["a",1]]', ("push of pandas", "map into json"): '[["a",1]]',
     ("push of pandas", "float64 nan"): None,

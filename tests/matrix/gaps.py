@@ -8,6 +8,7 @@ from tests.matrix.cases import CASES
 from tests.matrix.messages import FORMATS
 
 EMBEDDED: dict[str, dict[str, str]] = defaultdict(dict)
+ON_SPARK: dict[str, str] = {}
 _RECTANGLES = "an array of Postgres is a rectangle, so no type there holds lists of lists: `apply` refuses them"
 IN_POSTGRES: dict[str, str] = {
     name: _RECTANGLES

@@ -1,7 +1,7 @@
 """Servers from the command line, for people: `python -m tests.services install | start [NAME…] | run [NAME…] | stop`.
 
-They keep their ports and data until `stop`. Names: postgres, redis, redis-sentinel, redis-cluster, kafka, schema-registry,
-s3, sail, sail-cluster, spark, spark-cluster.
+They keep their ports and data until `stop`. `install spark` fetches Spark's jars, too. Names: postgres, redis,
+redis-sentinel, redis-cluster, kafka, schema-registry, s3, sail, sail-cluster, spark, spark-cluster.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         if verb == "install":
-            fetch_all()
+            fetch_all(with_spark="spark" in names)
         elif verb == "stop":
             count = len(processes_below(place()))
             end_all(place())

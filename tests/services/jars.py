@@ -1,4 +1,4 @@
-"""The servers that run on the JVM, fetched once from Maven Central and PyPI into the user's cache."""
+"""What tests fetch once into the user's cache: servers that run on the JVM (Maven Central), other versions (PyPI)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.services.processes import ServiceUnavailable, run
@@ -17,8 +18,14 @@ KAFKA_VERSION = "4.3.1"
 LOG4J_VERSION = "2.25.3"
 # The last line of Apicurio Registry that runs on Java 17, as Debian 12 has it.
 APICURIO_VERSION = "2.6.13.Final"
-# The Python package of Spark holds the whole of it.
 SPARK_VERSION = "4.2.0"
+SPARK_LEFT_OUT = (
+    "org.rocksdb:rocksdbjni", "org.openlabtesting.leveldbjni:leveldbjni-all", "org.apache.zookeeper:zookeeper",
+    "org.apache.curator:curator-recipes", "org.apache.curator:curator-framework", "org.apache.curator:curator-client",
+    "io.netty:netty-tcnative-boringssl-static", "io.netty:netty-transport-native-epoll",
+    "io.netty:netty-transport-native-kqueue", "com.google.crypto.tink:tink",
+)  # fmt: skip
+"""A third of Spark's bytes: state of streams, clusters with standby masters, TLS between executors, native sockets."""
 OLDEST_JAVA = 17
 
 _POM = """\
@@ -26,12 +33,7 @@ _POM = """\
   <modelVersion>4.0.0</modelVersion>
   <groupId>asof</groupId><artifactId>services-for-tests</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{kafka}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>{log4j}</version>
-    </dependency>
+{dependencies}
   </dependencies>
 </project>
 """
@@ -60,9 +62,8 @@ def kafka_jars() -> Path:
     folder = cache() / f"kafka-{KAFKA_VERSION}"
     if not folder.exists():
         with new_folder(folder) as new:
-            pom = new / "pom.xml"
-            pom.write_text(_POM.format(kafka=KAFKA_VERSION, log4j=LOG4J_VERSION))
-            _maven("Kafka", "dependency:copy-dependencies", "-f", str(pom), f"-DoutputDirectory={new}")
+            log4j = f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_VERSION}"
+            _fetch_jars("Kafka", new, {f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}": (), log4j: ()})
     return folder
 
 
@@ -80,23 +81,36 @@ def schema_registry_app() -> Path:
     return folder
 
 
-def spark_home() -> Path:
-    """The folder of Spark: its jars, and the Python of its workers."""
-    folder = cache() / f"spark-{SPARK_VERSION}"
+def spark_jars(version: str = SPARK_VERSION) -> Path:
+    """The folder of Spark's jars, with what its Connect server needs. The Python of its workers is the client's."""
+    folder = cache() / f"spark-connect-{version}"
     if not folder.exists():
         with new_folder(folder) as new:
-            # Alone, in a folder that is on nobody's path: it has the same modules as the client without a JVM.
+            needed = {
+                f"org.apache.spark:spark-connect_2.13:{version}": SPARK_LEFT_OUT,
+                # The server wants one class of it when a session ends, and none of what that needs.
+                f"org.apache.spark:spark-mllib_2.13:{version}": ("*:*",),
+            }
+            _fetch_jars("Spark", new, needed)
+    return folder
+
+
+def python_package(name: str, version: str) -> Path:
+    """The folder of a Python package alone, for `PYTHONPATH`: in another version than the tests' environment has."""
+    folder = cache() / f"{name}-{version}"
+    if not folder.exists():
+        with new_folder(folder) as new:
             pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
             try:
-                run("Spark", [*pip, "--target", str(new), f"pyspark=={SPARK_VERSION}"], timeout=900)
+                run(name, [*pip, "--target", str(new), f"{name}=={version}"], timeout=600)
             except subprocess.TimeoutExpired as error:
-                raise ServiceUnavailable("Spark", "pip did not fetch it within 15 minutes") from error
-    return folder / "pyspark"
+                raise ServiceUnavailable(name, "pip did not fetch it within 10 minutes") from error
+    return folder
 
 
-def fetch_all() -> list[Path]:
-    """Fetch what is not there yet; answer the folders. Spark, half a gigabyte, is fetched when it is first started."""
-    return [kafka_jars(), schema_registry_app()]
+def fetch_all(*, with_spark: bool) -> list[Path]:
+    """Fetch what is not there yet; answer the folders. Spark's 220 MB are for tests only."""
+    return [kafka_jars(), schema_registry_app(), *([spark_jars()] if with_spark else [])]
 
 
 class new_folder:  # noqa: N801, used like a function
@@ -118,6 +132,26 @@ class new_folder:  # noqa: N801, used like a function
                 if not self.folder.exists():
                     raise
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _fetch_jars(service: str, folder: Path, artifacts: Mapping[str, Sequence[str]]) -> None:
+    """Fetch artifacts and what they need into a folder.
+
+    Args:
+        artifacts: `group:name:version` → `group:name` of what it names and does not need here; `*` is any.
+    """
+    named = ("groupId", "artifactId", "version")
+    lines = []
+    for artifact, left_out in artifacts.items():
+        without = "".join(f"<exclusion>{_tags(each, named)}</exclusion>" for each in left_out)
+        lines.append(f"    <dependency>{_tags(artifact, named)}<exclusions>{without}</exclusions></dependency>")
+    pom = folder / "pom.xml"
+    pom.write_text(_POM.format(dependencies="\n".join(lines)))
+    _maven(service, "dependency:copy-dependencies", "-f", str(pom), f"-DoutputDirectory={folder}")
+
+
+def _tags(artifact: str, names: Sequence[str]) -> str:
+    return "".join(f"<{name}>{value}</{name}>" for name, value in zip(names, artifact.split(":"), strict=False))
 
 
 def _maven(service: str, *arguments: str) -> None:

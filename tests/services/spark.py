@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.services.jars import java, spark_home
+from tests.services.jars import SPARK_VERSION, java, spark_jars
 from tests.services.processes import Process, Server, ServiceUnavailable
 
 _OPENED = (
@@ -78,7 +78,8 @@ class SailCluster(Sail):
 class Spark(_Connect):
     """Spark's Connect server on the JVM, with two threads in place of executors.
 
-    Options: `settings` (of Spark), `heap_mb` (default 1024), `python` (of its workers; default: the one of the tests).
+    Options: `version`, `settings` (of Spark), `heap_mb` (default 1024), `python` (of its workers, which have the client's
+    package; default: the one of the tests).
     """
 
     name = "Spark"
@@ -89,10 +90,13 @@ class Spark(_Connect):
 
     def prepare(self) -> None:
         (self.directory / "log4j2.properties").write_text(_LOGGING)
-        # Executors work below the home; the real one is shared by all servers.
+        # Executors work below the home; the jars are shared by all servers.
         self._home.mkdir()
-        for name in ("jars", "python"):
-            (self._home / name).symlink_to(spark_home() / name)
+        (self._home / "jars").symlink_to(self._jars)
+
+    @property
+    def _jars(self) -> Path:
+        return spark_jars(str(self.option("version", SPARK_VERSION)))
 
     @property
     def _home(self) -> Path:
@@ -125,7 +129,7 @@ class Spark(_Connect):
             *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
             f"-Dlog4j2.configurationFile={self.directory}/log4j2.properties",
             *(f"-D{name}={value}" for name, value in settings.items()),
-            "-cp", f"{spark_home()}/jars/*", "org.apache.spark.sql.connect.service.SparkConnectServer",
+            "-cp", f"{self._jars}/*", "org.apache.spark.sql.connect.service.SparkConnectServer",
         ]  # fmt: skip
 
     def environment(self) -> Mapping[str, str]:

@@ -2,12 +2,15 @@
 
 import decimal
 from datetime import UTC, date, datetime, timedelta, timezone
+from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asof.dtypes import from_arrow
 from asof.types import (
     Array,
     Bool,
@@ -36,6 +39,9 @@ from asof.values.fit import event_micros, fit, fit_values, nul_in_text
         (1e39, Float32, "1e+39 is outside Float32"),
         (2**31, Int32, "2147483648 is outside Int32"),
         (True, Int64, "True is not Int64"),
+        (np.float32(1.5), Int64, "1.5 is not a whole number (Int64)"),
+        (np.float32(2**24 + 2), Int64, "is a Float32 beyond 2**24"),
+        (np.datetime64("NaT"), Timestamp, "is not a time (Timestamp)"),
         ("7", Int64, "'7' is not Int64"),
         (1, Bool, "1 is not true or false (Bool)"),
         ("x", Float64, "'x' is not a number"),
@@ -63,6 +69,12 @@ def test_a_misfit_is_named_and_its_place_is_null(value, dtype, reason):
 @pytest.mark.parametrize(
     ("value", "dtype", "fitted"),
     [
+        (np.float32(7), Int64, 7),
+        (np.float16(7), Int32, 7),
+        (np.datetime64("1969-12-31T23:59:59.999999999"), Timestamp, datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)),
+        (np.datetime64("2026-01-01T12"), Timestamp, datetime(2026, 1, 1, 12, tzinfo=UTC)),
+        (UUID(int=1), String, "00000000-0000-0000-0000-000000000001"),
+        ([UUID(int=1)], Array(String), ["00000000-0000-0000-0000-000000000001"]),
         (3.0, Int64, 3), (float("nan"), Int64, None), (2**63 - 1, Int64, 2**63 - 1), (7, Float64, 7.0),
         (True, Bool, True),
         ("2026-11-23", Date, date(2026, 11, 23)),
@@ -156,3 +168,12 @@ def test_rows_with_a_nul_in_any_text_are_found():
     assert set(nul_in_text(rows)) == {0, 2, 4}
     assert "'tags'" in nul_in_text(rows)[0] and "'page'" in nul_in_text(rows)[4]
     assert nul_in_text(rows.slice(1, 1)) == {} and set(nul_in_text(rows.slice(2))) == {0, 2}
+
+
+def test_a_struct_whose_fields_differ_by_case_alone_has_no_type():
+    alike = pa.struct([("a", pa.int8()), ("A", pa.int8())])
+
+    assert from_arrow(alike) is None
+    assert from_arrow(pa.list_(pa.struct([("s", alike)]))) is None
+    assert from_arrow(pa.map_(pa.string(), alike)) is None
+    assert from_arrow(pa.struct([("a", pa.struct([("A", pa.int8())]))])) == Json

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DecimalException, Inexact, InvalidOperation
 from types import NoneType
 from typing import Any
+from uuid import UUID
 
 from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, GREATEST_FLOAT32, INT_BOUNDS, DType
 from asof.timing import EARLIEST, LATEST, micros
@@ -90,10 +91,20 @@ def _integer(value: Any, low: int, high: int, name: str) -> int | None:
         try:
             value = value.__index__()
         except AttributeError:
-            raise _refused(value, name) from None
+            return _integer(_wide_float(value, name), low, high, name)
     if not low <= value <= high:
         raise ValueError(f"{shown(value)} is outside {name} ({low} to {high})")
     return int(value)
+
+
+def _wide_float(value: Any, name: str) -> float:
+    """A NumPy float of 16 or 32 bits that stands for one integer at most."""
+    number = value.item() if hasattr(value, "item") else None
+    if not isinstance(number, float):
+        raise _refused(value, name)
+    if abs(number) > GREATEST_EXACT_32 and not math.isinf(number):
+        raise ValueError(f"{number} is a Float32 beyond 2**24, which stands for several integers ({name})")
+    return number
 
 
 def _float(value: Any) -> float:
@@ -140,6 +151,8 @@ def _boolean(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, UUID):
+        return str(value)
     if not isinstance(value, str):
         raise _refused(value, "text (String)")
     return _with_utf8(value)
@@ -202,6 +215,8 @@ def _timestamp(value: Any) -> int:
             value = datetime.fromisoformat(_FINE.sub(r"\1", value))
         except ValueError:
             raise _refused(value, "an ISO 8601 time (Timestamp)") from None
+    elif type(value).__name__ == "datetime64":  # of NumPy, which is not imported here
+        value = value.astype("datetime64[us]").item()
     if isinstance(value, datetime):
         us = micros(value)
     elif isinstance(value, date):

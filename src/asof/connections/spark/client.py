@@ -32,14 +32,17 @@ with _named_main_module(), warnings.catch_warnings():
     from pyspark.logger import PySparkLogger
     from pyspark.sql.connect import functions
     from pyspark.sql.connect.client.core import DefaultChannelBuilder
-    from pyspark.sql.connect.client.retries import DefaultPolicy
+    from pyspark.sql.connect.client.retries import DefaultPolicy, RetryPolicyState
     from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.connect.plan import LocalRelation
     from pyspark.sql.connect.session import SparkSession
 
 # It prints each error of a server with the stacks of both sides; what is raised says it.
 PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
-# The error that follows says it.
+# The client of 4.0 cannot be kept from it; the error that follows says it.
 warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]")
 
-__all__ = ["DataFrame", "DefaultChannelBuilder", "DefaultPolicy", "LocalRelation", "SparkSession", "functions"]
+__all__ = [
+    "DataFrame", "DefaultChannelBuilder", "DefaultPolicy", "LocalRelation", "RetryPolicyState", "SparkSession",
+    "functions",
+]  # fmt: skip

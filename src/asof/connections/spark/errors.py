@@ -95,6 +95,7 @@ def translated(what: str, target: SparkAddress, *, user_sql: bool = False) -> It
 
 def translate(error: BaseException, what: str, target: SparkAddress, *, user_sql: bool = False) -> AsofError:
     """Convert a client's exception to Asof's error; `may_pass` says whether the same read may succeed later."""
+    error = _reason(error)
     said = str(error)
     own = _OWN.search(said)
     if own:
@@ -192,6 +193,7 @@ def unreachable_files(what: str, target: SparkAddress, problem: str) -> StorageE
 
 def status_of(error: BaseException) -> str:
     """The name of the transport's status code; empty where there is none."""
+    error = _reason(error)
     code = getattr(error, "code", None)
     if isinstance(error, grpc.RpcError) and callable(code):
         return str(code().name)
@@ -201,6 +203,12 @@ def status_of(error: BaseException) -> str:
         return str(found.name)
     named = _STATUS.search(str(error))
     return named[1] if named else (str(found.name) if isinstance(found, grpc.StatusCode) else "")
+
+
+def _reason(error: BaseException) -> BaseException:
+    """The server's last error, around which the client of 4.0 has one of its own when its retries are at an end."""
+    cause = error.__cause__
+    return cause if "RETRIES_EXCEEDED" in str(error) and isinstance(cause, DRIVER_ERRORS) else error
 
 
 def _line(said: str) -> str:

@@ -17,6 +17,9 @@ from asof.forks import ForkListener, leave_to_parent, listen_to_forks
 _IDLE = 4
 """How many unused sessions are kept."""
 
+_OLDEST_MAJOR = 4
+"""Earlier servers do not know all of the SQL."""
+
 _CHECK_AFTER_S = 30.0
 """An unused session is asked for whether it is still there, if it was used longer ago."""
 
@@ -47,6 +50,7 @@ class SessionPool(ForkListener):
         self._idle: list[tuple[ServerSession, float]] = []
         self._used: list[ServerSession] = []
         self._is_closed = False
+        self._has_fitting_version = False
 
     def after_fork_in_child(self) -> None:
         """See `ForkListener`: the connection's threads are missing in a child, which opens sessions of its own."""
@@ -107,9 +111,22 @@ class SessionPool(ForkListener):
             with suppress(*DRIVER_ERRORS):
                 found.close()
         made = self._open()
+        if not self._has_fitting_version:
+            self._check_version(made)
+            self._has_fitting_version = True
         with self._lock:
             self._used.append(made)
         return made
+
+    def _check_version(self, session: ServerSession) -> None:
+        version = session.version
+        major = version.partition(".")[0]
+        if major.isdecimal() and int(major) < _OLDEST_MAJOR:
+            session.close()
+            raise StorageError(
+                f"Spark at {self.target.address} has version {version}, and Asof needs {_OLDEST_MAJOR}.0 or later",
+                hint=f"use a server of Spark {_OLDEST_MAJOR}, or another that takes its SQL", where=self.target.where,
+            )  # fmt: skip
 
     def _returned(self, session: ServerSession, *, is_whole: bool) -> None:
         with self._lock:

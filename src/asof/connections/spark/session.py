@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from asof.connections.spark.client import (
     DefaultChannelBuilder,
     DefaultPolicy,
     LocalRelation,
+    RetryPolicyState,
     SparkSession,
 )
 from asof.connections.spark.errors import DRIVER_ERRORS
@@ -51,16 +53,29 @@ class ServerSession:
             channel.set("token", token)
         self.spark = SparkSession(connection=channel)
         self.spark.client.set_retry_policies([_patience(retry_s)])
+        self._forget_exit()
         self._mark = uuid.uuid4().hex
         self._settings = {**settings, _MARK: self._mark}
         self._views: list[str] = []
         self._set()
+
+    def _forget_exit(self) -> None:
+        # At the process' end the client would ask the server to forget models, and wait for one that is gone.
+        client: Any = self.spark.client
+        for name in ("_on_exit", "_cleanup_ml_cache"):  # from 4.2 on; before
+            if hook := getattr(client, name, None):
+                atexit.unregister(hook)
 
     def _set(self) -> None:
         # In one call; a server may not know one of them, or not let it be changed.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what a server warns of are settings of ours
             self.spark.conf._set_all(self._settings, silent=True)
+
+    @property
+    def version(self) -> str:
+        """The server's version of Spark, or the one that it takes after."""
+        return str(self.spark.version)
 
     @property
     def is_alive(self) -> bool:
@@ -132,10 +147,27 @@ def _patience(retry_s: float) -> Any:
     pauses, total, pause = 0, 0.0, 0.1
     while total < retry_s:
         total, pause, pauses = total + pause, min(2.0, pause * 2), pauses + 1
-    return DefaultPolicy(
-        max_retries=pauses, initial_backoff=100, backoff_multiplier=2.0, max_backoff=2000, jitter=0,
-        max_server_retry_delay=int(retry_s * 1000),
-    )  # fmt: skip
+    policy = _Patience(max_retries=pauses, initial_backoff=100, backoff_multiplier=2.0, max_backoff=2000, jitter=0)
+    # The client of 4.0 does not have it, and heeds no such delay.
+    policy.max_server_retry_delay = int(retry_s * 1000)
+    return policy
+
+
+class _Patience(DefaultPolicy):  # type: ignore[misc]  # without types
+    """Ends with the server's error, and without the client's warning that retries are at an end."""
+
+    def to_state(self) -> _Attempts:
+        return _Attempts(self)
+
+
+class _Attempts(RetryPolicyState):  # type: ignore[misc]  # without types
+    def next_attempt(self, exception: BaseException | None = None) -> int | None:
+        """The pause before the next attempt in ms. The client of 4.0 does not say which exception it is about."""
+        given = (exception,) if exception is not None else ()
+        pause: int | None = super().next_attempt(*given)
+        if pause is None and exception is not None:
+            raise exception
+        return pause
 
 
 __all__ = ["MESSAGE_BYTES", "ServerSession"]

@@ -347,6 +347,12 @@ def check_values(stores: Stores, project: Project) -> list[Finding]:
 def check_null_keys(stores: Stores, project: Project) -> list[Finding]:
     """Rows with a null join key, or without an event time, which no read can find."""
     findings, undated = [], UndatedCounts(stores)
+    for source in project.sources.values():
+        if isinstance(source, LogSource) and source.batch_source and (rows := undated.of_history(source)):
+            expected = (
+                f"event times of the years 1 to 9999 in {source.batch_source.timestamp_field!r} of its batch source"
+            )
+            findings.append(_never_read(f"source {source.name!r}", source.where, expected, _undated(rows)))
     for view in project.views.values():
         source = view.source
         if isinstance(source, LogSource):
@@ -358,19 +364,18 @@ def check_null_keys(stores: Stores, project: Project) -> list[Finding]:
         ]
         if rows := undated.of(view, RowFilter(LATEST)):
             expected = f"event times of the years 1 to 9999 in {source.timestamp_field!r}"
-            found.append((expected, f"{counted(rows, 'row')} without one (null, infinite or outside)"))
-        for expected, text in found:
-            findings.append(
-                Finding(
-                    "warning",
-                    f"feature view {view.name!r}",
-                    view.where,
-                    expected,
-                    text,
-                    "such rows are never read; fix or filter them in the source",
-                )  # fmt: skip
-            )
+            found.append((expected, _undated(rows)))
+        findings += [_never_read(f"feature view {view.name!r}", view.where, *each) for each in found]
     return findings
+
+
+def _undated(rows: int) -> str:
+    return f"{counted(rows, 'row')} without one (null, infinite or outside)"
+
+
+def _never_read(what: str, where: str, expected: str, found: str) -> Finding:
+    hint = "such rows are never read; fix or filter them in the source"
+    return Finding("warning", what, where, expected, found, hint)
 
 
 def _nulls(stores: Stores, view: FeatureView, columns: Sequence[str]) -> dict[str, str]:

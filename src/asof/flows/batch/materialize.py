@@ -110,7 +110,7 @@ def materialize(
         for name, (view, generation) in into.items():
             done[name] = run.fill(view, generation)
         left = [view_named(snapshot, name) for name in names if name not in into]
-        loaded: dict[str, int] = {}
+        loaded: dict[str, tuple[int, int | None]] = {}
         for view in left:
             if view.source.is_log:
                 done[view.name] = _with_history(stores, view, start, end, full, loaded, progress)
@@ -252,23 +252,23 @@ def _with_history(
     start: Micros | None,
     end: Micros | None,
     full: bool,
-    loaded: dict[str, int],
+    loaded: dict[str, tuple[int, int | None]],
     progress: Progress,
 ) -> MaterializeResult:
     """Load what the archive lacks of the batch source, once for all of its views, and bring the view up to date.
 
     Args:
-        loaded: source → number of rows, of those that are loaded.
+        loaded: source → number of rows that were loaded, and of those without an event time.
     """
     began, source = time.monotonic(), view.source
     assert isinstance(source, LogSource)
     if source.name not in loaded:
-        loaded[source.name] = load_history(stores, source, start=start, end=end, progress=progress)
-    rows = 0
-    if view.online:
-        rows = (rebuild if full else with_history)(stores, view, progress=progress)
+        rows = load_history(stores, source, start=start, end=end, progress=progress)
+        loaded[source.name] = rows, UndatedCounts(stores).of_history(source, start=start, end=end)
+    rows = (rebuild if full else with_history)(stores, view, progress=progress) if view.online else 0
     until, seconds = moment(_latest(view, stores.clock(), end)), round(time.monotonic() - began, 3)
-    return MaterializeResult(view.name, rows, until, seconds, loaded=loaded[source.name])
+    of_history, undated = loaded[source.name]
+    return MaterializeResult(view.name, rows, until, seconds, loaded=of_history, undated=undated)
 
 
 def _write(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asof.definitions import FeatureView
+from asof.definitions import FeatureView, LogSource
 from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Stores
 from asof.sql.query import RowFilter, UndatedRows
@@ -27,9 +27,19 @@ class UndatedCounts:
         """
         if chosen.earliest is not None or (chosen.events_from is not None and chosen.news_from is None):
             return 0
-        key = (view.source.name, chosen.news_from)
+        return self._of(view, chosen.news_from)
+
+    def of_history(self, source: LogSource, *, start: Micros | None = None, end: Micros | None = None) -> int | None:
+        """The same of a log source's batch source, where such rows are not loaded; an interval has none."""
+        batch = source.batch_source
+        if batch is None or start is not None or end is not None:
+            return 0
+        return self._of(FeatureView(batch.name, entities=[], source=batch), None)
+
+    def _of(self, view: FeatureView, since: Micros | None) -> int | None:
+        key = (view.source.name, since)
         if key not in self._found:
-            self._found[key] = undated_rows(self._stores, view, since=chosen.news_from)
+            self._found[key] = undated_rows(self._stores, view, since=since)
         return self._found[key]
 
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import types as spark
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 
@@ -77,11 +78,19 @@ def arrives(kind: pa.DataType) -> bool:
 
 
 def is_read_from_files(kind: pa.DataType) -> bool:
-    """Whether every engine reads a Parquet column of this type as what it is: no nanoseconds, no unsigned integers."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    """Whether every engine reads a Parquet column of this type as what it is: no nanoseconds, no unsigned integers.
+
+    Arrow's writers note their own types in a file, and an engine over Arrow (Sail) refuses to read one that is not its
+    own for Spark's type: large lists, lists of a fixed size, short decimals, dates in milliseconds, UUIDs.
+    """
+    if pa.types.is_list(kind):
         return is_read_from_files(kind.value_type)
+    if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or isinstance(kind, pa.BaseExtensionType):
+        return False
     if pa.types.is_timestamp(kind):
         return bool(kind.unit != "ns")
+    if pa.types.is_decimal(kind) and not pa.types.is_decimal128(kind):
+        return False
     if pa.types.is_unsigned_integer(kind) or pa.types.is_float16(kind) or pa.types.is_dictionary(kind):
         return False
     if pa.types.is_duration(kind) or pa.types.is_time(kind) or pa.types.is_null(kind) or pa.types.is_date64(kind):
@@ -109,7 +118,28 @@ def travelling(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         return pa.chunked_array([event_micros(chunk).cast(kind) for chunk in column.chunks], kind)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    return column.cast(kind)
+    return pa.chunked_array([_floored(chunk).cast(kind) for chunk in column.chunks], kind)
+
+
+def _floored(array: pa.Array) -> pa.Array:
+    """The array with nanoseconds that it holds inside, in lists and structs, floored to microseconds."""
+    kind = array.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return event_micros(array).cast(pa.timestamp("us", kind.tz))
+    if pa.types.is_fixed_size_list(kind):
+        array = array.cast(pa.list_(kind.value_type))
+        kind = array.type
+    missing = array.is_null()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        made = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray
+        lengths = pc.fill_null(pc.list_value_length(array), 0)
+        ends = pc.cumulative_sum(lengths)
+        offsets = pa.concat_arrays([pa.array([0], ends.type), ends])
+        return made.from_arrays(offsets, _floored(array.flatten()), mask=missing)
+    if pa.types.is_struct(kind):
+        fields = [_floored(array.field(place)) for place in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(fields, names=[each.name for each in kind], mask=missing)
+    return array
 
 
 def type_of(kind: pa.DataType, name: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.connections.duckdb import Evaluator
 from asof.connections.object_storage import ObjectStorage
 from asof.connections.spark import SessionPool
 from asof.defaults import SPARK_RETRY_S
@@ -65,7 +64,7 @@ class SparkEngine(Engine):
 
     def __init__(self, server: SparkServer) -> None:
         self.server = server
-        self._evaluator = Evaluator(threads=1)
+        self._evaluator = server.evaluator
 
     def run(
         self, query: PointInTime | ViewRows, inputs: Mapping[str, Given], *, spine: Spine | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,8 @@ MAGIC = re.compile(r"[\[\]{}*?\\]")
 """The characters of a pattern."""
 
 _KEPT = 100_000
-_OBJECTS: dict[Hashable, int] = {}
-"""Objects, in the state in which they were, and their numbers of rows."""
+_OBJECTS: dict[Hashable, Footer] = {}
+"""Objects, in the state in which they were, and their footers."""
 
 
 def schema_of_files(files: Files) -> pa.Schema:
@@ -47,6 +49,17 @@ def schema_of_files(files: Files) -> pa.Schema:
 def are_native(schema: pa.Schema) -> bool:
     """Whether each of these columns is read by every engine as what it is."""
     return all(is_read_from_files(each.type) for each in schema)
+
+
+def foreign_columns(files: Files) -> set[str]:
+    """The columns that not every engine reads as what they are from each file, by the files' own footers.
+
+    A source's schema does not say it: there, what only lays values out in another way is one type.
+
+    Raises:
+        SourceError: one of them cannot be read here.
+    """
+    return set().union(*(each.foreign for each in _footers(files)))
 
 
 def frame_of(
@@ -126,24 +139,40 @@ def literal_path(path: str, *, in_brackets: bool) -> str:
     return MAGIC.sub(lambda found: f"[{found[0]}]", path.replace("]", "\0")).replace("\0", "[]]")
 
 
+@dataclass(frozen=True)
+class Footer:
+    """What a file says of itself.
+
+    Args:
+        foreign: the columns that not every engine reads as what they are.
+    """
+
+    rows: int
+    foreign: frozenset[str]
+
+
 def rows_in(files: Files) -> int:
     """The number of rows, by the files' own footers.
 
     Raises:
         SourceError: one of them cannot be read here.
     """
+    return sum(each.rows for each in _footers(files))
+
+
+def _footers(files: Files) -> Iterator[Footer]:
     if files.storage is None:
-        return sum(_rows_of_local(path, *_state(path)) for path in files.paths)
+        for path in files.paths:
+            yield _footer_of_local(path, *_state(path))
+        return
     system = _file_system(files)
-    total = 0
     for path in files.paths:
         key = files.storage.files.found(path)
         if key not in _OBJECTS:
             if len(_OBJECTS) >= _KEPT:
                 _OBJECTS.clear()
             _OBJECTS[key] = _footer(path, system)
-        total += _OBJECTS[key]
-    return total
+        yield _OBJECTS[key]
 
 
 def _state(path: str) -> tuple[int, int]:
@@ -155,15 +184,23 @@ def _state(path: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _rows_of_local(path: str, written_ns: int, size: int) -> int:
+def _footer_of_local(path: str, written_ns: int, size: int) -> Footer:
     return _footer(path, None)
 
 
-def _footer(path: str, system: Any) -> int:
+def _footer(path: str, system: Any) -> Footer:
     try:
-        return int(pq.read_metadata(path, filesystem=system).num_rows)
+        found = pq.read_metadata(path, filesystem=system)
+        columns = [*found.schema.to_arrow_schema(), *_as_written(found)]
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path, error) from error
+    return Footer(int(found.num_rows), frozenset(each.name for each in columns if not is_read_from_files(each.type)))
+
+
+def _as_written(found: pq.FileMetaData) -> list[pa.Field]:
+    """The columns that an Arrow writer noted; some of them (dates in milliseconds) PyArrow itself does not restore."""
+    noted = (found.metadata or {}).get(b"ARROW:schema")
+    return list(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(noted)))) if noted else []
 
 
 def _file_system(files: Files) -> Any:
@@ -185,4 +222,13 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-__all__ = ["MAGIC", "are_native", "frame_of", "has_row_numbers", "literal_path", "rows_in", "schema_of_files"]
+__all__ = [
+    "MAGIC",
+    "are_native",
+    "foreign_columns",
+    "frame_of",
+    "has_row_numbers",
+    "literal_path",
+    "rows_in",
+    "schema_of_files",
+]

@@ -259,7 +259,7 @@ class SparkPointInTimeResult(results.PointInTimeResult):
         )  # fmt: skip
 
     def _read(self) -> AbstractContextManager[SparkRead]:
-        return reading(self.server, "historical read", user_sql=True)
+        return reading(self.server, "historical read", user_sql=isinstance(self.spine, str))
 
 
 def _chunks(frame: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:

@@ -16,7 +16,8 @@ from asof.display import counted
 from asof.offline.needs import columns_of_files
 from asof.offline.snapshots import Snapshots
 from asof.offline.spark.arrow import arrow_schema, is_read_from_files, struct_of, travelling, type_of
-from asof.offline.spark.files import are_native, frame_of, rows_in, schema_of_files
+from asof.offline.spark.files import are_native, foreign_columns, frame_of, rows_in, schema_of_files
+from asof.offline.spark.json_text import with_json_text
 from asof.offline.spark.server import SparkServer
 from asof.sources.protocol import Batches, Files, Input, ScanRequest
 from asof.sql.quoting import quote_spark
@@ -87,11 +88,10 @@ class SparkRead:
 
     def sees(self, files: Files, rows: int) -> bool:
         """Whether the server finds this many rows in files."""
-        schema = schema_of_files(files)
-        if not are_native(schema):
-            schema = pa.schema([each for each in schema if is_read_from_files(each.type)])
+        foreign = foreign_columns(files)
+        schema = [each for each in schema_of_files(files) if each.name not in foreign and is_read_from_files(each.type)]
         try:
-            return bool(self._frame_of(files, schema, numbered=False).count() == rows)
+            return bool(self._frame_of(files, pa.schema(schema), numbered=False).count() == rows)
         except DRIVER_ERRORS as error:
             if is_missing_file(error):
                 return False
@@ -135,6 +135,8 @@ class SparkRead:
         folders = files.partitions.column_names if files.partitions is not None else []
         if len({name.lower() for name in (*schema.names, *folders)}) < len(schema.names) + len(folders):
             return None  # names that differ by case alone are one name to Spark
+        if files.bounds is None and not foreign_columns(files).isdisjoint(schema.names):
+            return None  # only of archives it is known how their files were written
         frame = self._frame_of(files, schema, numbered=numbered)
         self._files.append((frame, files))
         return frame
@@ -149,6 +151,7 @@ class SparkRead:
             names: column → its name in the view; as it is where None.
             numbered: add a number to each row.
         """
+        rows = with_json_text(rows, self.server.evaluator)
         own = {each.name: (names or {}).get(each.name, each.name) for each in rows.schema}
         types = {each.name: type_of(each.type, each.name) for each in rows.schema}
         columns = [*((own[name], kind) for name, kind in types.items()), *([(ROW, "bigint")] if numbered else [])]

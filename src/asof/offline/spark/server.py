@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asof.connections.duckdb import Evaluator
 from asof.connections.spark import ServerSession, SessionPool
 from asof.connections.spark.errors import DRIVER_ERRORS, unreachable_files
 from asof.errors import AsofError
@@ -34,6 +35,7 @@ class SparkServer:
     ) -> None:
         self.pool, self.staging, self.upload_bytes, self.hot_key_rows = pool, staging, upload_bytes, hot_key_rows
         self.piece_rows = piece_rows
+        self.evaluator = Evaluator(threads=1)
         self.executors = Executors()
         self._capabilities: Capabilities | None = None
         self._ignores_missing_files: bool | None = None
