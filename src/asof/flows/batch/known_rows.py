@@ -122,7 +122,7 @@ class ArchiveComparison:
 
     def __init__(self, source: LogSource, columns: Mapping[int, Iterable[str]]) -> None:
         self._source, self._fields = source, list(source.schema)
-        self._folder = _Folder()
+        self._folder = _DigestFolder()
         names = [set(columns[first]) for first in sorted(columns)] or [{field.name for field in self._fields}]
         self._starts = sorted(columns)[1:]
         self._then = [[field for field in self._fields if field.name in each] for each in names]
@@ -233,7 +233,7 @@ class ArchiveComparison:
         return SpilledRecords(lambda: folder.path / name, dtype)
 
 
-class _Folder:
+class _DigestFolder:
     """A folder for temporary files, made when it is first asked for, and removed when nothing holds it any more."""
 
     @cached_property
