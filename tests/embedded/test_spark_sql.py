@@ -205,6 +205,22 @@ def test_a_random_history_reads_as_in_duckdb(
             assert not differences(found, wanted, made), (carries_last, by_day)
 
 
+def test_windows_of_infinities_alone_are_infinite(sail: SailReads, duckdb: DuckDBEngine) -> None:
+    rows = history(random.Random(3), 4).slice(0, 2)
+    infinite = rows.set_column(1, "happened", pa.array([NOON, NOON + 1], US)).set_column(0, "user", pa.array([1, 2]))
+    infinite = infinite.set_column(4, "price", pa.array([-math.inf, math.inf]))
+    wanted = [Aggregation("price", each, name=each, window=Sliding("3d")) for each in ("min", "max", "sum", "mean")]
+    made = view(*FIELDS, source=EVENTS, aggregations=wanted)
+    frame = pa.table({"user": pa.array([1, 2]), "event_timestamp": pa.array([NOON + 1, NOON + 1], US)})
+    query = PointInTime(reads(made))
+    expected = duckdb.run(query, {"events": infinite}, spine=frame).to_arrow().to_pylist()
+
+    found = sail.read(query, infinite, frame, carries_last=False, by_day=False)
+
+    assert {expected[0]["min"], expected[1]["max"]} == {-math.inf, math.inf}
+    assert not differences(found, expected, made)
+
+
 @pytest.mark.parametrize("kind", [NewestRows, TouchedKeys, RowsOfKeys])
 def test_a_view_s_own_rows_are_those_of_duckdb(sail: SailReads, duckdb: DuckDBEngine, kind: type[ViewRows]) -> None:
     rng = random.Random(5)

@@ -34,7 +34,7 @@ class BlockStates:
     """The partial states of one window that are asked for.
 
     Args:
-        alias: of the relation that has them.
+        alias: what the names of the relations that have them begin with.
         states: the SQL of an aggregate → the name of its state.
     """
 
@@ -65,7 +65,7 @@ class BlockStates:
 
     def _both(self, call: str) -> tuple[str, str]:
         name = self.states.setdefault(call, f"x{len(self.states)}")
-        return f"{self.alias}.{name}_suffix", f"{self.alias}.{name}_prefix"
+        return f"{self.alias}_suffix.{name}", f"{self.alias}_prefix.{name}"
 
     def _variance(self, values: str) -> str:
         """The sample variance; squared distances from each part's mean, and of both means, are added up."""
@@ -80,8 +80,8 @@ class BlockStates:
 
 def block_states(
     blocks: BlockStates, events: str, moments: str, *, keys: Sequence[str], values: Sequence[str], exclusive: bool
-) -> str:
-    """SELECT of n and the states, one row per spine row.
+) -> dict[str, str]:
+    """SELECTs of n and the states, by the alias of each: one row per spine row, for suffixes where there is one.
 
     Args:
         events: SELECT of keys, ts and values.
@@ -91,41 +91,38 @@ def block_states(
     size = blocks.window.length + blocks.window.hop
     moment = "ts + 1" if exclusive else "ts"
     start = floor_to(f"{moment} - {blocks.window.length}", blocks.window.hop)
-    end_mark = _END_EXCLUSIVE if exclusive else _END
     nulls = dict.fromkeys(values, "NULL")
-    union = "\nUNION ALL\n".join([
-        _marked(keys, "ts", 0, "CAST(NULL AS bigint)", {name: name for name in values}, events),
-        _marked(keys, moment, end_mark, "n", nulls, moments),
-        # A window that begins with a block has no suffix.
-        f"{_marked(keys, start, _START, 'n', nulls, moments)} WHERE pmod({start}, {size}) <> 0",
-    ])  # fmt: skip
+    of_events = _marked(keys, "ts", 0, "CAST(NULL AS bigint)", {name: name for name in values}, events)
+    ends = _marked(keys, moment, _END_EXCLUSIVE if exclusive else _END, "n", nulls, moments)
+    # A window that begins with a block has no suffix.
+    starts = f"{_marked(keys, start, _START, 'n', nulls, moments)} WHERE pmod({start}, {size}) <> 0"
     parts = f"PARTITION BY {', '.join([*keys, 'block'])}"
-    # Some engines turn `ts DESC` into a frame that shrinks, from which values are subtracted again.
-    running = [
-        f"{call} OVER ({parts} ORDER BY {order} {SO_FAR}) AS {name}_{end}"
-        for call, name in blocks.states.items()
-        for end, order in (("prefix", "ts, mark"), ("suffix", "until_end, -mark"))
-    ]
-    shown = ["n"]
-    for name in blocks.states.values():
-        shown.append(f"max(CASE WHEN mark = {end_mark} THEN {name}_prefix END) AS {name}_prefix")
-        shown.append(f"max(CASE WHEN mark = {_START} THEN {name}_suffix END) AS {name}_suffix")
-    return f"""\
-SELECT {", ".join(shown)}
+
+    def running(marks: str, order: str) -> str:
+        states = [f"{call} OVER ({parts} ORDER BY {order} {SO_FAR}) AS {name}" for call, name in blocks.states.items()]
+        return f"""\
+SELECT {", ".join(["n", *blocks.states.values()])}
 FROM (
-SELECT n, mark, {", ".join(running)}
+SELECT n, {", ".join(states)}
 FROM (
 SELECT *, (block + 1) * {size} - ts AS until_end
 FROM (
 SELECT *, {floor_divide("ts", size)} AS block
 FROM (
-{union}
+{of_events}
+UNION ALL
+{marks}
 )
 )
 )
 )
-WHERE mark <> 0
-GROUP BY n"""
+WHERE n IS NOT NULL"""
+
+    return {
+        f"{blocks.alias}_prefix": running(ends, "ts, mark"),
+        # Some engines turn `ts DESC` into a frame that shrinks, from which values are subtracted again.
+        f"{blocks.alias}_suffix": running(starts, "until_end, -mark"),
+    }
 
 
 def _marked(keys: Sequence[str], ts: str, mark: int, n: str, values: Mapping[str, str], rows: str) -> str:

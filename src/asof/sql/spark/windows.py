@@ -290,12 +290,12 @@ GROUP BY {by_day}
 
 
 def _in_blocks(plan: _WindowOutputs, blocks: BlockStates, values: dict[str, None]) -> str:
-    """The join of a window's states."""
+    """The joins of a window's states."""
     states = block_states(
         blocks, plan.rows.select(without=plan.rows.ties), spine_rows(plan.rows, plan.windows.read, plan.spine),
         keys=plan.rows.key_columns, values=list(values), exclusive=bool(plan.windows.exclusive),
     )  # fmt: skip
-    return f"LEFT JOIN (\n{states}\n) AS {blocks.alias} ON {blocks.alias}.n = asof_m.n"
+    return "\n".join(f"LEFT JOIN (\n{select}\n) AS {alias} ON {alias}.n = asof_m.n" for alias, select in states.items())
 
 
 def _start(plan: _WindowOutputs, window: Sliding) -> str:
