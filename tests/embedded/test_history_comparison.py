@@ -59,7 +59,7 @@ def test_what_the_archive_lacks_is_found_however_much_it_is(
     if way != "in memory":
         monkeypatch.setattr(spilled_records, "HELD_BYTES", 600)
     if way == "in passes":
-        monkeypatch.setattr(known_rows, "_MISSING_AT_ONCE", 3)
+        monkeypatch.setattr(known_rows, "MISSING_AT_ONCE", 3)
     rng = random.Random(seed)
     ids = [None, "a", "b", *(str(number) for number in range(40))]
     archived = random_rows(rng, rng.choice([0, 60]), ids)

@@ -26,7 +26,7 @@ def test_rows_come_once_in_their_order_and_only_a_large_key_in_pieces(
 ) -> None:
     rng = random.Random(seed)
     if seed % 2:
-        monkeypatch.setattr(whole_keys, "_BYTES", 100)
+        monkeypatch.setattr(whole_keys, "TABLE_BYTES", 100)
     keys = [key for key in ((0, "a"), (0, None), (1, "a"), (2, "c")) for _ in range(rng.choice([0, 1, 3, 40]))]
     columns: dict[str, Any] = {
         "k0": pa.array([key[0] for key in keys], pa.int64()),

@@ -39,7 +39,7 @@ Digests = npt.NDArray[np.bytes_]
 _BYTES = 16
 _DIGEST = f"S{_BYTES}"
 
-_MISSING_AT_ONCE = 4_000_000
+MISSING_AT_ONCE = 4_000_000
 """Missing rows that are looked up at once, of 32 bytes each; beyond, the source is read again for the others."""
 
 _MISSING = np.dtype([("digest", _DIGEST), ("known", np.int64), ("most", np.int64)])
@@ -195,19 +195,19 @@ class ArchiveComparison:
         self._missing.add(partitions, records)
         self.missing += int(records["most"].sum())
 
-    def passes(self) -> Iterator[MissingRows]:
+    def passes(self) -> Iterator[ComparedPass]:
         """What to look up in each pass over the source."""
         first, held = 0, 0
         for number, count in enumerate(self._missing.counts.tolist()):
-            if held and held + count > _MISSING_AT_ONCE:
+            if held and held + count > MISSING_AT_ONCE:
                 yield self._pass(range(first, number))
                 first, held = number, 0
             held += count
         yield self._pass(range(first, PARTITIONS))
 
-    def _pass(self, partitions: range) -> MissingRows:
+    def _pass(self, partitions: range) -> ComparedPass:
         found = np.concatenate([self._missing.partition(each) for each in partitions])
-        return MissingRows(self, partitions, found[np.argsort(found["digest"])])
+        return ComparedPass(self, partitions, found[np.argsort(found["digest"])])
 
     @property
     def _has_rows(self) -> bool:
@@ -243,7 +243,7 @@ class _DigestFolder:
         return Path(made)
 
 
-class MissingRows:
+class ComparedPass:
     """The missing rows that one pass over the source selects.
 
     Args:
@@ -289,4 +289,4 @@ def _first_bytes(digests: Digests) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(digests).view(np.uint8).reshape(-1, _BYTES)[:, 0].copy()
 
 
-__all__ = ["ArchiveComparison", "MissingRows", "row_digests"]
+__all__ = ["MISSING_AT_ONCE", "ArchiveComparison", "ComparedPass", "row_digests"]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 READ_ROWS = 10_000
 """Rows of a batch to be put together: few, since a table is closed only after a batch, and rows may be long."""
 
-_BYTES = 64 << 20
+TABLE_BYTES = 64 << 20
 """A table is closed when its rows take so many bytes."""
 
 
@@ -41,7 +41,7 @@ def in_tables(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table
             held.append(piece)
             size += piece.num_rows
             taken += piece.nbytes
-            if size >= rows or taken >= _BYTES:
+            if size >= rows or taken >= TABLE_BYTES:
                 yield pa.Table.from_batches(held)
                 held, size, taken = [], 0, 0
     if size:
@@ -60,7 +60,7 @@ def by_key(batches: Iterable[pa.RecordBatch], keys: Sequence[str], rows: int) ->
     rest: pa.Table | None = None  # the last key's rows so far
     is_open = False
     for table in in_tables(batches, rows):
-        is_last = table.num_rows < rows and table.nbytes < _BYTES
+        is_last = table.num_rows < rows and table.nbytes < TABLE_BYTES
         table = table if rest is None else pa.concat_tables([rest, table])
         begins = starts(table, keys)
         if is_open and len(begins) > 1:
@@ -71,7 +71,7 @@ def by_key(batches: Iterable[pa.RecordBatch], keys: Sequence[str], rows: int) ->
         if cut:
             yield KeyedRows(table.slice(0, cut), False)
         rest = table.slice(cut)
-        if not is_last and rest.num_rows > 1 and (rest.num_rows > rows or rest.nbytes > _BYTES):
+        if not is_last and rest.num_rows > 1 and (rest.num_rows > rows or rest.nbytes > TABLE_BYTES):
             # The row that is kept back tells whether the next table's first rows are of the same key.
             is_open = True
             yield KeyedRows(rest.slice(0, rest.num_rows - 1), True)
@@ -95,4 +95,4 @@ def starts(rows: pa.Table, keys: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.flatnonzero(new)
 
 
-__all__ = ["READ_ROWS", "KeyedRows", "by_key", "in_tables", "starts"]
+__all__ = ["READ_ROWS", "TABLE_BYTES", "KeyedRows", "by_key", "in_tables", "starts"]
