@@ -161,7 +161,7 @@ def by_asof(case: Case, view: FeatureView, names: tuple[str, ...], asked: int = 
     frame = pq.read_table(case.folder / "frame.parquet", columns=["k", "event_timestamp"])
     read = ViewRead(view, ("k",), tuple(FeatureOut(each.name, each.name, each.dtype) for each in view.features))
     path = case.folder / "rows.parquet"
-    given = Files((str(path),), pq.read_schema(path))
+    given = Files((str(path),), pq.read_schema(path), is_ordered=False)
     result = case.store.run(PointInTime((read,)), {"rows": given}, spine=frame.slice(0, asked) if asked else frame)
     return summed(result.to_arrow(), names)
 
