@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import FeatureStore
-from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, Sliding
+from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, PushSource, Sliding
+from asof.flows.batch import spilled_records
+from asof.flows.generations.writer import GenerationWriter
+from asof.flows.rows.batch import RowBatch
+from asof.flows.stream import bulk_rebuild
 from asof.testing.clock import NOW
 from asof.timing import SECOND, moment
-from asof.types import Int64, String
+from asof.types import Int64, String, Timestamp
 
 EVENTS, USERS = 400_000, 1_000
 """A tenth of the events are of user 0."""
@@ -63,7 +68,7 @@ def store(folder: Path) -> Iterator[FeatureStore]:
         yield store
 
 
-def test_materialize_keeps_the_memory_limit(store: FeatureStore) -> None:
+def test_materialize_and_audit_keep_the_memory_limit(store: FeatureStore) -> None:
     store.materialize(moment(NOW - EVENTS * SECOND), moment(NOW))
 
     found = store.get_online_features(
@@ -73,6 +78,8 @@ def test_materialize_keeps_the_memory_limit(store: FeatureStore) -> None:
     assert found["amount"] == [EVENTS - 10, EVENTS - USERS + 7]
     assert found["page"][1] == f"the page number {EVENTS - USERS + 7} of all"
     assert found["n"] == [EVENTS // 10, len(of_seven)] and found["spent"][1] == sum(of_seven)
+    audited = store.audit()
+    assert audited.ok and audited.values
 
 
 def test_a_training_set_is_saved_and_built_again_within_the_memory_limit(store: FeatureStore, folder: Path) -> None:
@@ -97,3 +104,49 @@ def test_a_profile_keeps_the_memory_limit(store: FeatureStore) -> None:
     assert {each.feature: (each.rows, each.max) for each in report if each.feature == "amount"} == {
         "amount": (EVENTS, EVENTS - 1)
     }
+
+
+def test_reads_without_an_entity_frame_and_exports_keep_the_memory_limit(
+    store: FeatureStore, folder: Path, tmp_path: Path
+) -> None:
+    features = ["latest:amount", "latest:page", "windows:n", "windows:spent"]
+    start, end = moment(NOW - EVENTS // 50 * SECOND), moment(NOW)
+
+    read = store.get_historical_features(features=features, start_date=start, end_date=end)
+    assert read.write(str(tmp_path / "x.parquet")) == EVENTS // 10
+    assert sorted(pq.read_table(tmp_path / "x.parquet")["amount"].to_pylist()) == list(range(EVENTS * 9 // 10, EVENTS))
+
+    frame = 'SELECT "user", "at" AS event_timestamp FROM events WHERE amount % 10 = 0'
+    assert store.get_historical_features(features=features, entity_df=frame).to_arrow().num_rows == EVENTS // 10
+    assert "asof__windows_0" in store.get_historical_features(features=features, entity_df=frame).to_sql()
+    assert len(store.sample("windows")) == 10
+
+
+def test_a_backfill_and_the_build_of_its_views_keep_the_memory_limit(
+    store: FeatureStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spilled_records, "HELD_BYTES", 1 << 20)
+    monkeypatch.setattr(bulk_rebuild, "EVENTS_AT_ONCE", 10_000)
+    sizes: list[int] = []
+    apply_of_key = GenerationWriter.apply_of_key
+
+    def measured(self: GenerationWriter, batch: RowBatch, **options: Any) -> int:
+        sizes.append(len(batch))
+        return apply_of_key(self, batch, **options)
+
+    monkeypatch.setattr(GenerationWriter, "apply_of_key", measured)
+    fields = [Field("user", Int64), Field("at", Timestamp), Field("amount", Int64), Field("page", String)]
+    old = FileSource(str(folder / "events.parquet"), name="old", timestamp_field="at")
+    pushes = PushSource("pushes", fields, "at", batch_source=old)
+    day = Sliding("1d")
+    made = [Aggregation("", "count", window=day, name="n"), Aggregation("page", "last", window=day, name="page")]
+    view = FeatureView("pushed", entities=[Entity("user", ["user"])], source=pushes, aggregations=made)
+    (tmp_path / "feature_store.yaml").write_text((folder / "feature_store.yaml").read_text())
+    with FeatureStore(tmp_path, clock=lambda: moment(NOW)) as other:
+        other.apply([view])
+
+        found = other.get_online_features(features=["pushed:n", "pushed:page"], entity_rows=[{"user": 0}]).to_dict()
+        assert found["n"] == [EVENTS // 10] and found["page"] == [f"the page number {EVENTS - 10} of all"]
+        # All of them are archived: they are compared, in files, and none is loaded again.
+        assert other.backfill("pushes") == 0
+    assert sum(sizes) == EVENTS and max(sizes) < 3 * 10_000

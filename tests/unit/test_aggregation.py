@@ -292,6 +292,25 @@ def test_a_replay_changes_nothing(data: Any) -> None:
 
 @settings(max_examples=7, deadline=None)
 @given(data=st.data())
+def test_events_in_the_order_of_their_times_make_the_same_rows_in_pieces_as_at_once(data: Any) -> None:
+    history = sorted(data.draw(histories()), key=lambda each: each["event_time"])
+    # The last bits of moments depend on how they were merged.
+    exact = [each for each in BROAD if each.function not in ("std", "var")]
+    layout = RowLayout.of(some(data.draw, exact), COLUMNS, allowed_lateness=S)
+    clock = data.draw(st.sampled_from([10**15, *(each["event_time"] for each in history)]))
+    whole, _ = fold(layout, decode(layout, [None] * KEYS), events_of(layout, history), clock_us=clock)
+
+    state = decode(layout, [None] * KEYS)
+    for batch in cuts_of(data.draw, history):
+        # Their offsets have an order of their own.
+        state, counts = fold(layout, state, events_of(layout, batch), clock_us=clock, unseen=True)
+        assert counts.replayed == 0
+
+    assert encode(layout, state) == encode(layout, whole)
+
+
+@settings(max_examples=7, deadline=None)
+@given(data=st.data())
 def test_merging_states_commutes_and_associates(data: Any) -> None:
     history = data.draw(histories())
     layout = RowLayout.of(some(data.draw, BROAD), COLUMNS, allowed_lateness=10**12)

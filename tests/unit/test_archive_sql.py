@@ -35,8 +35,9 @@ CASES: dict[str, Callable[[Dialect], str]] = {
     "count_between": lambda dialect: archive.count_between(3, after=10, through=20),
     "rows_between": lambda dialect: archive.rows_between(3, after=10, through=20),
     "history_rows": lambda dialect: archive.history_rows(["text", 'b"ig'], -1),
-    "rows_of_bucket": lambda dialect: archive.rows_of_bucket("0", 0, through={-1: 4, 0: 10, 1: -1}),
-    "rows_of_bucket_before_any_offset": lambda dialect: archive.rows_of_bucket("0", 0, through={0: -1}),
+    "rows_to_fold": lambda dialect: archive.rows_to_fold(['b"ig', "at"], {-1: 4, 0: 10, 1: -1}),
+    "rows_to_fold_sorted": lambda dialect: archive.rows_to_fold(['b"ig'], {0: 10}, order=['b"ig', "at"]),
+    "rows_to_fold_up_to_no_offset": lambda dialect: archive.rows_to_fold(["at"], {0: -1}),
     "sorted_rows": lambda dialect: archive.sorted_rows(['b"ig', "at", "offset"], ['b"ig', "at"]),
     "sorted_rows_in_ranges": lambda dialect: archive.sorted_rows(
         ["big", "moment"], ["big", "moment"], time="moment",

@@ -71,16 +71,22 @@ class FoldCounts:
     overflowed: int = 0
 
 
-def fold(layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micros) -> tuple[StateRows, FoldCounts]:
+def fold(
+    layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micros, unseen: bool = False
+) -> tuple[StateRows, FoldCounts]:
     """Fold events into the state; returns the new state and the counts.
 
     An event at or below the row's offset of its partition is dropped, so folding a batch again changes nothing. An
     event later than the clock (or, on an exclusive boundary, at the newest instant) stays a fresh record until it is
     due.
+
+    Args:
+        unseen: the rows have seen none of the events, whatever their offsets: those of a bulk build, which come in
+            the order of their times.
     """
     total = len(events.rows)
     events_rows = np.asarray(events.rows, dtype=np.int64)
-    new, state = _advance(state, events_rows, events)
+    new, state = _advance(state, events_rows, events, unseen=unseen)
     replayed = total - int(new.sum())
     alive = new & ~state.overflow[events_rows]
     overflowed = int(new.sum() - alive.sum())
@@ -160,12 +166,12 @@ def merge(layout: RowLayout, left: StateRows, right: StateRows) -> StateRows:
     return merge_records(layout, both, incoming, recheck=recheck)[0]
 
 
-def _advance(state: StateRows, rows: Ints, events: Events) -> tuple[Mask, StateRows]:
+def _advance(state: StateRows, rows: Ints, events: Events, *, unseen: bool) -> tuple[Mask, StateRows]:
     """Which events are new to their row, and the state with its offsets advanced."""
     partitions = np.asarray(events.partition, dtype=np.int64)
     offsets = np.asarray(events.offset, dtype=np.int64)
     new = np.ones(len(rows), dtype=bool)
-    if len(state.offset_rows) and len(rows):
+    if len(state.offset_rows) and len(rows) and not unseen:
         known, keys = _place(state.offset_rows, state.partitions), _place(rows, partitions)
         found = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         new = (known[found] != keys) | (offsets > state.offsets[found])

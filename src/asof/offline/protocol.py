@@ -231,10 +231,6 @@ class Engine(Protocol):
         """
         ...
 
-    def bucket(self, columns: Sequence[str], buckets: int) -> str:
-        """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
-        ...
-
     def reaches(self, given: Input | None) -> bool:
         """Whether reads can compute over these rows as they are."""
         ...

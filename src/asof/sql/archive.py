@@ -47,17 +47,20 @@ def history_rows(columns: Sequence[str], partition: int) -> str:
     return f'SELECT {", ".join(map(quote, columns))}, "offset" FROM archive WHERE "partition" = {partition}'
 
 
-def rows_of_bucket(bucket: str, number: int, *, through: Mapping[int, int]) -> str:
-    """The rows of one bucket of keys, up to an offset per partition.
+def rows_to_fold(columns: Sequence[str], through: Mapping[int, int], *, order: Sequence[str] = ()) -> str:
+    """The rows up to an offset per partition, in any order or sorted by some columns.
 
     Args:
-        bucket: the engine's SQL of a row's bucket (`OfflineStore.bucket`).
+        columns: in the order of the result.
         through: partition → last offset; other partitions have no rows.
+        order: the columns to sort by; none: in any order.
     """
     positions = [
         f'("partition" = {each} AND "offset" <= {offset})' for each, offset in through.items() if offset >= 0
     ]  # fmt: skip
-    return f"SELECT * FROM archive WHERE {bucket} = {number} AND ({' OR '.join(positions) or 'false'})"
+    by = f" ORDER BY {', '.join(map(quote, order))}" if order else ""
+    where = " OR ".join(positions) or "false"
+    return f"SELECT {', '.join(map(quote, columns))} FROM archive WHERE {where}{by}"
 
 
 def sorted_rows(columns: Sequence[str], order: Sequence[str], *, time: str = "", cuts: Sequence[str] = ()) -> str:

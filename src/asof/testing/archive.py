@@ -256,11 +256,9 @@ class ArchiveSuite:
         own = self._ran(store, statements.history_rows(["page"], 1))
         assert sorted((len(row), row["offset"]) for row in own) == [(2, 0), (2, 1), (2, 2)]
         assert len(self._ran(store, statements.event_ids("page"))) == 8
-        buckets = [
-            statements.rows_of_bucket(store.bucket(["page", "user_id"], 3), each, through={0: 3, 1: -1})
-            for each in range(3)
-        ]
-        assert sorted(row["offset"] for text in buckets for row in self._ran(store, text)) == [0, 1, 2, 3]
+        through = statements.rows_to_fold(["offset", "page"], {0: 3, 1: -1}, order=["page", "offset"])
+        assert [row["offset"] for row in self._ran(store, through)] == [0, 1, 2, 3]
+        assert len(self._ran(store, statements.rows_to_fold(["offset"], {0: 3, 1: 0}))) == 5
         newest = self._ran(store, statements.newest_rows([0, 1, 7], count=2, time="ingested_at"))
         assert sorted((row["partition"], row["offset"]) for row in newest) == [(0, 3), (0, 4), (1, 1), (1, 2)]
         nulls = self._ran(store, statements.count_nulls(["user_id", "page"]), name="source")

@@ -15,14 +15,13 @@ import pyarrow as pa
 
 from asof.definitions import FeatureView
 from asof.flows.batch.write_view import (
-    EVENTS_AT_ONCE,
     ROWS_AT_ONCE,
     StoredRow,
     ViewRun,
     WriteCounts,
     key_columns,
 )
-from asof.flows.rows.whole_keys import by_key, in_tables
+from asof.flows.rows.whole_keys import in_tables
 from asof.flows.stores import Progress, RemoteStores, Stores, table_of
 from asof.offline.protocol import DistributedResult, QueryResult
 from asof.online.protocol import OnlineTable
@@ -142,9 +141,10 @@ class WindowsBuild(_Build):
     stored: Mapping[bytes, StoredRow]
 
     def write(self, run: ViewRun, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[WriteCounts, int, set[bytes]]]:
-        for rows in by_key(batches, key_columns(self.view), EVENTS_AT_ONCE):
-            lost: set[bytes] = set()
-            yield run.fold(rows, self.stored, lost), rows.num_rows, lost
+        lost: set[bytes] = set()
+        for written, folded in run.fold(batches, self.stored, lost):
+            yield written, folded, set(lost)
+            lost.clear()
 
 
 def _counts(each: Mapping[str, Any]) -> WriteCounts:

@@ -31,7 +31,7 @@ from asof.definitions.facts import Facts, LoadedHistory
 from asof.display import counted
 from asof.dtypes import Int64, Timestamp
 from asof.errors import EntityFrameError, RowsRefused, SourceError
-from asof.flows.batch.known_rows import KnownIds, KnownRows
+from asof.flows.batch.known_rows import ArchiveComparison
 from asof.flows.facts import change_facts
 from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.archive import archive_schema, with_arrival
@@ -72,6 +72,7 @@ class HistoryLoad:
         self._began = stores.clock()
         self._start = start
         self._missing_rows: int | None = None
+        self._compared: tuple[int, ArchiveComparison] | None = None
         limits = [each for each in (end, source.stream_from) if each is not None]
         self._end = min(limits) if limits else None
         self._created = _created_column(source, self.batch)
@@ -90,17 +91,23 @@ class HistoryLoad:
         Raises:
             RowsRefused: a row does not fit the source's schema.
         """
-        known = self._known_rows()
-        count = seen = 0
-        total = self._source_rows()
+        self._compared = self._compare(self._progress)
+        self._missing_rows = self._compared[1].missing
+        return self._missing_rows
+
+    def _compare(self, progress: Progress = silent) -> tuple[int, ArchiveComparison]:
+        """The archived offset of history before, and what the archive lacks."""
+        last = self.stores.offline.offsets(self.archive, [HISTORY])[HISTORY]
+        compared = self._archived_rows()
+        seen, total = 0, self._source_rows()
         for rows in self._rows():
-            count += int(np.count_nonzero(~known.match(rows)))
+            compared.add_source(rows)
             seen += rows.num_rows
-            self._progress(f"check {self.batch.name}", seen, None if total is None else max(total, seen))
+            progress(f"check {self.batch.name}", seen, None if total is None else max(total, seen))
         # Rows without a time are no history: fewer may be seen than there are.
-        self._progress(f"check {self.batch.name}", seen, seen)
-        self._missing_rows = count
-        return count
+        progress(f"check {self.batch.name}", seen, seen)
+        compared.find_missing()
+        return last, compared
 
     def load(self) -> int:
         """Append what the archive lacks; returns the number of rows. If `check` found none, nothing is read again.
@@ -133,11 +140,13 @@ class HistoryLoad:
     def _append_missing(self, before: int) -> tuple[int, bool]:
         """Append what is missing; returns the number of rows, and False if another process appended meanwhile."""
         last = self.stores.offline.offsets(self.archive, [HISTORY])[HISTORY]
-        known = self._known_rows()
+        if self._compared is None or self._compared[0] != last:
+            self._compared = self._compare()
+        last, compared = self._compared
         first = (last // BLOCK + 1) * BLOCK
         claims = EventIdClaims(self.stores, self.source) if self.source.event_id else None
         total = seen = 0
-        for rows in self._news(known):
+        for rows in self._news(compared):
             if not total:
                 self._begin(first)
             seen += rows.num_rows
@@ -161,19 +170,20 @@ class HistoryLoad:
             self._progress(f"load {self.batch.name}", before + seen, missing)
         return total, True
 
-    def _news(self, known: _ArchivedRows) -> Iterator[pa.Table]:
-        """The rows that are not known, in pieces of which each takes less than a block."""
+    def _news(self, compared: ArchiveComparison) -> Iterator[pa.Table]:
+        """The rows that the archive lacks, in pieces of which each takes less than a block."""
         held: list[pa.Table] = []
         size = 0
-        for rows in self._rows():
-            news = np.flatnonzero(~known.match(rows))
-            if not len(news):
-                continue
-            held.append(rows.take(pa.array(news)) if len(news) < rows.num_rows else rows)
-            size += len(news)
-            if size >= PIECE_ROWS:
-                yield pa.concat_tables(held)
-                held, size = [], 0
+        for missing in compared.passes():
+            for rows in self._rows():
+                news = np.flatnonzero(missing.select(rows))
+                if not len(news):
+                    continue
+                held.append(rows.take(pa.array(news)) if len(news) < rows.num_rows else rows)
+                size += len(news)
+                if size >= PIECE_ROWS:
+                    yield pa.concat_tables(held)
+                    held, size = [], 0
         if size:
             yield pa.concat_tables(held)
 
@@ -276,8 +286,8 @@ class HistoryLoad:
 
     # -- what the archive has ---------------------------------------------------------------------------------------
 
-    def _known_rows(self) -> _ArchivedRows:
-        known = _ArchivedRows(self.source, self._recorded())
+    def _archived_rows(self) -> ArchiveComparison:
+        known = ArchiveComparison(self.source, self._recorded().columns)
         found = self.stores.offline.rows(self.archive)
         if found is None:
             return known
@@ -286,12 +296,12 @@ class HistoryLoad:
         for piece in self.stores.offline.sql(text, {"archive": found}).reader(PIECE_ROWS):
             if piece.num_rows:
                 rows = self._recent(_in_types(pa.Table.from_batches([piece]), [*self.source.schema, _OFFSET]))
-                known.add(rows)
-        if known.ids is not None:
+                known.add_archived(rows.drop_columns(["offset"]), rows["offset"].to_numpy().astype(np.int64))
+        if self.source.event_id:
             text = statements.event_ids(self.source.event_id)
             for piece in self.stores.offline.sql(text, {"archive": found}).reader(PIECE_ROWS):
                 if piece.num_rows:
-                    known.add_ids(pa.Table.from_batches([piece]))
+                    known.add_archived_ids(pa.Table.from_batches([piece]))
         return known
 
     def _recorded(self) -> LoadedHistory:
@@ -317,39 +327,6 @@ class HistoryLoad:
 
 
 _OFFSET = Field("offset", Int64)
-
-
-class _ArchivedRows:
-    """The archived rows, and the archived event IDs if the source has any."""
-
-    def __init__(self, source: LogSource, recorded: LoadedHistory) -> None:
-        self.rows = KnownRows(source.schema, recorded.columns)
-        self.event_id = source.event_id
-        ids = [field for field in source.schema if field.name == source.event_id]
-        self.ids = KnownIds(ids[0]) if ids else None
-
-    def add(self, rows: pa.Table) -> None:
-        if self.ids is not None:
-            # Rows with an ID are known by that alone.
-            rows = rows.filter(rows[self.event_id].is_null())
-        offsets = rows["offset"].to_numpy().astype(np.int64)
-        self.rows.add(rows.drop_columns(["offset"]), offsets)
-
-    def add_ids(self, rows: pa.Table) -> None:
-        assert self.ids is not None
-        self.ids.add(rows)
-
-    def match(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
-        """Which of the batch source's next rows are known."""
-        if self.ids is None:
-            return self.rows.match(rows)
-        has_id = rows[self.event_id].is_valid().to_numpy()
-        known = np.zeros(rows.num_rows, dtype=bool)
-        for chosen, match in ((has_id, self.ids.match), (~has_id, self.rows.match)):
-            index = np.flatnonzero(chosen)
-            if len(index):
-                known[index] = match(rows.take(pa.array(index)))
-        return known
 
 
 def _created_column(source: LogSource, batch: Source) -> str:

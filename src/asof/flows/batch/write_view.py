@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.aggregation import NEVER, Events, RowLayout, decode, encode, fold
+from asof.aggregation import NEVER, Events, RowLayout, StateRows, decode, encode, fold
 from asof.definitions import FeatureView
 from asof.errors import SourceError, StorageError
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
@@ -19,7 +19,7 @@ from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.batch import input_schema
 from asof.flows.rows.checks import refuse_misfits
 from asof.flows.rows.retries import write_until_kept
-from asof.flows.rows.whole_keys import by_key, starts
+from asof.flows.rows.whole_keys import READ_ROWS, by_key, starts
 from asof.flows.stores import Progress, Stores, silent
 from asof.offline.protocol import DistributedResult, QueryResult
 from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, state_rows
@@ -195,10 +195,7 @@ class ViewRun:
             if self.executors is not None and self.executors.take(result):
                 written = self.executors.windows(self, result, stored, lost)
             else:
-                written = (
-                    self.fold(rows, stored, lost)
-                    for rows in by_key(_read(result), key_columns(self.view), EVENTS_AT_ONCE)
-                )
+                written = (kept for kept, _ in self.fold(_read(result), stored, lost))
             for kept in written:
                 done += kept
                 self.report(before + done.rows, total)
@@ -221,10 +218,41 @@ class ViewRun:
             stored.update((key, StoredRow(row[1], time)) for (key, row), time in zip(rows.items(), newest, strict=True))
         return stored
 
-    def fold(self, rows: pa.Table, stored: Mapping[bytes, StoredRow], lost: set[bytes]) -> WriteCounts:
-        """Fold these keys from all of their source rows and write them; keys that lost a race are added to `lost`."""
+    def fold(
+        self, batches: Iterable[pa.RecordBatch], stored: Mapping[bytes, StoredRow], lost: set[bytes]
+    ) -> Iterator[tuple[WriteCounts, int]]:
+        """Fold keys from all of their source rows and write them, a few keys at a time.
+
+        A key with too many rows for one table is folded piece by piece.
+
+        Args:
+            batches: the rows of `RowsOfKeys`.
+            lost: keys that lost a race are added.
+
+        Returns:
+            What was written, and how many source rows were folded for it.
+        """
+        layout = layout_of(self.view, None)
+        folded = 0
+        keys: list[bytes] = []
+        state: StateRows | None = None
+        for rows, goes_on in by_key(batches, key_columns(self.view), EVENTS_AT_ONCE):
+            folded += rows.num_rows
+            found = self._events(layout, rows, stored)
+            if found is not None:
+                keys, events, due = found
+                before = decode(layout, [None] * len(keys)) if state is None else state
+                # A piece's events are later than those before it, wherever their rows are in the source.
+                state, _ = fold(layout, before, events, clock_us=due, unseen=True)
+            if not goes_on and state is not None:
+                yield self._write_states(layout, keys, state, stored, lost), folded
+                folded, state = 0, None
+
+    def _events(
+        self, layout: RowLayout, rows: pa.Table, stored: Mapping[bytes, StoredRow]
+    ) -> tuple[list[bytes], Events, Micros] | None:
+        """Keys, their events as far as they count, and the time up to which all of these do; None without any."""
         view, stores = self.view, self.stores
-        layout = layout_of(view, None)
         rows = rows.combine_chunks()
         # A limit per key, spread over the rows of the key by their positions.
         keys, positions = self._keys(rows)
@@ -234,7 +262,7 @@ class ViewRun:
             # Rows read for one key may be after the time that is due for the others.
             rows = rows.filter(pa.array(counts)).combine_chunks()
             if not rows.num_rows:
-                return WriteCounts()
+                return None
             keys, positions = self._keys(rows)
         own = [name for name in rows.column_names if name.startswith(OWN)]
         inputs = rows.select(own).rename_columns([name.removeprefix(OWN) for name in own])
@@ -244,8 +272,13 @@ class ViewRun:
         times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
         events = Events(positions, times, created, np.zeros(len(positions), dtype=np.int32), arrived, columns)
         # One clock for the fold of all keys: each key's rows are cut at its own limit already.
-        due = int(limits.max(initial=self.as_of))
-        state, _ = fold(layout, decode(layout, [None] * len(keys)), events, clock_us=due)
+        return keys, events, int(limits.max(initial=self.as_of))
+
+    def _write_states(
+        self, layout: RowLayout, keys: list[bytes], state: StateRows, stored: Mapping[bytes, StoredRow],
+        lost: set[bytes],
+    ) -> WriteCounts:  # fmt: skip
+        view, stores = self.view, self.stores
         blobs = encode(layout, state, max_row_bytes=stores.max_row_bytes)
         kept = stores.online.write(
             self.table, keys, blobs,
@@ -269,7 +302,7 @@ def key_columns(view: FeatureView) -> list[str]:
 
 
 def _read(result: QueryResult) -> pa.RecordBatchReader:
-    return result.reader(EVENTS_AT_ONCE // 2)
+    return result.reader(READ_ROWS)
 
 
 def _newest(layout: RowLayout, rows: Sequence[bytes]) -> list[Micros]:

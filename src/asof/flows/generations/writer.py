@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,13 @@ from asof.values.packing import ARRIVAL_FORMAT, FORMAT, Version, merge_versions,
 _ROWS_AT_ONCE = 20_000
 
 
+class _LargeKey(NamedTuple):
+    """A key that is folded piece by piece: its state so far, and the key itself, once there was a row."""
+
+    state: StateRows
+    keys: Sequence[bytes] = ()
+
+
 class GenerationWriter:
     """Writes one generation of one view.
 
@@ -52,6 +59,7 @@ class GenerationWriter:
         self.has_marked = False
         self._tried = b""
         self._marked: set[int] = set()
+        self._large: _LargeKey | None = None
         self._picked: tuple[LogSource, FeatureView, LatestRows | None] | None = None
         self._layout = layout_of(view, generation) if view.is_aggregated else None
         self._format = ARRIVAL_FORMAT if keeps_arrival(generation, view) else FORMAT
@@ -72,6 +80,51 @@ class GenerationWriter:
             return self._apply_state(batch, keyed(self.view, batch.rows), due) if len(batch) else 0
         return self._apply_latest(batch, keyed(self.view, batch.rows), due, gone)
 
+    def apply_of_key(self, batch: RowBatch, *, clock: Micros, goes_on: bool) -> int:
+        """The same in a bulk build, where a batch has all rows of its keys, or some of those of one key.
+
+        A key with too many rows for one batch is folded piece by piece, and written with the last one.
+
+        Args:
+            batch: a key's rows are in the order of their event times.
+            goes_on: the next batch has more rows of this batch's only key.
+
+        Returns:
+            Number of rows written.
+        """
+        if not goes_on and self._large is None or self._layout is None:
+            # Of latest values, one piece after the other is merged.
+            return self.apply(batch, clock=clock)
+        layout, due = self._layout, clock - self.view.delay
+        self._large = self._large or _LargeKey(decode(layout, [None]))
+        batch = with_keys(self.view, batch)
+        batch = self.without(batch, deletions(self.stores, self.view.source, batch.rows))
+        if len(batch):
+            distinct = keyed(self.view, batch.rows)
+            columns = inputs_of(self.stores, self.view, layout, batch.rows)
+            state, counts = fold(
+                layout, self._large.state, _events(layout, batch, distinct.rows, columns), clock_us=due, unseen=True
+            )
+            self._large = _LargeKey(state, distinct.keys)
+            self._count(counts)
+        if goes_on:
+            return 0
+        (state, keys), self._large = self._large, None
+        blobs = encode(layout, state, max_row_bytes=self.stores.max_row_bytes)
+
+        def write(todo: Sequence[int]) -> Sequence[int]:
+            # A row that is there is of a build that ended before it was complete: this one has all of its events.
+            found = state_rows(*self.stores.online.read([Lookup(self.table, keys)]))
+            (kept,) = self.stores.online.write(
+                self.table, keys, blobs, expires_at=expiry_of(self.view, layout, state, now=due),
+                condition=Unchanged([row[1] if row else NO_ROW for row in found], within=self.incarnation),
+            )  # fmt: skip
+            return [] if kept else todo
+
+        if keys:
+            self._write_until_kept([0], write)
+        return len(keys)
+
     def without(self, batch: RowBatch, gone: npt.NDArray[np.bool_] | None) -> RowBatch:
         """The batch without tombstones, which aggregations ignore."""
         if gone is None:
@@ -83,7 +136,7 @@ class GenerationWriter:
         layout = self._layout
         assert layout is not None
         columns = inputs_of(self.stores, self.view, layout, batch.rows)
-        arrival = batch.arrival.columns if layout.keeps_arrival else None
+        all_events = _events(layout, batch, distinct.rows, columns)
 
         def write(todo: Sequence[int]) -> list[int]:
             lost: list[int] = []
@@ -93,6 +146,7 @@ class GenerationWriter:
                 place[part] = np.arange(len(part))
                 rows = place[distinct.rows]
                 chosen = rows >= 0
+                arrival = all_events.arrival
                 events = Events(
                     rows[chosen], batch.event_time[chosen], batch.created[chosen], batch.partition[chosen],
                     batch.offset[chosen], [_taken(column, chosen) for column in columns],
@@ -296,6 +350,16 @@ class GenerationWriter:
             todo, write, whose=f"feature view {self.view.name!r}", what="row",
             hint="check for other workers on this view with `asof stream status`",
         )  # fmt: skip
+
+
+def _events(
+    layout: RowLayout, batch: RowBatch, rows: npt.NDArray[np.int64], columns: list[tuple[Any, npt.NDArray[np.bool_]]]
+) -> Events:
+    """The batch as events of these rows of a state, with the layout's inputs."""
+    return Events(
+        rows, batch.event_time, batch.created, batch.partition, batch.offset, columns,
+        batch.arrival.columns if layout.keeps_arrival else None,
+    )  # fmt: skip
 
 
 def _taken(

@@ -11,16 +11,17 @@ from asof.flows.generations.progress import TableProgress, progress_of, write_pr
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.archive import archive_schema
-from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.rows.counts import count
+from asof.flows.rows.whole_keys import READ_ROWS
 from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
-from asof.flows.stream.bulk_rebuild import ArchiveFold, fold_archive
+from asof.flows.stream.bulk_rebuild import ArchiveFold, apply_by_key, fold_archive, order_of_fold
 from asof.flows.stream.feed_history import feed_history
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import log_partitions, partitions_of
 from asof.flows.stream.take_in import take_in
-from asof.offline.protocol import DistributedResult
+from asof.offline.protocol import LATER_COLUMNS, DistributedResult
 from asof.sql import archive as statements
+from asof.sql.query import columns_of_view
 
 WAIT_S = 15.0
 """How long to wait for workers to catch up with a new generation; they flush every few seconds."""
@@ -28,7 +29,8 @@ WAIT_S = 15.0
 STILL_S = 7.0
 """A worker without progress for this long counts as stopped; workers flush every few seconds."""
 
-_EVENTS_AT_ONCE = 1_000_000
+
+_ARRIVAL_COLUMNS = {"partition", "offset", *LATER_COLUMNS}
 
 
 def rebuild(stores: Stores, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
@@ -116,33 +118,27 @@ def _is_behind(stores: Stores, source: LogSource, reached: TableProgress, wanted
 def _fold_archive(
     stores: Stores, source: LogSource, feeder: GenerationWriter, base: Mapping[int, int], progress: Progress
 ) -> int:
-    """Fold all archived rows up to the base offsets, one bucket of keys at a time."""
+    """Fold all archived rows up to the base offsets, sorted by key, a few keys at a time."""
     rows = stores.offline.rows(stores.archive_of(source))
     if rows is None:
         return 0
     total = count(stores, rows)
-    keys = [source.raw(key) for key in feeder.view.join_keys]
+    used = columns_of_view(feeder.view, feeder.view.feature_names)
+    columns = [name for name in archive_schema(source).names if name in used or name in _ARRIVAL_COLUMNS]
     remote = stores.remote
     if remote is not None:
-        whole = stores.offline.sql(
-            statements.rows_of_bucket(stores.offline.bucket(keys, 1), 0, through=base), {"archive": rows}
-        )
+        # The engine puts the rows of a key together when it gives them to its executors.
+        whole = stores.offline.sql(statements.rows_to_fold(columns, base), {"archive": rows})
         if isinstance(whole, DistributedResult) and whole.refusal() is None:
             fold = ArchiveFold(
-                remote, stores.clock(), stores.max_row_bytes, source, feeder.view, feeder.table.generation,
-                tuple(keys),
+                remote, stores.clock(), stores.max_row_bytes, source, feeder.view, feeder.table.generation
             )  # fmt: skip
             return fold_archive(whole, fold, total=total, progress=progress)
-    buckets = max(1, -(-total // _EVENTS_AT_ONCE))
-    hashed = stores.offline.bucket(keys, buckets)
+    text = statements.rows_to_fold(columns, base, order=order_of_fold(source, feeder.view))
+    batches = stores.offline.sql(text, {"archive": rows}).reader(READ_ROWS)
     done = written = 0
-    for bucket in range(buckets):
-        text = statements.rows_of_bucket(hashed, bucket, through=base)
-        table = stores.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
-        if table.num_rows:
-            batch = counted(source, batch_of_archive(source, table))
-            written += feeder.apply(batch, clock=stores.clock())
-        done += table.num_rows
+    for kept, folded in apply_by_key(feeder, source, batches, clock=stores.clock()):
+        written, done = written + kept, done + folded
         progress(f"build {feeder.view.name}", done, total)
     return written
 

@@ -28,7 +28,6 @@ from asof.sources.protocol import Input
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
-from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
 
 CLOSE_S = 30.0
@@ -149,10 +148,6 @@ class DuckDBEngine(Engine, ForkListener):
                 raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
             with self.session() as cursor:
                 return tables_in(cursor, sql, anything=self.frames_read_anything)
-
-    def bucket(self, columns: Sequence[str], buckets: int) -> str:
-        """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
-        return f"hash({', '.join(map(quote, columns))}) % {buckets}" if columns else "0"
 
     def reaches(self, given: Input | None) -> bool:
         """Whether reads can compute over these rows directly: DuckDB can over all."""

@@ -28,7 +28,6 @@ from asof.sources.protocol import Files, Input
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
-from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
 
 _OWN_FUNCTIONS = """
@@ -118,13 +117,6 @@ class PostgresEngine(Engine):
     def reaches(self, given: Input | None) -> bool:
         """Whether rows are in this database; other rows would have to be sent for every read."""
         return given is None or bool(relation_in(self.database, given))
-
-    def bucket(self, columns: Sequence[str], buckets: int) -> str:
-        """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
-        if not columns:
-            return "0"
-        row = ", ".join(quote(column) for column in columns)
-        return f"((hash_record_extended(ROW({row}), 0) & 9223372036854775807) % {buckets})"
 
     def close(self) -> None:
         self._evaluator.close()

@@ -30,7 +30,6 @@ from asof.profiles.summary import MeasuredRows
 from asof.sources.protocol import Files, Input
 from asof.sql.profile import ProfiledRows, ProfiledTable
 from asof.sql.query import PointInTime, ViewRows
-from asof.sql.quoting import quote_spark
 from asof.sql.row_select import RowSelect
 from asof.sql.spark.capabilities import HOT_KEY_ROWS
 from asof.sql.spark.dialect import SESSION, SPARK
@@ -111,10 +110,6 @@ class SparkEngine(Engine):
     def tables_in(self, sql: str) -> set[str]:
         """See `tables_in` of `frame_sql`."""
         return tables_in(sql)
-
-    def bucket(self, columns: Sequence[str], buckets: int) -> str:
-        """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
-        return f"pmod(xxhash64({', '.join(map(quote_spark, columns))}), {buckets})" if columns else "0"
 
     def server_problems(self, packages: Mapping[str, str], *, runs_functions: bool) -> list[AsofError]:
         """See `Engine.server_problems`."""

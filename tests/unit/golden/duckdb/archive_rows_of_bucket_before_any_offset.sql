@@ -1,1 +1,0 @@
-SELECT * FROM archive WHERE 0 = 0 AND (false)

@@ -1,0 +1,1 @@
+SELECT "b""ig" FROM archive WHERE ("partition" = 0 AND "offset" <= 10) ORDER BY "b""ig", "at"
