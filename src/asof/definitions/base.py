@@ -125,7 +125,7 @@ class Definition:
             common["owner"] = self.owner
         return common
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # A decoder that was built for a definition stays in its process: it cannot be pickled, and executors build one.
         return {key: value for key, value in self.__dict__.items() if key not in _BUILT}
 
