@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof.definitions import Aggregation, Field, Sliding
-from asof.dtypes import Int64
+from asof.dtypes import Array, Int64, String
 from asof.errors import AsofError, ConfigError, EntityFrameError, StorageError
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.offline.spark import point_in_time
@@ -85,6 +85,22 @@ def test_what_folders_and_a_schema_add_to_files_is_read(store: SparkOffline, tmp
 
     assert values(store, files, spine((1, NOON), (1, NOON + 2))) == [10, 20]
     assert values(store, Files(paths, ROWS.schema, is_ordered=False), spine((1, NOON))) == [None]
+
+
+def test_texts_in_lists_may_be_laid_out_otherwise_in_each_file(store: SparkOffline, tmp_path: Path) -> None:
+    """As after `asof forget`: Delta's library notes views of texts in the files that it writes again."""
+    plain, views = (
+        events((1, NOON + n, n)).append_column("value2", pa.array([["a", None]], pa.list_(kind)))
+        for n, kind in enumerate((pa.string(), pa.string_view()))
+    )
+    paths = (written(tmp_path, "0.parquet", plain), written(tmp_path, "1.parquet", views))
+    listed = PointInTime(reads(view(Field("value2", Array(String)))))
+
+    for is_ordered in (True, False):
+        given = Files(paths, plain.schema, is_ordered=is_ordered)
+        found = store.run(listed, {"events": given}, spine=spine((1, NOON), (1, NOON + 1))).reader().read_all()
+        assert found["value2"].to_pylist() == [["a", None]] * 2
+        assert store.reaches(given)
 
 
 def test_nanoseconds_and_unsigned_integers_are_what_they_are(store: SparkOffline, tmp_path: Path) -> None:

@@ -110,11 +110,16 @@ def _folder_values(files: Files, positions: Sequence[int]) -> list[Any]:
 
 
 def _alike(files: Files) -> Iterable[list[int]]:
-    """The numbers of the files, those whose folders give the same values together."""
-    if files.partitions is None or not files.partitions.num_columns:
+    """The numbers of the files, those together whose folders give the same values and that lay values out alike."""
+    folders = files.partitions.columns if files.partitions is not None else []
+    keys: list[Sequence[Any]] = [column.to_pylist() for column in folders]
+    if any(pa.types.is_nested(each.type) for each in schema_of_files(files)):
+        # Sail takes a list's texts for what the writer noted, and refuses files of one read whose notes differ.
+        keys.append([each.nested for each in _footers(files)])
+    if not keys:
         return [list(range(len(files.paths)))]
     groups: dict[tuple[object, ...], list[int]] = {}
-    for place, values in enumerate(zip(*(column.to_pylist() for column in files.partitions.columns), strict=True)):
+    for place, values in enumerate(zip(*keys, strict=True)):
         groups.setdefault(values, []).append(place)
     return groups.values()
 
@@ -145,10 +150,12 @@ class Footer:
 
     Args:
         foreign: the columns that not every engine reads as what they are.
+        nested: the columns of lists and structs, with the types that their writer noted.
     """
 
     rows: int
     foreign: frozenset[str]
+    nested: frozenset[tuple[str, str]] = frozenset()
 
 
 def rows_in(files: Files) -> int:
@@ -191,10 +198,16 @@ def _footer_of_local(path: str, written_ns: int, size: int) -> Footer:
 def _footer(path: str, system: Any) -> Footer:
     try:
         found = pq.read_metadata(path, filesystem=system)
-        columns = [*found.schema.to_arrow_schema(), *_as_written(found)]
+        own = found.schema.to_arrow_schema()
+        noted = _as_written(found)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path, error) from error
-    return Footer(int(found.num_rows), frozenset(each.name for each in columns if not is_read_from_files(each.type)))
+    columns = (*own, *noted)
+    return Footer(
+        int(found.num_rows),
+        foreign=frozenset(each.name for each in columns if not is_read_from_files(each.type)),
+        nested=frozenset((each.name, str(each.type)) for each in noted if pa.types.is_nested(each.type)),
+    )
 
 
 def _as_written(found: pq.FileMetaData) -> list[pa.Field]:
