@@ -47,7 +47,7 @@ def main(argv: list[str]) -> bool:
     parser = argparse.ArgumentParser(prog="bench_spark")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--engine", action="append", choices=ENGINES, help="both by default")
-    parser.add_argument("--rows", type=int, help="of the source; the entity frame has 15 % of them")
+    parser.add_argument("--rows", type=int, help="of the source; the entity frame has 15 %% of them")
     parser.add_argument("--runs", type=int)
     options, _ = parser.parse_known_args(argv)
     rows = options.rows or (20_000 if options.quick else 2_000_000)

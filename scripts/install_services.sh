@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what tests run against: PostgreSQL, Redis and Chromium from Debian's packages, Kafka and a schema registry
-# (which run on Java) from Maven Central; with the argument `spark` also Spark, 220 MB. Quick and quiet where all is there.
+# (which run on Java) from Maven Central; with the argument `spark` also Spark, 250 MB. Quick and quiet where all is there.
 # Never starts a server.
 set -euo pipefail
 cd "$(dirname "$0")/.."

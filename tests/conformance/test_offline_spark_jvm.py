@@ -52,6 +52,7 @@ for name in {each for each in dir(OfflineStoreSuite) if each.startswith("test_")
     setattr(TestSpark, name, None)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("known_at", [None, True])
 def test_a_random_history_reads_as_in_duckdb(shared: SparkOffline, known_at: bool | None) -> None:
     rng = random.Random(f"on the JVM {known_at}")

@@ -14,7 +14,7 @@ from asof.testing.traps import TrapsSuite
 from tests.embedded_stores import close, embedded_stores
 from tests.sail import running
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
 
 @pytest.fixture(scope="module")

@@ -226,7 +226,7 @@ def test_a_load_says_no_total_that_it_does_not_know(stores: Stores, years: Years
     assert seen[:3] == [("check old", 2, None), ("check old", 2, 2), ("load old", 2, 2)]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 6))])
 def test_serving_is_training_between_and_after_loads(
     stores: Stores, years: Years, pusher: Callable[..., None], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

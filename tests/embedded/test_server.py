@@ -762,7 +762,7 @@ def test_served_features_are_kept_for_audit_and_forgotten_on_request(folder):
         {"user_id": user, "amount": amount, "mode": mode, "profile__age": age, "profile__city": city, "ratio__ratio": ratio, "ratio__label": mode.upper(), "served_at": NOW}
         for user, amount, mode, age, city, ratio in ((1, 6.0, "a", 30, "Bonn", 0.2), (2, 1.5, "b", None, "?", None), (1, 3.0, "c", 30, "Bonn", 0.1))
     ]  # fmt: skip
-    assert report["served"] == {"model": 2}
+    assert report["feature_log"] == {"model": 2}
     assert [each.user_id for each in left] == [2]
 
 

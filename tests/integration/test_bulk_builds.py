@@ -171,6 +171,7 @@ def test_executors_write_the_rows_that_this_process_writes(there: Sail, build: B
     assert any(value is not None for value in expected["twice"])
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_spark_itself_computes_a_training_set_and_writes_online_rows(
     spark: Spark, redis: Redis, build: Build, taken: list[str], repository: Path

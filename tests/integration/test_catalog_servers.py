@@ -18,6 +18,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 class TestServers(CatalogWalk):
     command = "serve"
 
+    @pytest.mark.soak
+    def test_every_page_is_whole(self, tab: Any, links: Any) -> None:
+        super().test_every_page_is_whole(tab, links)
+
     @pytest.fixture(scope="class")
     @classmethod
     def shop(

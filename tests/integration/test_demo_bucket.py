@@ -69,6 +69,7 @@ def assert_same_story(output: Path, report: Any, embedded: tuple[Path, Any]) -> 
     assert report["audit"]["differences"] == [] and report["audit"]["active_keys"] > 0
 
 
+@pytest.mark.soak
 def test_beside_an_embedded_log_its_training_set_is_that_of_the_embedded_demo(
     embedded: tuple[Path, Any], s3: S3, bucket: str, storage: ObjectStorage, tmp_path: Path
 ) -> None:

@@ -217,6 +217,7 @@ def test_get_historical(folder: Path, rows: pa.Table) -> None:
     assert pc.sum(again["value"]).as_py() == pc.sum(rows["value"]).as_py()
 
 
+@pytest.mark.soak
 def test_demo(tmp_path: Path) -> None:
     output = tmp_path / "demo-output"
     command = ("demo", "--users", "300", "--ticks", "6000", "--output", str(output))

@@ -345,12 +345,12 @@ def test_connections_that_send_a_head_byte_by_byte_keep_nobody_waiting(serving):
         assert ended == len(made)
 
 
-@pytest.mark.parametrize("path", ["/openapi.json", "/health", "/no-such"])
+@pytest.mark.parametrize("path", ["/openapi.json", "/health", pytest.param("/no-such", marks=pytest.mark.soak)])
 def test_requests_whose_answers_are_not_read_take_little_memory_and_end(serving, path):
     server = serving(receive_timeout_s=1)
     before = server.memory()
     many = f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode() * 40_000
-    with connections(server, 6, b"") as made:
+    with connections(server, 3, b"") as made:
         sending = [threading.Thread(target=send_all, args=(each, many, 4)) for each in made]
         for each in sending:
             each.start()

@@ -295,6 +295,7 @@ def test_whatever_dies_nothing_is_lost_or_doubled(stack: Callable[..., Stack], o
     stack.check()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_fail_over_that_forgets_seconds_loses_and_doubles_nothing(stack: Callable[..., Stack]) -> None:
     stack = stack("duckdb", RedisSentinel, seed=3)

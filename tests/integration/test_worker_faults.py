@@ -122,6 +122,7 @@ def test_whatever_happens_online_equals_history_in_the_end(
     close(stores)
 
 
+@pytest.mark.soak
 def test_workers_killed_at_random_moments_lose_and_double_nothing(run: StreamRun, start: Any) -> None:
     rng = random.Random(11)
     workers = [start(), start()]

@@ -83,13 +83,13 @@ def schema_registry_app() -> Path:
 
 def spark_jars(version: str = SPARK_VERSION) -> Path:
     """The folder of Spark's jars, with what its Connect server needs. The Python of its workers is the client's."""
-    folder = cache() / f"spark-connect-{version}"
+    folder = cache() / f"spark-connect-ml-{version}"
     if not folder.exists():
         with new_folder(folder) as new:
             needed = {
                 f"org.apache.spark:spark-connect_2.13:{version}": SPARK_LEFT_OUT,
-                # The server wants one class of it when a session ends, and none of what that needs.
-                f"org.apache.spark:spark-mllib_2.13:{version}": ("*:*",),
+                # The server wants classes of it, and of what they need, when it plans and when a session ends.
+                f"org.apache.spark:spark-mllib_2.13:{version}": SPARK_LEFT_OUT,
             }
             _fetch_jars("Spark", new, needed)
     return folder
@@ -109,7 +109,7 @@ def python_package(name: str, version: str) -> Path:
 
 
 def fetch_all(*, with_spark: bool) -> list[Path]:
-    """Fetch what is not there yet; answer the folders. Spark's 220 MB are for tests only."""
+    """Fetch what is not there yet; answer the folders. Spark's 250 MB are for tests only."""
     return [kafka_jars(), schema_registry_app(), *([spark_jars()] if with_spark else [])]
 
 
