@@ -213,7 +213,7 @@ def on_redis(redis: Any) -> str:
 @pytest.mark.timeout(400)
 def test_load_with_all_that_goes_on_beside(repository, private_redis):
     with serving(begun(repository, on_redis(private_redis))) as server:
-        soak(server, repository, private_redis.restart, seconds=15)
+        soak(server, repository, private_redis.restart, seconds=35)
 
 
 @pytest.mark.soak
